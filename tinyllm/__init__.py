@@ -1,0 +1,22 @@
+"""tinyllm: how a language model works, all of it, in NumPy and Numba.
+
+Floors, imports point downwards only:
+
+    8  cli                                               what you type
+    6  pretraining  evaluation                           what a run is for
+    5  decoding  training                                loops around a model
+    4  models                                            whole architectures
+    3  nn  optim  tokenizers  data                       their parts
+    2  ops                                               the calculus: value and backward
+    1  autograd                                          Tensor and the chain rule
+    0  kernels  storage                                  plain arrays and files
+
+Letters, everywhere: B batch, T query positions, S key positions, C model width, H heads, G key/value heads, D head
+width, F feed-forward width, V vocabulary, L layers. Masks: True = may attend / counts in the loss. Losses are means
+over counted tokens, in nats. The gradient of `name` is `dname`.
+"""
+
+from tinyllm.autograd import Tensor, no_grad, op
+
+__version__ = "0.1.0"
+__all__ = ["Tensor", "no_grad", "op", "__version__"]

@@ -1,0 +1,22 @@
+"""Autograd: the chain rule, walked backwards.
+
+A `Tensor` is a NumPy array that remembers how it was made. `@op` turns a function of plain arrays that returns
+`(value, backward)` into a function of Tensors. Read `graph.py` (70 lines, the whole idea), then `tensor.py`.
+"""
+
+from tinyllm.autograd.gradcheck import gradcheck, numerical_gradient
+from tinyllm.autograd.graph import GraphFreedError, NonFiniteError, detect_nonfinite, no_grad
+from tinyllm.autograd.tensor import OPS, Tensor, check_dtypes, op
+
+__all__ = [
+    "OPS",
+    "GraphFreedError",
+    "NonFiniteError",
+    "Tensor",
+    "check_dtypes",
+    "detect_nonfinite",
+    "gradcheck",
+    "no_grad",
+    "numerical_gradient",
+    "op",
+]

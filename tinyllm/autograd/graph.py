@@ -1,0 +1,186 @@
+"""The graph behind a Tensor, and the walk that turns it into gradients (reverse-mode differentiation).
+
+Every recorded result has a `Node`: the names of its parents and a closure `backward` that maps the gradient of the
+loss with respect to the result, dL/dy, to one gradient per parent, dL/dx = dL/dy · dy/dx. The walk visits nodes in
+reverse topological order, so when a node's turn comes, all its consumers have already sent their share: gradients add
+up (the multivariate chain rule). Linnainmaa 1970; Griewank & Walther, "Evaluating Derivatives", 2008, ch. 3.
+
+Gradients live in a dict and are popped; each closure is dropped as soon as it has run, so the activations it captured
+die during the walk, not after it. The walk is a loop, not a recursion: a graph of 100 000 nodes is fine.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+Backward = Callable[[np.ndarray], Any]
+
+
+class GraphFreedError(RuntimeError):
+    """A second backward through a graph whose closures have already run and gone."""
+
+
+class NonFiniteError(FloatingPointError):
+    """Raised inside `detect_nonfinite()`: `op` is the first op whose value or gradient was NaN or infinite."""
+
+    def __init__(self, op: str, phase: str):
+        super().__init__(f"{phase} of op '{op}' is not finite (NaN or infinity)")
+        self.op, self.phase = op, phase
+
+
+class _Mode(threading.local):
+    """What this thread records: a thread that serves text must not switch off another's training."""
+
+    recording = True
+    detecting = False
+
+
+MODE = _Mode()
+
+
+@contextmanager
+def no_grad() -> Iterator[None]:
+    """Inside, ops compute values only: nothing is recorded, and what a backward would need is dropped at once."""
+    before, MODE.recording = MODE.recording, False
+    try:
+        yield
+    finally:
+        MODE.recording = before
+
+
+@contextmanager
+def detect_nonfinite() -> Iterator[None]:
+    """Inside, each op checks its value and each backward its gradients; the first bad one raises NonFiniteError.
+
+    Reading every array once more costs time: use it to re-run a step that went wrong, not every step.
+    """
+    before, MODE.detecting = MODE.detecting, True
+    try:
+        yield
+    finally:
+        MODE.detecting = before
+
+
+class Node:
+    """One recorded op: its name, its value's shape and dtype, its parents and the closure that differentiates it.
+
+    A parent is another Node, a leaf (anything with `receive_gradient`, that is, a Tensor that wants `.grad`), or None
+    for an input without gradient. Nodes do not point at Tensors in between: their arrays live only if captured.
+    """
+
+    __slots__ = ("name", "shape", "dtype", "parents", "versions", "backward")
+
+    def __init__(self, name: str, value: np.ndarray, parents: tuple, backward: Backward):
+        self.name, self.shape, self.dtype, self.parents = name, value.shape, value.dtype, parents
+        self.backward: Backward | None = backward
+        self.versions = tuple(getattr(parent, "version", 0) for parent in parents)
+
+    def differentiate(self, dy: np.ndarray) -> tuple:
+        """Gradients of the parents, in order; the closure and what it captured are released here."""
+        if self.backward is None:
+            raise GraphFreedError(
+                f"the graph behind op '{self.name}' was freed by an earlier backward(); "
+                "compute the loss again, or add the losses and call backward() once"
+            )
+        for parent, version in zip(self.parents, self.versions, strict=True):
+            if getattr(parent, "version", 0) != version:
+                raise RuntimeError(
+                    f"an input of op '{self.name}' (shape {parent.shape}) was changed in place after it was recorded, "
+                    "so its gradient would be wrong; call backward() before optimizer.step() or load_state_dict()"
+                )
+        backward, self.backward = self.backward, None
+        gradients = backward(dy)
+        return gradients if isinstance(gradients, tuple) else (gradients,)
+
+
+def topological_order(root: Node) -> list[Node]:
+    """Every Node and leaf reachable from root, parents before children (depth first, without recursion)."""
+    order: list[Node] = []
+    seen: set[int] = set()
+    stack: list[tuple[Any, bool]] = [(root, False)]
+    while stack:
+        node, parents_done = stack.pop()
+        if parents_done:
+            order.append(node)
+        elif id(node) not in seen:
+            seen.add(id(node))
+            stack.append((node, True))
+            stack.extend((p, False) for p in getattr(node, "parents", ()) if p is not None and id(p) not in seen)
+    return order
+
+
+def unbroadcast(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Sum `gradient` over the axes along which an array of `shape` was repeated by broadcasting.
+
+    Repeating a value n times means that n gradients come back to it: they add up. This is the only place that knows.
+    """
+    if gradient.shape == shape:
+        return gradient
+    extra = gradient.ndim - len(shape)
+    gradient = gradient.sum(axis=tuple(range(extra))) if extra else gradient
+    repeated = tuple(i for i, n in enumerate(shape) if n == 1 and gradient.shape[i] != 1)
+    return gradient.sum(axis=repeated, keepdims=True) if repeated else gradient
+
+
+class _Gradients:
+    """The gradients on their way, by node; knows which arrays are its own, since only those may be added to in place.
+
+    `add` hands one gradient to two parents, `reshape` returns a view: writing into such an array would change another.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: dict[int, tuple[np.ndarray, bool]] = {}
+
+    def add(self, parent: Any, gradient: np.ndarray, own: bool) -> None:
+        held = self.waiting.get(id(parent))
+        if held is None:
+            self.waiting[id(parent)] = (gradient, own)
+        elif held[1]:
+            np.add(held[0], gradient, out=held[0])
+        else:
+            self.waiting[id(parent)] = (np.asarray(held[0] + gradient), True)
+
+    def pop(self, node: Any) -> tuple[np.ndarray, bool] | None:
+        return self.waiting.pop(id(node), None)
+
+
+def walk_backward(root: Any, gradient: np.ndarray) -> None:
+    """Send `gradient` from root to every leaf below it; leaves add what they receive to their `.grad`."""
+    gradients = _Gradients()
+    gradients.add(root, gradient, own=False)
+    order = topological_order(root)
+    while order:  # popping lets go of each node, and with it of its arrays, as soon as it is done
+        node = order.pop()
+        held = gradients.pop(node)
+        if held is None:
+            continue
+        dy, own = held
+        if not isinstance(node, Node):
+            node.receive_gradient(dy, own)
+            continue
+        parents = node.parents
+        dparents = node.differentiate(dy)
+        node.parents = ()
+        _check_count(node, parents, dparents)
+        for parent, dparent in zip(parents, dparents, strict=True):
+            if parent is None or dparent is None:
+                continue
+            if MODE.detecting and not np.isfinite(dparent).all():
+                raise NonFiniteError(node.name, "gradient")
+            summed = np.asarray(unbroadcast(dparent, parent.shape), dtype=parent.dtype)  # float32 input, float32 gradient
+            fresh = summed is not dparent or (dparent is not dy and dparent.base is None)
+            alone = sum(other is dparent or getattr(other, "base", None) is dparent for other in dparents) == 1
+            gradients.add(parent, summed, own=fresh and alone)
+
+
+def _check_count(node: Node, parents: tuple, dparents: tuple) -> None:
+    if len(parents) != len(dparents):
+        raise TypeError(
+            f"backward of op '{node.name}' returned {len(dparents)} gradients for {len(parents)} positional inputs; "
+            "return one per positional argument, None where there is none"
+        )

@@ -1,0 +1,312 @@
+"""Tensor, `@op`, and the ops behind Python's operators.
+
+An op is a function of plain arrays that returns its value and a closure, `backward`, that maps the gradient of the
+value to the gradients of the inputs. Forward and backward stand in one scope and share what they computed by name:
+
+    @op
+    def square(x):
+        def backward(dy):
+            return 2 * x * dy
+        return x * x, backward
+
+Positional arguments carry gradient, keyword-only arguments do not. Inside an op there are only arrays; `op` unwraps,
+calls, wraps. Un-broadcasting is not an op's business: it happens once, where gradients are added up (`graph.py`).
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinyllm import kernels
+from tinyllm.autograd.graph import MODE, Node, NonFiniteError, walk_backward
+
+OPS: dict[str, Callable[..., Tensor]] = {}
+
+
+class Tensor:
+    """A NumPy array that remembers how it was made.
+
+    data           array of any shape; a list becomes float32 (or int64 if it holds integers), an array keeps its dtype
+    requires_grad  True for a leaf that wants `.grad` after `backward()`; needs a floating dtype
+    grad           ndarray of the same shape, or None; backward() adds to it
+    version        how often the array was changed in place (by an optimizer); guards recorded graphs
+    """
+
+    __slots__ = ("data", "grad", "requires_grad", "version", "node", "__weakref__")
+    __array_ufunc__ = None  # ndarray * Tensor then comes to Tensor.__rmul__ instead of giving an object array
+
+    def __init__(self, data: Any, requires_grad: bool = False):
+        if isinstance(data, Tensor):
+            raise TypeError("Tensor(data): data is already a Tensor; use it as it is, or .detach() it")
+        array = np.asarray(data)
+        if array.dtype == np.float64 and not isinstance(data, (np.ndarray, np.generic)):
+            array = array.astype(np.float32)
+        if requires_grad and array.dtype.kind != "f":
+            raise ValueError(f"requires_grad=True needs floating point data, got {array.dtype}; convert it first")
+        self.data: np.ndarray = array
+        self.grad: np.ndarray | None = None
+        self.requires_grad = requires_grad
+        self.version = 0
+        self.node: Node | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.data.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        return self.data.size
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def item(self) -> float:
+        """The only element, as a Python number."""
+        return self.data.item()
+
+    def numpy(self) -> np.ndarray:
+        """The array itself, not a copy: a recorded graph may still read it, so write to a copy only."""
+        return self.data
+
+    def detach(self) -> Tensor:
+        """The same values with no history: gradients stop here."""
+        return Tensor(self.data)
+
+    def backward(self, gradient: Any = None) -> None:
+        """Add dself/dleaf · gradient to the `.grad` of every leaf below. A scalar needs no gradient (it is 1)."""
+        if not self.requires_grad:
+            raise RuntimeError(
+                "backward(): nothing here requires gradient; was it computed under no_grad(), or from inputs "
+                "none of which has requires_grad=True?"
+            )
+        if gradient is None and self.size != 1:
+            raise ValueError(f"backward() without a gradient needs a single element, got shape {self.shape}")
+        seed = np.ones_like(self.data) if gradient is None else np.asarray(gradient, dtype=self.dtype)
+        if seed.shape != self.shape:
+            raise ValueError(f"backward(gradient): shape {seed.shape} came, the tensor's {self.shape} was expected")
+        walk_backward(self.node or self, seed)
+
+    def receive_gradient(self, gradient: np.ndarray, own: bool) -> None:
+        """Called by the walk on a leaf. `own`: the array belongs to nobody else and may be kept."""
+        if self.grad is None:  # in C order, as the optimizers' loops expect
+            self.grad = gradient if own and gradient.flags.c_contiguous else gradient.copy()
+        else:
+            np.add(self.grad, gradient, out=self.grad)
+
+    def assign(self, array: np.ndarray) -> None:
+        """Overwrite the values in place (loading weights); graphs recorded before refuse to go backward."""
+        self.data[...] = array
+        self.version += 1
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise TypeError(
+            "a Tensor is not changed in place, since a recorded graph may need the old values; "
+            "build a new one with ops.where or ops.concatenate, or write to a copy of .data"
+        )
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if self.requires_grad:
+            raise TypeError("NumPy would drop this Tensor's gradient silently; use .detach() or .data on purpose")
+        return np.array(self.data, dtype=dtype) if copy else np.asarray(self.data, dtype=dtype)
+
+    def __bool__(self) -> bool:
+        return bool(self.data)
+
+    def __repr__(self) -> str:
+        made = f", op={self.node.name}" if self.node else ", requires_grad=True" if self.requires_grad else ""
+        return f"Tensor({np.array2string(self.data, precision=4, threshold=20)}, dtype={self.dtype}{made})"
+
+    @property
+    def T(self) -> Tensor:
+        """Last two axes swapped."""
+        return swap_last_axes(self)
+
+    def __add__(self, other: Any) -> Tensor:
+        return add(self, other)
+
+    def __radd__(self, other: Any) -> Tensor:
+        return add(other, self)
+
+    def __sub__(self, other: Any) -> Tensor:
+        return subtract(self, other)
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return subtract(other, self)
+
+    def __mul__(self, other: Any) -> Tensor:
+        return multiply(self, other)
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return multiply(other, self)
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return divide(self, other)
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return divide(other, self)
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return matmul(self, other)
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return matmul(other, self)
+
+    def __neg__(self) -> Tensor:
+        return negative(self)
+
+    def __pow__(self, exponent: float) -> Tensor:
+        return power(self, exponent=exponent)
+
+    def __getitem__(self, key: Any) -> Tensor:
+        return getitem(self, key=key)
+
+
+def _array(x: Any) -> Any:
+    """What an op sees. Scalars stay Python numbers, so that they do not widen float32 (NumPy 2, NEP 50)."""
+    if isinstance(x, Tensor):
+        return x.data
+    if isinstance(x, np.generic):
+        return x.item()
+    return x if x is None or isinstance(x, (np.ndarray, int, float)) else Tensor(x).data
+
+
+def _setting(op_name: str, key: str, value: Any) -> Any:
+    """A keyword argument as an op sees it: NumPy scalars become Python numbers, for the same reason."""
+    if isinstance(value, Tensor):
+        raise TypeError(f"{op_name}({key}=...): keyword arguments carry no gradient; pass {key}.data")
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _parent(x: Any) -> Any:
+    return (x.node or x) if isinstance(x, Tensor) and x.requires_grad else None
+
+
+def op(function: Callable[..., tuple]) -> Callable[..., Tensor]:
+    """Turn `f(*arrays, **settings) -> (value, backward)` into a function of Tensors, and register it in OPS.
+
+    `backward(dy)` returns one gradient per positional argument, in order (a bare array if there is one), None for none.
+    A function with a keyword `needs` is told, as a tuple of booleans, which positional arguments want a gradient.
+    """
+    name = function.__name__
+    takes_needs = "needs" in inspect.signature(function).parameters
+
+    @functools.wraps(function)
+    def apply(*inputs: Any, **settings: Any) -> Tensor:
+        settings = {key: _setting(name, key, value) for key, value in settings.items()}
+        parents = tuple(map(_parent, inputs)) if MODE.recording else ()
+        recording = any(parent is not None for parent in parents)
+        if takes_needs:
+            settings["needs"] = tuple(p is not None for p in parents) if recording else (False,) * len(inputs)
+        value, backward = function(*map(_array, inputs), **settings)
+        if MODE.detecting and not np.isfinite(value).all():
+            raise NonFiniteError(name, "value")
+        out = Tensor(np.asarray(value))
+        if recording:
+            out.requires_grad = True
+            out.node = Node(name, out.data, parents, backward)
+        return out
+
+    OPS[name] = apply
+    return apply
+
+
+def check_dtypes(op_name: str, **arrays: np.ndarray | None) -> None:
+    """ValueError unless all arrays are float32, or all float64: kernels read memory as the first one's dtype."""
+    found = {name: array.dtype for name, array in arrays.items() if array is not None}
+    if len(set(found.values())) != 1 or next(iter(found.values())) not in (np.float32, np.float64):
+        came = ", ".join(f"{name} {dtype}" for name, dtype in found.items())
+        raise ValueError(f"{op_name}: {came}; all float32 or all float64 expected, convert with .astype")
+
+
+@op
+def add(a, b):
+    """a + b, broadcast."""
+    return a + b, lambda dy: (dy, dy)
+
+
+@op
+def subtract(a, b):
+    """a - b, broadcast."""
+    return a - b, lambda dy: (dy, -dy)
+
+
+@op
+def multiply(a, b):
+    """a · b element by element, broadcast: d(ab) = b da + a db."""
+    return a * b, lambda dy: (dy * b, dy * a)
+
+
+@op
+def divide(a, b):
+    """a / b, broadcast: d(a/b) = da / b - a db / b²."""
+    return a / b, lambda dy: (dy / b, -dy * (a / b) / b)  # b * b could overflow
+
+
+@op
+def negative(x):
+    """-x."""
+    return -x, lambda dy: -dy
+
+
+@op
+def power(x, *, exponent: float):
+    """xᵖ for a fixed number p: d(xᵖ) = p xᵖ⁻¹ dx."""
+    if not isinstance(exponent, (int, float)):
+        raise TypeError(f"power: exponent is a number, got {type(exponent).__name__}; for a tensor use exp(b * log(a))")
+    if exponent == 0:  # 0 · x⁻¹ would be NaN at 0
+        return np.ones_like(x), lambda dy: np.zeros_like(x)
+    return x**exponent, lambda dy: dy * exponent * x ** (exponent - 1)
+
+
+@op
+def matmul(a, b, *, needs):
+    """A · B over the last two axes, leading axes broadcast: dA = dY · Bᵀ, dB = Aᵀ · dY.
+
+    a: (..., M, K), b: (..., K, N) -> (..., M, N).
+    """
+    if min(np.ndim(a), np.ndim(b)) < 2 or a.shape[-1] != b.shape[-2]:
+        raise ValueError(f"matmul: (..., M, K) @ (..., K, N) expected, got {np.shape(a)} @ {np.shape(b)}")
+    check_dtypes("matmul", a=a, b=b)
+
+    def backward(dy):
+        da = kernels.matmul(dy, b.swapaxes(-1, -2)) if needs[0] else None
+        db = kernels.matmul(a.swapaxes(-1, -2), dy) if needs[1] else None
+        return da, db
+
+    return kernels.matmul(a, b), backward
+
+
+@op
+def swap_last_axes(x):
+    """xᵀ over the last two axes."""
+    return x.swapaxes(-1, -2), lambda dy: dy.swapaxes(-1, -2)
+
+
+@op
+def getitem(x, *, key):
+    """x[key]. An element read n times receives n gradients (np.add.at); a slice is read once."""
+    parts = key if isinstance(key, tuple) else (key,)
+    read_once = all(part is None or part is Ellipsis or isinstance(part, (int, slice, np.integer)) for part in parts)
+
+    def backward(dy):
+        dx = np.zeros_like(x)
+        if read_once:
+            dx[key] = dy
+        else:
+            np.add.at(dx, key, dy)
+        return dx
+
+    return x[key], backward

@@ -1,0 +1,32 @@
+"""Layers: an op plus its weights. Each file is one idea; `module.py` is how they hold together."""
+
+from tinyllm.nn.attention import SelfAttention
+from tinyllm.nn.block import Block
+from tinyllm.nn.dropout import Dropout
+from tinyllm.nn.embedding import Embedding
+from tinyllm.nn.feedforward import FeedForward
+from tinyllm.nn.init import normal, ones, zeros
+from tinyllm.nn.kv_cache import KVCache, LayerCache
+from tinyllm.nn.linear import Linear
+from tinyllm.nn.module import Module
+from tinyllm.nn.norm import LayerNorm, RMSNorm
+from tinyllm.nn.position import positions_from_mask, rotary_angles
+
+__all__ = [
+    "Block",
+    "Dropout",
+    "Embedding",
+    "FeedForward",
+    "KVCache",
+    "LayerCache",
+    "LayerNorm",
+    "Linear",
+    "Module",
+    "RMSNorm",
+    "SelfAttention",
+    "normal",
+    "ones",
+    "positions_from_mask",
+    "rotary_angles",
+    "zeros",
+]

@@ -1,0 +1,51 @@
+"""Multi-head self-attention with its weights (Vaswani et al. 2017, section 3.2.2).
+
+    qkv = x W_qkvᵀ + b        out = attention(query, key, value) W_outᵀ + b
+
+H heads of width D = C/H attend side by side, each to what it finds relevant; one projection makes all queries, keys and
+values, one mixes the heads' answers. Equation and gradients: `ops/attention.py`; loops: `kernels/attention.py`.
+Differs from the paper: no dropout on the attention probabilities, since they are never stored.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinyllm import ops
+from tinyllm.autograd import Tensor
+from tinyllm.nn.kv_cache import LayerCache
+from tinyllm.nn.linear import Linear
+from tinyllm.nn.module import Module
+
+
+class SelfAttention(Module):
+    """qkv (3C, C) and out (C, C). `out_std`: initial standard deviation of the output projection."""
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        *,
+        causal: bool,
+        bias: bool = True,
+        std: float = 0.02,
+        out_std: float = 0.02,
+        rng: np.random.Generator | None,
+    ):
+        if d_model % n_heads:
+            raise ValueError(f"d_model {d_model} is not divisible by n_heads {n_heads}; choose n_heads that divides it")
+        self.qkv = Linear(d_model, 3 * d_model, bias=bias, std=std, rng=rng)
+        self.out = Linear(d_model, d_model, bias=bias, std=out_std, rng=rng)
+        self.n_heads = n_heads
+        self.causal = causal
+
+    def __call__(self, x: Tensor, *, cache: LayerCache | None = None, key_mask: np.ndarray | None = None) -> Tensor:
+        """x (B, T, C), key_mask (B, S) bool -> (B, T, C). With a cache, keys and values of earlier calls are seen too."""
+        qkv = self.qkv(x)  # (B, T, 3C)
+        if cache is None:
+            mixed = ops.self_attention(qkv, n_heads=self.n_heads, causal=self.causal, key_mask=key_mask)
+            return self.out(mixed)
+        parts = qkv.data.reshape(*x.shape[:2], 3, self.n_heads, -1)  # (B, T, 3, H, D)
+        keys, values = cache.append(parts[:, :, 1], parts[:, :, 2])
+        mixed = ops.attention(parts[:, :, 0], keys, values, causal=self.causal, key_mask=key_mask)
+        return self.out(ops.reshape(mixed, shape=x.shape))

@@ -1,0 +1,31 @@
+"""Transformer block: let positions talk to each other, then let each think for itself.
+
+    x = x + attention(norm(x))        x = x + feedforward(norm(x))
+
+The sums are the residual stream: each layer reads it, adds to it, and gradients flow straight through. Normalising before
+the layer instead of after it (as in Vaswani et al. 2017) lets deep stacks train without tricks: Radford et al. 2019,
+section 2.3; Xiong et al. 2020.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinyllm.autograd import Tensor
+from tinyllm.nn.dropout import Dropout
+from tinyllm.nn.kv_cache import LayerCache
+from tinyllm.nn.module import Module
+
+
+class Block(Module):
+    """Pre-norm residual block around an attention layer and a feed-forward layer."""
+
+    def __init__(self, *, norm1: Module, attention: Module, norm2: Module, feedforward: Module, dropout: Dropout):
+        self.norm1, self.attention = norm1, attention
+        self.norm2, self.feedforward = norm2, feedforward
+        self.dropout = dropout
+
+    def __call__(self, x: Tensor, *, cache: LayerCache | None = None, key_mask: np.ndarray | None = None) -> Tensor:
+        """x (B, T, C) -> (B, T, C)."""
+        x = x + self.dropout(self.attention(self.norm1(x), cache=cache, key_mask=key_mask))
+        return x + self.dropout(self.feedforward(self.norm2(x)))

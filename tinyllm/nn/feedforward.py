@@ -1,0 +1,37 @@
+"""Feed-forward layer: at each position, widen, bend, narrow (Vaswani et al. 2017, eq. 2, with GELU for ReLU).
+
+    y = W_down gelu(W_up x + b) + b
+
+Two thirds of a GPT's weights are here. One way to read it: W_up's rows are F patterns to look for in x, W_down's columns are what
+to add to the stream for each one found (Geva et al. 2021).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinyllm import ops
+from tinyllm.autograd import Tensor
+from tinyllm.nn.linear import Linear
+from tinyllm.nn.module import Module
+
+
+class FeedForward(Module):
+    """up (F, C) and down (C, F). `out_std`: initial standard deviation of `down`."""
+
+    def __init__(
+        self,
+        d_model: int,
+        d_feedforward: int,
+        *,
+        bias: bool = True,
+        std: float = 0.02,
+        out_std: float = 0.02,
+        rng: np.random.Generator | None,
+    ):
+        self.up = Linear(d_model, d_feedforward, bias=bias, std=std, rng=rng)
+        self.down = Linear(d_feedforward, d_model, bias=bias, std=out_std, rng=rng)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x (..., C) -> (..., C)."""
+        return self.down(ops.gelu(self.up(x), approximate="tanh"))

@@ -1,0 +1,51 @@
+"""Ops: the calculus. Each is an equation, its value and its backward, over plain arrays; the loops are in `kernels`.
+
+The ops behind Python's operators (+ - * / ** @ and indexing) stand beside Tensor in `autograd/tensor.py`.
+"""
+
+from tinyllm.ops.activations import gelu, relu, sigmoid, silu, tanh
+from tinyllm.ops.attention import attention, self_attention
+from tinyllm.ops.cross_entropy import cross_entropy
+from tinyllm.ops.dropout import dropout
+from tinyllm.ops.elementwise import absolute, clip, exp, log, maximum, minimum, sqrt, where
+from tinyllm.ops.embedding import embedding
+from tinyllm.ops.linear import linear
+from tinyllm.ops.norm import layer_norm, rms_norm
+from tinyllm.ops.reduce import max, mean, sum
+from tinyllm.ops.rotary import rotary
+from tinyllm.ops.shape import concatenate, reshape, take_along, transpose
+from tinyllm.ops.softmax import log_softmax, softmax
+
+__all__ = [
+    "absolute",
+    "attention",
+    "clip",
+    "concatenate",
+    "cross_entropy",
+    "dropout",
+    "embedding",
+    "exp",
+    "gelu",
+    "layer_norm",
+    "linear",
+    "log",
+    "log_softmax",
+    "max",
+    "maximum",
+    "mean",
+    "minimum",
+    "relu",
+    "reshape",
+    "rms_norm",
+    "rotary",
+    "self_attention",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "sqrt",
+    "sum",
+    "take_along",
+    "tanh",
+    "transpose",
+    "where",
+]

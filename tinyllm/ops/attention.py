@@ -1,0 +1,78 @@
+"""Scaled dot-product attention: each position asks a question of all others and takes a weighted mean of their answers.
+
+    P = softmax(scale · Q Kᵀ + mask)      out = P V            scale = 1/√D        Vaswani et al. 2017, eq. 1
+
+    dV = Pᵀ dout     dP = dout Vᵀ     dS = P ∘ (dP - rowsum(P ∘ dP))     dQ = scale · dS K     dK = scale · dSᵀ Q
+
+The T x S matrix P is never stored: forward keeps one number per row, the log of its normaliser, from which backward
+recomputes P tile by tile (Dao et al. 2022, algorithms 1 and 4). Layout (B, T, H, D), so that splitting a projection
+into heads is a reshape. With G < H key/value heads, each serves H/G query heads (Ainslie et al. 2023).
+Loops: `kernels/attention.py`; weights: `nn/attention.py`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from tinyllm import kernels
+from tinyllm.autograd import check_dtypes, op
+
+
+def _check(query: np.ndarray, key: np.ndarray, value: np.ndarray, key_mask: np.ndarray | None) -> None:
+    check_dtypes("attention", query=query, key=key, value=value)
+    if query.ndim != 4 or key.ndim != 4:
+        raise ValueError(f"attention: query {query.shape} and key {key.shape} came, (B, T, H, D) and (B, S, G, D) expected")
+    B, T, H, D = query.shape
+    S, G = key.shape[1:3]
+    if key.shape != (B, S, G, D) or value.shape != key.shape or not G or H % G:
+        raise ValueError(
+            f"attention: query (B, T, H, D) = {query.shape} with key {key.shape} and value {value.shape}; expected key "
+            "and value (B, S, G, D) with H divisible by G"
+        )
+    if key_mask is not None and (key_mask.shape != (B, S) or key_mask.dtype != np.bool_):
+        raise ValueError(f"attention: key_mask {key_mask.dtype} {key_mask.shape} came, bool (B, S) = {(B, S)} expected")
+
+
+@op
+def attention(query, key, value, *, causal: bool = False, key_mask: np.ndarray | None = None):
+    """query (B, T, H, D), key and value (B, S, G, D) -> (B, T, H, D).
+
+    causal    position t sees keys s <= t + S - T (queries are the last T of S positions)
+    key_mask  (B, S) bool, True = may be attended; a query with nothing to attend to gets zeros
+    """
+    _check(query, key, value, key_mask)
+    settings = {"scale": 1 / math.sqrt(query.shape[-1]), "causal": causal, "key_mask": key_mask}
+    out, log_normalizer = kernels.attention_forward(query, key, value, **settings)
+
+    def backward(dout):
+        return kernels.attention_backward(dout, query, key, value, out, log_normalizer, **settings)
+
+    return out, backward
+
+
+@op
+def self_attention(qkv, *, n_heads: int, causal: bool, key_mask: np.ndarray | None = None):
+    """Attention of a sequence to itself, reading query, key and value where one projection wrote them.
+
+    qkv (B, T, 3·H·D), query first, then key, then value -> (B, T, H·D). Same as `attention` on the three parts; its
+    gradients land side by side in one array, ready for the projection's backward.
+    """
+    B, T, width = qkv.shape
+    if width % (3 * n_heads):
+        raise ValueError(f"self_attention: width {width} is not 3 x {n_heads} heads x a whole head width")
+    parts = qkv.reshape(B, T, 3, n_heads, width // (3 * n_heads))  # (B, T, 3, H, D)
+    query, key, value = (parts[:, :, i] for i in range(3))
+    _check(query, key, value, key_mask)
+    settings = {"scale": 1 / math.sqrt(query.shape[-1]), "causal": causal, "key_mask": key_mask}
+    out, log_normalizer = kernels.attention_forward(query, key, value, **settings)
+
+    def backward(dy):
+        dparts = np.empty_like(parts)
+        grads = tuple(dparts[:, :, i] for i in range(3))
+        dout = dy.reshape(out.shape)
+        kernels.attention_backward(dout, query, key, value, out, log_normalizer, grads=grads, **settings)
+        return dparts.reshape(qkv.shape)
+
+    return out.reshape(B, T, width // 3), backward

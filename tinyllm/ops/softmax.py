@@ -1,0 +1,40 @@
+"""Softmax: scores to probabilities, over the last axis.
+
+    pᵢ = exp(xᵢ) / Σⱼ exp(xⱼ)          dxᵢ = pᵢ (dyᵢ - Σⱼ dyⱼ pⱼ)
+    log pᵢ = xᵢ - log Σⱼ exp(xⱼ)       dxᵢ = dyᵢ - pᵢ Σⱼ dyⱼ
+
+The largest xⱼ is subtracted first, which changes nothing but keeps exp in range. `mask` (bool, broadcastable to x):
+True = takes part, False = probability 0. Bridle 1990. Loops: `kernels/softmax.py`; weights: `nn/attention.py`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinyllm import kernels
+from tinyllm.autograd import check_dtypes, op
+
+
+def _check(op_name: str, x: np.ndarray, mask: np.ndarray | None) -> None:
+    check_dtypes(op_name, x=x)
+    if mask is None:
+        return
+    fits = mask.ndim <= x.ndim and all(m in (1, n) for m, n in zip(mask.shape[::-1], x.shape[::-1], strict=False))
+    if mask.dtype != np.bool_ or not fits:
+        raise ValueError(f"{op_name}: mask {mask.dtype} {mask.shape} came, bool broadcastable to x {x.shape} expected")
+
+
+@op
+def softmax(x, *, mask: np.ndarray | None = None):
+    """Probabilities over the last axis, same shape as x. A row with nothing unmasked is all zeros."""
+    _check("softmax", x, mask)
+    y = kernels.softmax_forward(x, mask)
+    return y, lambda dy: kernels.softmax_backward(dy, y)
+
+
+@op
+def log_softmax(x, *, mask: np.ndarray | None = None):
+    """Log-probabilities over the last axis (nats), -inf where masked; exact where softmax would round to 0."""
+    _check("log_softmax", x, mask)
+    y = kernels.log_softmax_forward(x, mask)
+    return y, lambda dy: kernels.log_softmax_backward(dy, y)

@@ -1,0 +1,52 @@
+"""AdamW: each weight gets a step of its own size, from how large and how steady its gradients have been.
+
+    m = β₁ m + (1-β₁) g        v = β₂ v + (1-β₂) g²        m̂ = m/(1-β₁ᵗ)    v̂ = v/(1-β₂ᵗ)
+    w = w - lr · λ w - lr · m̂ / (√v̂ + ε)
+
+Adam (Kingma & Ba 2015, algorithm 1) with the decay λ taken off the weight itself instead of being added to g, where √v̂
+would undo it (Loshchilov & Hutter 2019, algorithm 2). Only matrices decay: pulling norms and biases to 0 does no good
+(GPT-3, Brown et al. 2020, appendix B, and common practice). Loops: `kernels/adamw.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from tinyllm import kernels
+from tinyllm.autograd import Tensor
+from tinyllm.optim.optimizer import Optimizer
+
+
+class AdamW(Optimizer):
+    """lr: learning rate; betas (β₁, β₂); eps ε; weight_decay λ, for weights of two or more axes."""
+
+    slots = ("exp_avg", "exp_avg_sq")
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        *,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ):
+        super().__init__(params, lr=lr)
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"betas must both be in [0, 1), got {betas}")
+        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
+
+    def update(self, param: np.ndarray, grad: np.ndarray, memory: tuple[np.ndarray, ...]) -> None:
+        kernels.adamw_update(
+            param,
+            grad,
+            *memory,
+            lr=self.lr,
+            beta1=self.betas[0],
+            beta2=self.betas[1],
+            eps=self.eps,
+            weight_decay=self.weight_decay if param.ndim >= 2 else 0.0,
+            step=self.step_count,
+        )
