@@ -1,0 +1,132 @@
+import json
+import random
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinyllm.tokenizers import BPETokenizer, bpe
+from tinyllm.tokenizers.layout import BYTE_ORDER
+
+EXPECTED = json.loads((Path(__file__).parents[1] / "fixtures/tokenizers/expected.json").read_text(encoding="utf-8"))
+BYTES = [bytes([byte]) for byte in BYTE_ORDER]
+RUNS = BPETokenizer.train(["aaaabbbabab" * 4, "ab ba aab abb" * 3], vocab_size=285, special_tokens=())
+
+
+@given(text=st.text(st.sampled_from("ab "), max_size=80))
+def test_the_heap_equals_the_search(text):
+    symbols = [RUNS._byte_ids[byte] for byte in text.encode()]
+    assert bpe.merge_by_heap(symbols, RUNS._ranks) == bpe.merge_by_search(symbols, RUNS._ranks)
+
+
+def test_the_heap_equals_the_search_on_random_merges():
+    """Merges in random order, also such that a later merge enables an earlier one: trained ones never do that."""
+    rng = random.Random(0)
+    for _ in range(300):
+        ranks, next_id = {}, 4
+        for rank in range(12):
+            pair = (rng.randrange(next_id), rng.randrange(next_id))
+            if pair not in ranks:
+                ranks[pair] = (rng.randrange(100) * 100 + rank, next_id)
+                next_id += 1
+        symbols = [rng.randrange(4) for _ in range(rng.randrange(40))]
+        assert bpe.merge_by_heap(symbols, ranks) == bpe.merge_by_search(symbols, ranks)
+
+
+def test_the_earliest_merge_comes_first_even_if_another_gives_longer_tokens():
+    merges = [(b"b", b"c"), (b"a", b"b"), (b"ab", b"c")]
+    tokens = [*BYTES, b"bc", b"ab", b"abc"]
+    tokenizer = BPETokenizer(tokens, merges, pattern="gpt2")
+    assert [tokens[i] for i in tokenizer.encode("abc")] == [b"a", b"bc"]
+    assert tokenizer.explain("abc ab") == [
+        [[b"a", b"b", b"c"], [b"a", b"bc"]],
+        [[b" ", b"a", b"b"], [b" ", b"ab"]],
+    ]
+
+
+@pytest.mark.parametrize("unit", ["a", "ab", "^", "0", "'s", " ", "\n", "é"])
+def test_a_word_of_two_hundred_thousand_letters_is_encoded_in_seconds(unit):
+    text = unit * (200_000 // len(unit))
+    start = time.process_time()
+    ids = RUNS.encode(text)
+    assert time.process_time() - start < 10  # takes about 0.5; the quadratic search would take an hour
+    assert RUNS.decode(ids) == text
+
+
+def test_work_grows_linearly_with_the_length_of_a_word(monkeypatch):
+    """Heap operations, not seconds: twice the letters, at most 2.3 times the pushes and pops."""
+    work = []
+    push, pop = bpe.heapq.heappush, bpe.heapq.heappop
+    monkeypatch.setattr(bpe.heapq, "heappush", lambda *a: (work.append(1), push(*a))[1])
+    monkeypatch.setattr(bpe.heapq, "heappop", lambda *a: (work.append(1), pop(*a))[1])
+    operations = []
+    for n in (2000, 4000, 8000):
+        work.clear()
+        RUNS.encode("aab" * n)
+        operations.append(len(work))
+    assert operations[1] <= 2.3 * operations[0] and operations[2] <= 2.3 * operations[1]
+
+
+def test_remembered_pieces_stay_bounded(monkeypatch):
+    monkeypatch.setattr(bpe, "CACHE_PIECES", 10)
+    tokenizer = BPETokenizer(BYTES, [], pattern="gpt2")
+    for i in range(100):
+        assert tokenizer.decode(tokenizer.encode(f" word{i}")) == f" word{i}"
+    tokenizer.encode("x" * 1000)
+    assert 0 < len(tokenizer._cache) <= 10 and max(map(len, tokenizer._cache)) <= bpe.CACHE_LENGTH
+
+
+def test_streaming_a_long_text_holds_back_little():
+    class Watched(BPETokenizer):
+        longest = 0
+
+        def _encode_prefix(self, text, reserve):
+            Watched.longest = max(Watched.longest, len(text))
+            return super()._encode_prefix(text, reserve)
+
+    tokenizer = Watched(RUNS.tokens, RUNS.merges, pattern="gpt4")
+    ids = tokenizer.encode_iterable("ab ba aab, 12 \n" for _ in range(5000))
+    assert list(ids) == RUNS.encode("ab ba aab, 12 \n" * 5000)
+    assert Watched.longest < 60
+
+
+def test_streaming_one_huge_word_looks_at_it_a_few_times_only():
+    class Watched(BPETokenizer):
+        looked_at = 0
+
+        def _encode_prefix(self, text, reserve):
+            Watched.looked_at += len(text)
+            return super()._encode_prefix(text, reserve)
+
+    tokenizer = Watched(RUNS.tokens, RUNS.merges, pattern="gpt4")
+    assert list(tokenizer.encode_iterable("b" for _ in range(20_000))) == RUNS.encode("b" * 20_000)
+    assert Watched.looked_at < 4 * 20_000
+
+
+def test_a_run_of_spaces_waits_for_the_line_end_that_may_join_it():
+    text = "x\n" + " " * 50 + "\n" + " " * 50 + "y"  # for GPT-4 one piece from the first to the second line end
+    tokenizer = BPETokenizer.train([text] * 2, vocab_size=400, pattern="gpt4")
+    assert list(tokenizer.encode_iterable(text)) == tokenizer.encode(text)
+    assert tokenizer.tokens[tokenizer.encode(text)[1]] == b"\n" + b" " * 50 + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("tokens", "merges", "text"),
+    [
+        (BYTES[1:], [], r"tokens: b'!' is not in the vocabulary"),
+        ([*BYTES, b"!"], [], "two ids stand for the same bytes"),
+        ([*BYTES, b"ab"], [(b"a", b"bc")], r"merges\[0\]: b'bc' is not in the vocabulary"),
+        ([*BYTES, b"ab"], [(b"a", b"b"), (b"ab", b"c")], r"merges\[1\]: b'abc' is not in the vocabulary"),
+    ],
+)
+def test_inconsistent_vocabularies_are_refused(tokens, merges, text):
+    with pytest.raises(ValueError, match=text):
+        BPETokenizer(tokens, merges)
+
+
+def test_merges_cannot_spell_a_special_token():
+    """A file from a stranger could otherwise let a user's text become a control token."""
+    with pytest.raises(ValueError, match=r"merges\[0\]: b'<>' is not in the vocabulary"):
+        BPETokenizer([*BYTES, b"<>"], [(b"<", b">")], special_tokens={"<>": 256})

@@ -1,0 +1,78 @@
+import json
+import random
+import time
+from pathlib import Path
+
+import pytest
+import regex
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinyllm.tokenizers.pretokenize import PATTERNS, get_pattern, pattern_from_regex
+
+EXPECTED = json.loads((Path(__file__).parents[1] / "fixtures/tokenizers/expected.json").read_text(encoding="utf-8"))
+every = pytest.mark.parametrize("pattern", PATTERNS.values(), ids=PATTERNS)
+# The characters on which the two patterns decide differently, close together.
+tricky = st.text(st.sampled_from("'lLsSvVeErRdDmMtTſ a1٣²\t\n\r\u00a0\u3000\x1c\x85.!_é中🎉\u0301\x00\udc80"), max_size=16)
+
+
+@every
+def test_pieces_equal_hugging_faces(pattern):
+    for text, expected in zip(EXPECTED["texts"], EXPECTED[pattern.name]["pieces"], strict=True):
+        assert pattern.split(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "pieces"),
+    [
+        ("gpt2", "I'll pay 12345 now", ["I", "'ll", " pay", " 12345", " now"]),
+        ("gpt4", "I'll pay 12345 now", ["I", "'ll", " pay", " ", "123", "45", " now"]),
+        ("gpt2", "WE'LL", ["WE", "'", "LL"]),  # contractions in capitals are GPT-4's improvement
+        ("gpt4", "WE'LL", ["WE", "'LL"]),
+        ("gpt2", "if x:\n    y", ["if", " x", ":", "\n   ", " y"]),
+        ("gpt4", "if x:\n    y", ["if", " x", ":\n", "   ", " y"]),
+        ("gpt4", "a\n ", ["a", "\n", " "]),
+    ],
+)
+def test_pieces_by_hand(name, text, pieces):
+    assert get_pattern(name).split(text) == pieces
+
+
+@every
+@given(text=st.one_of(tricky, st.text(max_size=30)))
+def test_the_linear_pattern_equals_the_published_one_and_loses_nothing(pattern, text):
+    pieces = pattern.split(text)
+    assert "".join(pieces) == text
+    for spelling in (pattern.published, *pattern.aliases):
+        assert regex.findall(spelling, text) == pieces
+
+
+@every
+def test_random_texts_of_tricky_characters_are_cut_as_published(pattern):
+    rng = random.Random(1)
+    published = regex.compile(pattern.published)
+    for _ in range(5000):
+        text = "".join(rng.choices("'lsa1 \t\n\r.", k=rng.randint(1, 10)))
+        assert pattern.split(text) == published.findall(text)
+
+
+@every
+@pytest.mark.parametrize("unit", ["^", "0", "a", "'s", " ", "\n", "'", " ^", " \n", "\r\n", "é", "\u3000", "\n a"])
+def test_a_hundred_thousand_repetitions_are_cut_in_no_time(pattern, unit):
+    for text in (unit * 100_000, " " + unit * 100_000 + "\n", unit * 100_000 + "x"):
+        start = time.process_time()
+        assert sum(map(len, pattern.split(text))) == len(text)
+        assert time.process_time() - start < 2  # takes 0.05; quadratic backtracking would take hours
+
+
+@every
+def test_every_spelling_leads_back_to_its_pattern(pattern):
+    for spelling in (pattern.published, pattern.linear, *pattern.aliases):
+        assert pattern_from_regex(spelling) is pattern
+
+
+def test_unknown_patterns_are_not_run():
+    assert pattern_from_regex("(a+)+$") is None
+    for name in ("gpt5", None, ["gpt2"]):
+        with pytest.raises(ValueError, match="pattern: got .*expected one of 'gpt2', 'gpt4'"):
+            get_pattern(name)

@@ -1,0 +1,101 @@
+"""The layout of Hugging Face's tokenizer.json: the shapes our tokenizers are written in (`formats/huggingface` reads them).
+
+JSON cannot hold raw bytes, so GPT-2 gave every byte a visible character: the 188 printable ones of Latin-1 stand for
+themselves, the other 68 become U+0100, U+0101, ... in order (Radford et al. 2019, the released encoder; a space is "Ġ").
+A file is a pipeline of named parts: added_tokens, pre_tokenizer, model, decoder. Character and byte tokenizers are written
+with the parts that make other readers produce the same ids.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_PRINTABLE = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
+
+
+def _byte_characters() -> dict[int, str]:
+    """byte -> its visible character."""
+    characters = {byte: chr(byte) for byte in _PRINTABLE}
+    rest = (byte for byte in range(256) if byte not in characters)
+    characters.update((byte, chr(0x100 + i)) for i, byte in enumerate(rest))
+    return characters
+
+
+CHARACTER_OF_BYTE = _byte_characters()
+BYTE_OF_CHARACTER = {character: byte for byte, character in CHARACTER_OF_BYTE.items()}
+BYTE_ORDER = tuple(sorted(range(256), key=CHARACTER_OF_BYTE.__getitem__))  # the order of GPT-2's first 256 ids
+EVERY_CHARACTER = r"[\s\S]"  # the split that makes each character a piece
+
+
+def to_visible(token: bytes) -> str:
+    """b" the" -> "Ġthe"."""
+    return "".join(map(CHARACTER_OF_BYTE.__getitem__, token))
+
+
+def from_visible(text: str) -> bytes | None:
+    """"Ġthe" -> b" the"; None if a character stands for no byte."""
+    try:
+        return bytes(map(BYTE_OF_CHARACTER.__getitem__, text))
+    except KeyError:
+        return None
+
+
+def _byte_level(use_regex: bool) -> dict[str, Any]:
+    """The part that maps bytes to visible characters and, if `use_regex`, cuts with GPT-2's pattern."""
+    return {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": use_regex}
+
+
+def _split(pattern: str) -> dict[str, Any]:
+    """The part that cuts by a regular expression. {"String": ...} in this place would be a literal text, not a pattern."""
+    return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+
+
+def _file(special_tokens: dict[str, int], **parts: Any) -> dict[str, Any]:
+    """A whole file around its parts."""
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    added = [{"id": i, "content": text, **flags} for text, i in sorted(special_tokens.items(), key=lambda item: item[1])]
+    fixed = {"version": "1.0", "truncation": None, "padding": None, "normalizer": None, "post_processor": None}
+    return {**fixed, "added_tokens": added, **parts}
+
+
+def _vocabulary(tokens: list[bytes], special_tokens: dict[str, int]) -> dict[str, int]:
+    """visible token -> id; special tokens keep their plain text, as Hugging Face's trainers write them."""
+    special_ids = set(special_tokens.values())
+    vocabulary = {to_visible(token): index for index, token in enumerate(tokens) if index not in special_ids}
+    for text in special_tokens:
+        if text in vocabulary:
+            raise ValueError(f"special_tokens: {text!r} is written like the ordinary token {tokens[vocabulary[text]]!r}")
+    return {**vocabulary, **special_tokens}
+
+
+def bpe_layout(
+    tokens: list[bytes], merges: list[tuple[bytes, bytes]], *, special_tokens: dict[str, int], split: str | None
+) -> dict[str, Any]:
+    """A byte-level BPE. `split`: the regular expression that cuts pieces; None for GPT-2's own, which has a short form."""
+    model = {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": None,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": False,
+        "byte_fallback": False,
+        "ignore_merges": False,
+        "vocab": _vocabulary(tokens, special_tokens),
+        "merges": [[to_visible(left), to_visible(right)] for left, right in merges],
+    }
+    cut = _byte_level(True) if split is None else {"type": "Sequence", "pretokenizers": [_split(split), _byte_level(False)]}
+    return _file(special_tokens, pre_tokenizer=cut, decoder=_byte_level(True), model=model)
+
+
+def byte_layout(tokens: list[bytes], special_tokens: dict[str, int]) -> dict[str, Any]:
+    """A BPE without merges and without cuts: each byte stays alone."""
+    layout = bpe_layout(tokens, [], special_tokens=special_tokens, split=None)
+    return {**layout, "pre_tokenizer": _byte_level(False)}
+
+
+def character_layout(tokens: list[bytes], special_tokens: dict[str, int], unknown: str) -> dict[str, Any]:
+    """A table of words in which every character is a word; the decoder `Fuse` joins them without spaces."""
+    vocabulary = {token.decode("utf-8"): index for index, token in enumerate(tokens)}
+    model = {"type": "WordLevel", "vocab": vocabulary, "unk_token": unknown}
+    return _file(special_tokens, pre_tokenizer=_split(EVERY_CHARACTER), decoder={"type": "Fuse"}, model=model)

@@ -1,0 +1,259 @@
+"""The contract of every tokenizer: text becomes whole numbers below `vocab_size`, and numbers become text again.
+
+Three rules hold for all of them. (1) Any input is accepted: bytes that are not UTF-8 travel through Python's
+`surrogateescape` (PEP 383: byte 0x80+k stands as U+DC80+k), surrogate pairs in a str are joined into their character,
+and any other lone surrogate becomes U+FFFD. (2) Special tokens, such as <|endoftext|>, are never made from text unless
+`allowed_special` asks for it: who types "<|endoftext|>" in a chat gets those letters, not the control token. (tiktoken
+raises there, Hugging Face obeys the text.) When several would match, the longest wins. (3) Ids outside the vocabulary
+are an error, never a guess.
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import operator
+import os
+import re
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tinyllm.storage import strict_json, write_file
+
+END_OF_TEXT = "<|endoftext|>"
+_EOS_NAMES = (END_OF_TEXT, "</s>", "<eos>", "<|end_of_text|>")
+_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+_LONE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+
+
+def to_text(text: str | bytes) -> str:
+    """`text` as a str in which U+DC80..U+DCFF stand for bytes that are not UTF-8, and no other surrogate is left."""
+    if isinstance(text, bytes | bytearray | memoryview):
+        return bytes(text).decode("utf-8", "surrogateescape")
+    if not isinstance(text, str):
+        raise ValueError(f"text: got {type(text).__name__}, expected str or bytes")
+    try:
+        text.encode("utf-8")
+        return text
+    except UnicodeEncodeError:
+        return to_text(to_bytes(_LONE.sub("\ufffd", _PAIR.sub(_join_pair, text))))
+
+
+def _join_pair(match: re.Match[str]) -> str:
+    """The character that two UTF-16 surrogates spell."""
+    return match.group().encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+
+
+def to_bytes(text: str) -> bytes:
+    """The inverse of `to_text`: UTF-8, with escaped bytes as they were."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+class Tokenizer:
+    """Base of all tokenizers: special tokens, decoding, files. Subclasses say how ordinary text is encoded.
+
+    `tokens[i]` is the bytes of id i; `special_tokens` maps their text to their ids, which lie inside `tokens`.
+    Raises ValueError for a special token that is empty, has no UTF-8 form or has no place in `tokens`.
+    """
+
+    def __init__(self, tokens: list[bytes], special_tokens: dict[str, int]):
+        for text, index in special_tokens.items():
+            if not text or any("\ud800" <= character <= "\udfff" for character in text):
+                raise ValueError(f"special_tokens: got {text!r}, expected at least one character and no surrogates")
+            if not 0 <= index < len(tokens) or tokens[index] != text.encode("utf-8"):
+                raise ValueError(f"special_tokens: {text!r} has id {index}, where the vocabulary has another token")
+            if tokens.index(tokens[index]) != index or tokens[index] in tokens[index + 1 :]:
+                raise ValueError(f"special_tokens: {text!r} is an ordinary token too; choose another text")
+        self.tokens = tokens
+        self.special_tokens = dict(special_tokens)
+        self._special_patterns: dict[frozenset[str], re.Pattern[str]] = {}
+
+    # What a subclass must define.
+
+    def _encode_ordinary(self, text: str) -> list[int]:
+        """The ids of text without special tokens; `text` comes from `to_text`."""
+        raise TypeError(f"{type(self).__name__} does not say how it encodes text")
+
+    def _encode_prefix(self, text: str, reserve: int) -> tuple[list[int], int]:
+        """Ids of a prefix of `text`, and its length, that no text to come after `text` can change.
+
+        `reserve`: leave at least this many characters. Right for tokenizers that see one character at a time.
+        """
+        end = max(0, len(text) - reserve)
+        return self._encode_ordinary(text[:end]), end
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of tokenizer.json, in Hugging Face's layout."""
+        raise TypeError(f"{type(self).__name__} does not say how it is written")
+
+    # What all of them share.
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of ids, special tokens included: every id is below it."""
+        return len(self.tokens)
+
+    @property
+    def eos_id(self) -> int | None:
+        """The id of the end-of-text token: <|endoftext|>, </s>, <eos> or <|end_of_text|>, or None if there is none."""
+        return next((self.special_tokens[name] for name in _EOS_NAMES if name in self.special_tokens), None)
+
+    def encode(self, text: str | bytes, *, allowed_special: Collection[str] = ()) -> list[int]:
+        """The ids of `text`.
+
+        `allowed_special`: special tokens that the text may spell, or "all"; the others are ordinary text. Give it only
+        for text you wrote yourself, never for what a user typed.
+        """
+        text = to_text(text)
+        pattern = self._special_pattern(allowed_special)
+        if pattern is None:
+            return self._encode_ordinary(text)
+        ids: list[int] = []
+        start = 0
+        for match in pattern.finditer(text):
+            ids += self._encode_ordinary(text[start : match.start()])
+            ids.append(self.special_tokens[match.group()])
+            start = match.end()
+        return ids + self._encode_ordinary(text[start:])
+
+    def _special_pattern(self, allowed: Collection[str]) -> re.Pattern[str] | None:
+        """An expression for the allowed special tokens, longest first; None if there are none."""
+        if isinstance(allowed, str) and allowed != "all":
+            raise ValueError(f'allowed_special: got the string {allowed!r}, expected a set of tokens or "all"')
+        names = frozenset(self.special_tokens if allowed == "all" else allowed)
+        if unknown := sorted(names - self.special_tokens.keys()):
+            raise ValueError(f"allowed_special: {unknown[0]!r} is not a special token here; known: {self._known()}")
+        if not names:
+            return None
+        if names not in self._special_patterns:
+            ordered = sorted(names, key=lambda name: (-len(name), name))
+            self._special_patterns[names] = re.compile("|".join(map(re.escape, ordered)))
+        return self._special_patterns[names]
+
+    def _known(self) -> str:
+        """The special tokens in words, for errors."""
+        return ", ".join(map(repr, self.special_tokens)) or "none"
+
+    def encode_batch(
+        self, texts: Iterable[str | bytes], *, allowed_special: Collection[str] = ()
+    ) -> list[list[int]]:
+        """The ids of each text: the same as `encode` one by one."""
+        if isinstance(texts, str | bytes):
+            raise ValueError(f"texts: got one {type(texts).__name__}, expected several; use encode for one text")
+        return [self.encode(text, allowed_special=allowed_special) for text in texts]
+
+    def encode_iterable(
+        self, chunks: Iterable[str | bytes], *, allowed_special: Collection[str] = ()
+    ) -> Iterator[int]:
+        """The ids of the joined chunks, one by one: equal to `encode` of the whole, without holding the whole.
+
+        Chunks may be cut anywhere, inside a character too. Memory: a few chunks, or the longest single word if longer.
+        """
+        pattern = self._special_pattern(allowed_special)
+        return _encode_stream(self, chunks, pattern)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes of one id; ValueError if it is outside the vocabulary."""
+        return self.decode_bytes([token_id])
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """The bytes that `ids` stand for, exactly. `ids`: list, array or other iterable of whole numbers."""
+        ids = _as_list(ids)
+        if ids and not (0 <= min(ids) and max(ids) < self.vocab_size):
+            wrong = next(i for i in ids if not 0 <= i < self.vocab_size)
+            raise ValueError(
+                f"ids: got {wrong}, expected 0 to {self.vocab_size - 1} (vocabulary size {self.vocab_size}); "
+                "were these ids made by another tokenizer?"
+            )
+        return b"".join(map(self.tokens.__getitem__, ids))
+
+    def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
+        """The text of `ids`. Bytes that are not UTF-8 (a character cut in two) follow `errors`, as in bytes.decode.
+
+        "replace" shows U+FFFD; "surrogateescape" keeps them, so that encoding the result gives the same bytes.
+        """
+        return self.decode_bytes(ids).decode("utf-8", errors)
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write `folder`/tokenizer.json, whole or not at all, and return its path. The folder is made if needed."""
+        path = Path(folder) / "tokenizer.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, strict_json.dump(self.to_json(), indent=1))
+        return path
+
+    def fingerprint(self) -> str:
+        """The sha256 (64 hexadecimal digits) of the canonical tokenizer.json: equal means the same ids for any text."""
+        return hashlib.sha256(strict_json.dump(self.to_json())).hexdigest()
+
+
+def _as_list(ids: Iterable[int]) -> list[int]:
+    """Ids as Python ints; ValueError for anything that is not a whole number (1.0 and None are not)."""
+    try:
+        return [operator.index(i) for i in ids]
+    except TypeError:
+        raise ValueError(f"ids: got {type(ids).__name__}, expected an iterable of whole numbers") from None
+
+
+def add_special_tokens(tokens: list[bytes], special_tokens: Iterable[str]) -> tuple[list[bytes], dict[str, int]]:
+    """`tokens` with the special ones appended, and their ids. ValueError if one is given twice."""
+    names = [special_tokens] if isinstance(special_tokens, str) else list(special_tokens)
+    if len(set(names)) != len(names):
+        raise ValueError(f"special_tokens: got {names!r}, expected each of them once")
+    ids = {name: len(tokens) + i for i, name in enumerate(names)}
+    return tokens + [to_bytes(to_text(name)) for name in names], ids
+
+
+def _encode_stream(
+    tokenizer: Tokenizer, chunks: Iterable[str | bytes], pattern: re.Pattern[str] | None
+) -> Iterator[int]:
+    """The body of `encode_iterable`. What later text could still change is held back in `buffer`.
+
+    A buffer that gave nothing is not looked at again before it has doubled, so that a huge word costs linear time.
+    """
+    longest = max(map(len, tokenizer.special_tokens), default=0) if pattern else 0
+    buffer, patience = "", 0
+    for text in _decode_chunks(chunks):
+        buffer += text
+        if len(buffer) < patience:
+            continue
+        ids, done = _encode_settled(tokenizer, buffer, pattern, longest)
+        yield from ids
+        buffer = buffer[done:]
+        patience = 2 * len(buffer)
+    start = 0
+    for match in pattern.finditer(buffer) if pattern else ():
+        yield from tokenizer._encode_ordinary(buffer[start : match.start()])
+        yield tokenizer.special_tokens[match.group()]
+        start = match.end()
+    yield from tokenizer._encode_ordinary(buffer[start:])
+
+
+def _encode_settled(
+    tokenizer: Tokenizer, text: str, pattern: re.Pattern[str] | None, longest: int
+) -> tuple[list[int], int]:
+    """Ids of the part of `text` that is settled whatever follows, and its length. `longest`: of the special tokens."""
+    ids: list[int] = []
+    start = 0
+    for match in pattern.finditer(text) if pattern else ():
+        if match.start() + longest > len(text):  # a longer special token may still grow here
+            break
+        ids += tokenizer._encode_ordinary(text[start : match.start()])
+        ids.append(tokenizer.special_tokens[match.group()])
+        start = match.end()
+    more, length = tokenizer._encode_prefix(text[start:], longest)
+    return ids + more, start + length
+
+
+def _decode_chunks(chunks: Iterable[str | bytes]) -> Iterator[str]:
+    """Text of the chunks by the rules of `to_text`, with characters that were cut in two made whole."""
+    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+    high = ""  # the first half of a surrogate pair, waiting for the second
+    for chunk in chunks:
+        if isinstance(chunk, str):
+            chunk, high = high + chunk, ""
+            if chunk and "\ud800" <= chunk[-1] <= "\udbff":
+                chunk, high = chunk[:-1], chunk[-1]
+            chunk = to_bytes(to_text(chunk))
+        yield decoder.decode(chunk)
+    yield decoder.decode(to_bytes(to_text(high)), True)
