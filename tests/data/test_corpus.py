@@ -1,0 +1,124 @@
+import os
+
+import pytest
+
+from tinyllm.data import corpus
+from tinyllm.data.corpus import read_corpus
+
+
+def test_one_file_is_cut_into_documents_that_join_to_it(tmp_path):
+    text = b"\n\n".join(b"paragraph %d of the story, with some words" % i for i in range(400))
+    (tmp_path / "story.txt").write_bytes(text)
+    (source,) = read_corpus(str(tmp_path / "story.txt"))
+    assert source.name == "story" and len(source.documents) > 15
+    assert b"".join(source.documents) == text
+
+
+def test_a_folder_gives_each_text_file_as_a_document_in_sorted_order(tmp_path):
+    folder = tmp_path / "texts"
+    (folder / "inner").mkdir(parents=True)
+    (folder / ".git").mkdir()
+    for name, content in {
+        "b.txt": b"bee",
+        "a.md": b"ay",
+        "inner/c.py": b"sea",
+        ".hidden": b"no",
+        ".git/x": b"no",
+        "empty.txt": b" \n",
+        "image.png": b"\x89PNG\0\0",
+    }.items():
+        (folder / name).write_bytes(content)
+    (source,) = read_corpus(str(folder))
+    assert source.name == "texts" and source.documents == (b"ay", b"bee", b"sea")
+    assert len(source.skipped) == 2 and "empty.txt is empty" in source.skipped[0] and "binary" in source.skipped[1]
+
+
+def test_a_large_file_in_a_folder_is_cut(tmp_path):
+    (tmp_path / "small.txt").write_bytes(b"line\n\n" * 5000)
+    (tmp_path / "large.txt").write_bytes(b"line\n\n" * 50_000)
+    (source,) = read_corpus(str(tmp_path))
+    assert len(source.documents) == 1 + 300_000 // 8196 + 1
+
+
+def test_a_pattern_reads_the_matching_files(tmp_path):
+    for name in ("a.txt", "b.txt", "c.md"):
+        (tmp_path / name).write_bytes(name.encode())
+    (source,) = read_corpus(str(tmp_path / "*.txt"))
+    assert source.documents == (b"a.txt", b"b.txt")
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_read_as_a_file(tmp_path):
+    (tmp_path / "notes [old].txt").write_bytes(b"hello")
+    assert read_corpus(str(tmp_path / "notes [old].txt"))[0].documents == (b"hello",)
+
+
+def test_json_lines_give_their_text(tmp_path):
+    (tmp_path / "s.jsonl").write_bytes(b'{"text": "one\\ntwo"}\n\n{"text": "\\ud800", "id": 3}\n{"text": ""}\n')
+    assert read_corpus(str(tmp_path / "s.jsonl"))[0].documents == (b"one\ntwo", b"?")
+
+
+@pytest.mark.parametrize("line", [b"{", b"[1]", b'{"texts": "a"}', b'{"text": 3}', b"[" * 100_000])
+def test_a_wrong_json_line_is_named(tmp_path, line):
+    (tmp_path / "s.jsonl").write_bytes(b'{"text": "fine"}\n' + line)
+    with pytest.raises(ValueError, match="s.jsonl', line 2: "):
+        read_corpus(str(tmp_path / "s.jsonl"))
+
+
+def test_bytes_that_are_not_utf8_are_kept(tmp_path):
+    (tmp_path / "latin.txt").write_bytes("café".encode("latin-1"))
+    assert read_corpus(str(tmp_path / "latin.txt"))[0].documents == (b"caf\xe9",)
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("missing.txt", None, "data file '.*missing.txt' does not exist; give 'python'"),
+        ("empty.txt", b"\n  ", "data file '.*empty.txt' is empty; a corpus needs text"),
+        ("a.png", b"\x89PNG\0", "data file '.*a.png' is binary .*NUL"),
+        ("utf16.txt", "text".encode("utf-16"), "convert it to UTF-8"),
+    ],
+)
+def test_a_file_that_is_no_text_is_refused(tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_corpus(str(tmp_path / name))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="is not an ordinary file"):
+        read_corpus(str(tmp_path / "pipe"))
+
+
+def test_a_folder_or_pattern_without_text_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="holds no text files; name a place"):
+        read_corpus(str(tmp_path))
+    (tmp_path / "x.bin").write_bytes(b"\0")
+    with pytest.raises(ValueError, match=r"holds no text files \(1 passed over, first .*x.bin is binary"):
+        read_corpus(str(tmp_path / "*"))
+    with pytest.raises(ValueError, match="data names nothing to read"):
+        read_corpus([])
+
+
+def test_several_descriptions_give_sources_with_different_names(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "text.txt").write_bytes(folder.encode())
+    sources = read_corpus([str(tmp_path / "a" / "text.txt"), str(tmp_path / "b" / "text.txt")])
+    assert [source.name for source in sources] == ["text", "text-2"]
+
+
+def test_max_bytes_limits_each_source(tmp_path):
+    (tmp_path / "story.txt").write_bytes(b"line of words\n\n" * 20_000)
+    sources = read_corpus(["python:reference", str(tmp_path / "story.txt")], max_bytes=50_000)
+    assert [source.name for source in sources] == ["reference", "story"]
+    assert all(30_000 < source.n_bytes <= 50_000 for source in sources)
+
+
+def test_a_url_is_read_through_the_cache(tmp_path, monkeypatch):
+    (tmp_path / "0123-tale.txt").write_bytes(b"once upon a time")
+    monkeypatch.setattr(corpus, "download", lambda url, *, folder, progress: tmp_path / "0123-tale.txt")
+    (source,) = read_corpus("https://example.org/tale.txt")
+    assert source.name == "tale" and source.documents == (b"once upon a time",)
