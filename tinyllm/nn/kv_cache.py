@@ -49,8 +49,12 @@ class KVCache:
             )
 
     def select(self, rows: np.ndarray) -> None:
-        """Reorder, repeat or drop batch rows in place: row i becomes what row rows[i] was (beam search)."""
+        """Reorder, repeat or drop batch rows: row i becomes what row rows[i] was (beam search). Copies what is filled."""
         for layer in self.layers:
-            layer.keys = layer.keys[rows]
-            layer.values = layer.values[rows]
+            layer.keys, layer.values = (self._selected(array, rows) for array in (layer.keys, layer.values))
         self.batch_size = len(rows)
+
+    def _selected(self, array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        selected = np.empty((len(rows), *array.shape[1:]), array.dtype)
+        selected[:, : self.length] = array[rows, : self.length]
+        return selected

@@ -1,0 +1,29 @@
+"""Decoding: from a trained model to text, one token after the other.
+
+config.py    the settings                               prompts.py   checks, cropping, left padding
+logits.py    filters and the choice of a token          generate.py  the loop over a batch, with the key/value cache
+beam.py      beam search                                stream.py    text: whole, in batches, or while it is written
+"""
+
+from tinyllm.decoding.beam import Hypothesis, beam_search
+from tinyllm.decoding.config import GenerationConfig
+from tinyllm.decoding.generate import GenerationResult, Step, generate, generate_steps
+from tinyllm.decoding.logits import filter_logits
+from tinyllm.decoding.prompts import crop_prompt
+from tinyllm.decoding.stream import TextStream, generate_text, generate_texts, stream_text
+
+__all__ = [
+    "GenerationConfig",
+    "GenerationResult",
+    "Hypothesis",
+    "Step",
+    "TextStream",
+    "beam_search",
+    "crop_prompt",
+    "filter_logits",
+    "generate",
+    "generate_steps",
+    "generate_text",
+    "generate_texts",
+    "stream_text",
+]

@@ -1,0 +1,155 @@
+"""From prompt text to generated text, whole or while it is being written.
+
+Two things must be held back when text is shown token by token: the bytes of a character whose rest has not come (the
+tokenizer's StreamDecoder does that), and the start of what may become a stop string, which may be spread over several
+tokens. So a piece is shown once no stop string can begin in it any more; the pieces joined are the whole text.
+A character still unfinished at the very end is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from tinyllm.decoding.config import GenerationConfig, make_config
+from tinyllm.decoding.generate import generate, generate_steps
+from tinyllm.tokenizers.stream import StreamDecoder
+
+
+class TextStream:
+    """One row's tokens -> pieces of text that are certain. After a stop, `stopped` is True and nothing more comes.
+
+    tokenizer     anything with token_bytes(id), as in tinyllm.tokenizers
+    stop_tokens   ids that end the text and have no text themselves
+    stop_strings  strings before which the text ends; the one that is complete first counts
+    """
+
+    def __init__(self, tokenizer: Any, *, stop_tokens: Sequence[int] = (), stop_strings: Sequence[str] = ()):
+        self.stopped = False
+        self._decoder = StreamDecoder(tokenizer)
+        self._stop_tokens = stop_tokens
+        self._stop_strings = stop_strings
+        self._held = ""  # text that may be the start of a stop string
+
+    def feed(self, token: int) -> str:
+        """The text that became certain with this token; often "" """
+        if self.stopped or token in self._stop_tokens:
+            self.stopped = True
+            return ""
+        self._held += self._decoder.feed(token)
+        found = [(self._held.index(stop) + len(stop), -len(stop)) for stop in self._stop_strings if stop in self._held]
+        if found:
+            end, minus_length = min(found)  # complete first; of several, the one that began first
+            self.stopped, self._held, piece = True, "", self._held[: end + minus_length]
+            return piece
+        n_certain = len(self._held) - self._n_doubtful()
+        piece, self._held = self._held[:n_certain], self._held[n_certain:]
+        return piece
+
+    def flush(self) -> str:
+        """The text held back, now that no token follows. "" after a stop string."""
+        piece, self._held = self._held, ""
+        return piece
+
+    def _n_doubtful(self) -> int:
+        """Length of the longest end of the held text that a stop string begins with."""
+        longest = max((len(stop) - 1 for stop in self._stop_strings), default=0)
+        for n in range(min(longest, len(self._held)), 0, -1):
+            if any(stop.startswith(self._held[-n:]) for stop in self._stop_strings):
+                return n
+        return 0
+
+
+def stream_text(
+    model: Any,
+    tokenizer: Any,
+    prompt: str | Sequence[int] | np.ndarray,
+    *,
+    config: GenerationConfig | None = None,
+    rng: np.random.Generator | None = None,
+    **settings: Any,
+) -> Iterator[str]:
+    """Yield what follows `prompt`, piece by piece as it becomes certain; joined, the pieces are `generate_text`.
+
+    prompt  text, in which special tokens are ordinary text, or token ids (a chat template's, say). An empty one
+            starts from the tokenizer's eos_id, which usually stands between documents.
+    config, rng, settings as in `generate_steps`; stop_strings work here, and the tokenizer's eos_id always stops.
+    Raises ValueError as `generate_steps` does, at once.
+    """
+    config = make_config(config, settings)
+    stream = _text_stream(tokenizer, config)
+    ids = _encode(tokenizer, prompt)
+    steps = generate_steps(model, [ids], config=_for_ids(tokenizer, config), rng=rng)
+    return _pieces(stream, (int(step.tokens[0]) for step in steps))
+
+
+def generate_text(
+    model: Any,
+    tokenizer: Any,
+    prompt: str | Sequence[int] | np.ndarray,
+    *,
+    config: GenerationConfig | None = None,
+    rng: np.random.Generator | None = None,
+    **settings: Any,
+) -> str:
+    """The text that follows `prompt` (not the prompt itself). Arguments and errors as in `stream_text`."""
+    return generate_texts(model, tokenizer, [prompt], config=config, rng=rng, **settings)[0]
+
+
+def generate_texts(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str | Sequence[int] | np.ndarray],
+    *,
+    config: GenerationConfig | None = None,
+    rng: np.random.Generator | None = None,
+    **settings: Any,
+) -> list[str]:
+    """The texts that follow several prompts, generated as one batch. Arguments and errors as in `stream_text`."""
+    if isinstance(prompts, str):
+        raise ValueError("prompts is one string; expected a list of prompts, or use generate_text for one")
+    config = make_config(config, settings)
+    streams = [_text_stream(tokenizer, config) for _ in prompts]
+
+    def ends(row: int, token: int) -> bool:
+        streams[row].feed(token)
+        return streams[row].stopped
+
+    result = generate(model, [_encode(tokenizer, prompt) for prompt in prompts], config=_for_ids(tokenizer, config),
+                      rng=rng, should_stop=ends if config.stop_strings else None)
+    return ["".join(_pieces(_text_stream(tokenizer, config), iter(tokens))) for tokens in result.tokens]
+
+
+def _pieces(stream: TextStream, tokens: Iterator[int]) -> Iterator[str]:
+    for token in tokens:
+        if piece := stream.feed(token):
+            yield piece
+        if stream.stopped:
+            break
+    if piece := stream.flush():
+        yield piece
+
+
+def _stop_tokens(tokenizer: Any, config: GenerationConfig) -> tuple[int, ...]:
+    return config.stop_tokens if tokenizer.eos_id is None else (*config.stop_tokens, tokenizer.eos_id)
+
+
+def _text_stream(tokenizer: Any, config: GenerationConfig) -> TextStream:
+    return TextStream(tokenizer, stop_tokens=_stop_tokens(tokenizer, config), stop_strings=config.stop_strings)
+
+
+def _for_ids(tokenizer: Any, config: GenerationConfig) -> GenerationConfig:
+    """The settings for the functions that know no text: eos stops; stop strings are left to TextStream."""
+    if config.stop_strings and config.n_beams > 1:
+        raise ValueError("stop_strings with n_beams above 1: beam search ends at stop_tokens only; leave one out")
+    return replace(config, stop_tokens=_stop_tokens(tokenizer, config), stop_strings=())
+
+
+def _encode(tokenizer: Any, prompt: str | Sequence[int] | np.ndarray) -> list[int]:
+    ids = tokenizer.encode(prompt) if isinstance(prompt, str) else [int(token) for token in prompt]
+    if not ids and tokenizer.eos_id is None:
+        raise ValueError("the prompt is empty, and the tokenizer has no eos_id to start from; give at least a character")
+    return ids or [tokenizer.eos_id]

@@ -1,0 +1,164 @@
+"""GPT-2: a stack of causal transformer blocks that predicts the next token (Radford et al. 2019).
+
+    h = E[tokens] + P[positions]        h = block(h), L times        logits = norm(h) Eᵀ
+
+E, the token table, is used twice: to read tokens in and to score them on the way out (tied; Press & Wolf 2017). Every
+position predicts its own next token, so one pass over T tokens gives T lessons. A causal mask makes that honest: position
+t sees tokens 0..t only. Differs from the paper: no dropout on attention probabilities (see `nn/attention.py`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyllm import ops
+from tinyllm.autograd import Tensor
+from tinyllm.autograd.graph import MODE
+from tinyllm.models import gpt_layout, pretrained
+from tinyllm.nn import Block, Dropout, Embedding, FeedForward, KVCache, LayerNorm, Module, SelfAttention
+from tinyllm.nn.position import positions_from_mask
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """Size and shape of a GPT. The defaults are GPT-2 small, 124 million parameters (Radford et al. 2019, table 2)."""
+
+    vocab_size: int = 50257  # V, tokens in the vocabulary
+    block_size: int = 1024  # longest context, in tokens
+    n_layers: int = 12  # L, blocks
+    n_heads: int = 12  # H, attention heads per block
+    d_model: int = 768  # C, width of the residual stream; F = 4C
+    dropout: float = 0.0  # probability of dropping, in training only; GPT-2 used 0.1, large corpora need none
+    bias: bool = True  # biases in linear layers and norms; nanoGPT's recipes do without
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "block_size", "n_layers", "n_heads", "d_model"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+        if self.d_model % self.n_heads:
+            raise ValueError(f"d_model {self.d_model} is not divisible by n_heads {self.n_heads}; change one of them")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is a probability, 0 <= dropout < 1, got {self.dropout}")
+
+    @property
+    def d_feedforward(self) -> int:
+        return 4 * self.d_model
+
+
+class GPT(Module):
+    """model(tokens) gives logits. Weights: tokens (V, C), positions (block_size, C), blocks, norm.
+
+    Initial weights are N(0, 0.02²), and N(0, (0.02/√(2L))²) for the 2L projections that write to the residual stream.
+    """
+
+    def __init__(self, config: GPTConfig, *, rng: np.random.Generator | None):
+        """`rng` draws the weights and seeds dropout's own stream; None leaves the weights 0, to be loaded."""
+        C, std = config.d_model, 0.02
+        shared: dict[str, Any] = {"bias": config.bias, "std": std, "out_std": std / math.sqrt(2 * config.n_layers)}
+        self.config = config
+        self.dropout = Dropout(config.dropout, rng=(rng or np.random.default_rng(0)).spawn(1)[0])
+        self.tokens = Embedding(config.vocab_size, C, std=std, rng=rng)
+        self.positions = Embedding(config.block_size, C, std=std, rng=rng)
+        self.blocks = [
+            Block(
+                norm1=LayerNorm(C, bias=config.bias),
+                attention=SelfAttention(C, config.n_heads, causal=True, rng=rng, **shared),
+                norm2=LayerNorm(C, bias=config.bias),
+                feedforward=FeedForward(C, config.d_feedforward, rng=rng, **shared),
+                dropout=self.dropout,
+            )
+            for _ in range(config.n_layers)
+        ]
+        self.norm = LayerNorm(C, bias=config.bias)
+
+    def __call__(
+        self, tokens: np.ndarray, *, cache: KVCache | None = None, mask: np.ndarray | None = None
+    ) -> Tensor:
+        """tokens (B, T) int -> logits (B, T, V): at each position, scores for the token that comes next."""
+        return self.logits(self.hidden(tokens, cache=cache, mask=mask))
+
+    def hidden(self, tokens: np.ndarray, *, cache: KVCache | None = None, mask: np.ndarray | None = None) -> Tensor:
+        """tokens (B, T) int -> the stream after the last norm, (B, T, C).
+
+        cache  keys and values of earlier calls; `tokens` continue them (under no_grad only)
+        mask   (B, S) bool over all positions so far, cached ones included; False = padding, on the left
+        """
+        tokens = np.asarray(tokens)
+        past = self._check(tokens, cache, mask)
+        B, T = tokens.shape
+        if mask is None:
+            positions = np.arange(past, past + T)  # (T,)
+        else:
+            positions = positions_from_mask(mask, T)  # (B, T)
+        x = self.dropout(self.tokens(tokens) + self.positions(positions))  # (B, T, C)
+        for i, block in enumerate(self.blocks):
+            x = block(x, cache=None if cache is None else cache.layers[i], key_mask=mask)
+        return self.norm(x)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """hidden (..., C) -> (..., V), by the token table itself."""
+        return ops.linear(hidden, self.tokens.weight, None)
+
+    def _check(self, tokens: np.ndarray, cache: KVCache | None, mask: np.ndarray | None) -> int:
+        """Refuse what cannot be computed; returns the number of cached positions."""
+        if tokens.ndim != 2 or not tokens.size:
+            raise ValueError(f"tokens must be (B, T) with at least one token, got shape {tokens.shape}")
+        past = cache.length if cache else 0
+        length = past + tokens.shape[1]
+        if length > self.config.block_size:
+            raise ValueError(
+                f"{length} tokens came, the context holds block_size = {self.config.block_size}; crop the text or use "
+                "a model with a longer context"
+            )
+        if cache is not None:
+            if MODE.recording:
+                raise ValueError("a KV cache keeps no gradients: call the model under no_grad()")
+            cache.check_room(*tokens.shape)
+        if mask is not None and (mask.shape != (tokens.shape[0], length) or mask.dtype != np.bool_):
+            expected = (tokens.shape[0], length)
+            raise ValueError(f"mask must be bool of shape (B, S) = {expected}, got {mask.dtype} {mask.shape}")
+        return past
+
+    def new_cache(self, batch_size: int, max_length: int | None = None) -> KVCache:
+        """An empty cache for `batch_size` rows of up to `max_length` tokens (block_size by default)."""
+        config = self.config
+        shape = (batch_size, max_length or config.block_size, config.n_heads, config.d_model // config.n_heads)
+        return KVCache(config.n_layers, shape, self.tokens.weight.dtype)
+
+    def flops_per_token(self, context: int | None = None) -> int:
+        """Floating point operations to read one token: 2 per weight in a product, 4·C per layer and key attended to.
+
+        A training step costs three times as much: backward makes two products of each. PaLM (Chowdhery et al. 2022),
+        appendix B, without counting norms and activations. `context` is the number of keys (block_size by default).
+        """
+        config = self.config
+        in_products = config.n_layers * 12 * config.d_model**2 + config.vocab_size * config.d_model
+        return 2 * in_products + 4 * config.n_layers * config.d_model * (context or config.block_size)
+
+    def save_pretrained(self, folder: str | Path, tokenizer: Any = None) -> None:
+        """Write config.json, model.safetensors and the tokenizer's tokenizer.json, in Hugging Face's GPT-2 layout."""
+        config = gpt_layout.to_config(dataclasses.asdict(self.config))
+        pretrained.save(folder, config, gpt_layout.to_tensors(self.state_dict()), tokenizer=tokenizer)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> GPT:
+        """The model in `folder`, its weights mapped from the file (not copied), in eval mode.
+
+        FormatError names the file and the field where something does not fit.
+        """
+        settings, tensors = pretrained.load(folder, model_type="gpt2")
+        config = GPTConfig(**gpt_layout.from_config(settings, file=Path(folder) / "config.json"))
+        gpt_layout.check_sizes(dataclasses.asdict(config), tensors, file=Path(folder) / "model.safetensors")
+        model = cls(config, rng=None)
+        names = list(model.state_dict())
+        state = gpt_layout.from_tensors(tensors, names, file=Path(folder) / "model.safetensors")
+        pretrained.adopt(model, state, file=Path(folder) / "model.safetensors")
+        model.eval()
+        return model
