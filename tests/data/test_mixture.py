@@ -33,6 +33,15 @@ def test_picks_follow_the_weights():
     assert abs(share - 0.2) < 4 * np.sqrt(0.2 * 0.8 / 20_000)  # four standard errors
 
 
+def test_the_unit_interval_is_divided_at_the_cumulative_weights():
+    class Numbers:
+        def random(self, n):
+            return np.array([0.0, 0.2499, 0.25, 0.5, 0.75, 0.99])
+
+    picks = mix(TOKENS, BYTES, {"reference": 1, "source": 3}).pick(Numbers(), 6)
+    assert picks.tolist() == [0, 0, 1, 1, 1, 1]
+
+
 def test_the_largest_uniform_number_still_picks_a_source():
     class Largest:
         def random(self, n):

@@ -37,6 +37,12 @@ def test_validation_takes_about_its_share_of_the_bytes():
     assert 0.09 < sum(map(len, validation)) / sum(map(len, documents)) <= 0.1
 
 
+def test_copies_count_in_the_share():
+    documents = [b"%04d" % (i // 20) for i in range(2000)]  # twenty copies of each
+    _, validation = split_documents(documents, 0.1)
+    assert 0.09 * 2000 <= len(validation) <= 0.1 * 2000
+
+
 def test_a_document_larger_than_the_share_is_not_held_out():
     documents = [b"x" * 10_000] + [b"%04d" % i for i in range(100)]
     _, validation = split_documents(documents, 0.1)

@@ -1,14 +1,10 @@
 """Reading a corpus from a short description: what to learn from, as named sources of documents.
 
-python                      the offline default: reference, docstrings and source of this Python (standard_library.py)
-python:docstrings,source    some of its parts
-notes.txt                   one file, cut into documents at blank lines (documents.py gives the rule)
-stories.jsonl               one document a line, under the key "text"
-my/folder   "my/*.md"       every text file in it, each one a document (over 64 kB: cut), in sorted order
-https://...                 fetched once and kept (download.py), then as a file
-
-Bytes stay as they are, whatever their encoding. A file named by itself must be readable text; in a folder what is
-empty, binary or hidden is passed over and listed in `Source.skipped`.
+python, python:docstrings,source    the offline default, or parts of it (standard_library.py)
+notes.txt, stories.jsonl            a file, cut at blank lines (documents.py); JSON lines: one document each, under "text"
+my/folder, "my/*.md"                every text file, each one a document (over 64 kB: cut), in sorted order
+https://...                         fetched once and kept (download.py), then as a file
+Bytes stay as they are. A file named by itself must be text; in a folder, what is not text is listed in `Source.skipped`.
 """
 
 from __future__ import annotations

@@ -82,9 +82,7 @@ class Mixture:
         return "\n".join(lines)
 
 
-def mix(
-    tokens: Mapping[str, np.ndarray], n_bytes: Mapping[str, int], weights: Mapping[str, float] | None = None
-) -> Mixture:
+def mix(tokens: Mapping[str, np.ndarray], n_bytes: Mapping[str, int], weights: Mapping[str, float] | None = None) -> Mixture:
     """A mixture of the named token arrays; without `weights` each source weighs its tokens, so all have equal epochs.
 
     Raises ValueError for a weight of a source that is not there, or a source without a weight.

@@ -35,11 +35,22 @@ class Tokenizer(Protocol):
     """What a shard needs of a tokenizer."""
 
     @property
-    def vocab_size(self) -> int: ...
+    def vocab_size(self) -> int:
+        """Every id is below it."""
+        ...
+
     @property
-    def eos_id(self) -> int | None: ...
-    def encode_batch(self, texts: list[bytes]) -> list[list[int]]: ...
-    def fingerprint(self) -> str: ...
+    def eos_id(self) -> int | None:
+        """The id that ends a document, if there is one."""
+        ...
+
+    def encode_batch(self, texts: list[bytes]) -> list[list[int]]:
+        """The ids of each text."""
+        ...
+
+    def fingerprint(self) -> str:
+        """sha256 in hex: equal means the same ids for any text."""
+        ...
 
 
 @dataclass(frozen=True)

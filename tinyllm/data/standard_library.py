@@ -1,12 +1,10 @@
 """The offline corpus: what every Python installation already holds, as three sources of different character.
 
-reference    the language reference, as `help()` shows it (pydoc_data.topics): English about Python
-docstrings   of the standard library: short English, mixed with signatures
-source       the standard library's own code, with its docstrings cut out
-
-Files are parsed with `ast`, never imported, so nothing in them runs. Docstrings are cut out of the code because the
-same sentence in two sources could stand in training and in validation. Tests, generated tables (entities, locale
-names, codecs) and this machine's build settings are left out. The text differs a little from one Python to the next.
+"reference" is what `help()` shows about the language (pydoc_data.topics): English about Python. "docstrings" are those of
+the standard library: short English, mixed with signatures. "source" is its code with the docstrings cut out, because the
+same sentence in two sources could stand in training and in validation. Files are parsed with `ast`, never imported, so
+nothing in them runs. Tests, generated tables (entities, locale names, codecs) and this machine's build settings are left
+out. The text differs a little from one Python to the next.
 """
 
 from __future__ import annotations
@@ -111,9 +109,7 @@ def _n_lines(node: ast.expr) -> int:
 def docstrings_of(module_name: str, tree: ast.Module) -> str:
     """All docstrings of a module as one text, each under its full name and signature; "" if there are none."""
     parts = [
-        f"{heading}\n{_indented(text)}\n"
-        for heading, node in _documented(module_name, tree)
-        if (text := ast.get_docstring(node))
+        f"{heading}\n{_indented(text)}\n" for heading, node in _documented(module_name, tree) if (text := ast.get_docstring(node))
     ]
     return "\n".join(parts)
 

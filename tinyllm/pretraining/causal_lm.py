@@ -1,0 +1,24 @@
+"""Causal language modelling: at every position, guess the next token from those before it.
+
+    loss = -1/n Σ_t log p(x_{t+1} | x_1 .. x_t)        (Radford et al. 2018, GPT, eq. 1, as a mean in nats)
+
+One pass gives T lessons for a window of T tokens, because the causal mask keeps each position from seeing its answer.
+The batch already holds the answers: targets[t] = tokens[t + 1] (`tinyllm.data.batches`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tinyllm.autograd import Tensor
+from tinyllm.data import Batch
+from tinyllm.ops import cross_entropy
+
+
+def next_token_loss(model: Callable[..., Tensor], batch: Batch, *, n_counted: int | None = None) -> Tensor:
+    """Mean -log p(target) over the counted targets of `batch`, a scalar in nats.
+
+    model: tokens (B, T) -> logits (B, T, V). n_counted: what the sum is divided by; gradient accumulation gives the
+    number counted in all its micro-batches, so that their losses add up to the loss of one large batch.
+    """
+    return cross_entropy(model(batch.tokens), batch.targets, mask=batch.mask, n_counted=n_counted or batch.n_counted)
