@@ -1,12 +1,10 @@
-"""JSON that says what it means, or is refused.
+"""JSON that says what it means, or is refused. Grammar: RFC 8259.
 
-Python's own parser is friendlier than a file format can afford: it accepts NaN, keeps the last of two equal keys,
-reads 1e999 as infinity, and `True` passes for the number 1. A model folder comes from strangers, so here each of
-these is an error that names the file, the field, what was expected and what was found. Grammar: RFC 8259.
-
-A schema is plain Python: `int`, `float`, `str`, `bool`, `object` (anything), `None`, a tuple (one of these),
-`[item]` (a list), `{"key": schema}` (a closed object: no other key; `Optional(schema)` may be missing) and
-`MapOf(schema)` (an object with free keys).
+Python's own parser accepts NaN, keeps the last of two equal keys, reads 1e999 as infinity, and `True` passes for the
+number 1. A model folder comes from strangers, so here each of these is an error that names the file and the field.
+A schema is plain Python: `int`, `float`, `str`, `bool`, `object` (anything), `None`, a tuple (one of these), `[item]` (a
+list), `{"key": schema}` (a closed object: no other key; `Optional(schema)` may be missing) and `MapOf(schema)` (an
+object with free keys).
 """
 
 from __future__ import annotations

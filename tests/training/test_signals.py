@@ -1,0 +1,77 @@
+"""Facts about stopping: SIGINT and SIGTERM save and exit with 130 and 143, a second one does not wait."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import tiny_run
+
+from tinyllm.training import StopSignals, latest_checkpoint
+
+ROOT = str(Path(__file__).parents[2])
+
+
+def start(folder, *options):
+    """A run in a process of its own, after its first micro-batch began."""
+    command = [sys.executable, tiny_run.__file__, str(folder), "--max-steps", "1000", *options]
+    environment = os.environ | {"TINYLLM_KERNELS": "numpy", "PYTHONPATH": ROOT}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "micro-batch\n"
+    return process
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_exits_with_its_code(tmp_path, number, code):
+    process = start(tmp_path, "--slow", "0.05")
+    time.sleep(0.1)
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == code and errors == ""
+    checkpoint = latest_checkpoint(tmp_path / "checkpoints")
+    assert f"stopped by {number.name} after" in output and f"saved {checkpoint}; resume to go on" in output
+
+
+@pytest.mark.parametrize(("number", "codes"), [(signal.SIGINT, (130, -signal.SIGINT)), (signal.SIGTERM, (143,))])
+def test_a_second_signal_does_not_wait_for_the_micro_batch(tmp_path, number, codes):
+    process = start(tmp_path, "--slow", "30")
+    process.send_signal(number)
+    time.sleep(0.3)
+    assert process.poll() is None  # the first one waits
+    before = time.monotonic()
+    process.send_signal(number)
+    process.communicate(timeout=20)
+    assert time.monotonic() - before < 2 and process.returncode in codes
+
+
+def test_handlers_are_put_back():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with StopSignals() as signals:
+        assert signals.received is None
+        signal.raise_signal(signal.SIGTERM)
+        assert signals.received == signal.SIGTERM
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(SystemExit, match="143"):
+            signal.raise_signal(signal.SIGTERM)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_thread_may_train_too():
+    failures = []
+
+    def body():
+        try:
+            with StopSignals() as signals:
+                assert signals.received is None
+        except Exception as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join()
+    assert failures == []

@@ -1,0 +1,59 @@
+"""What else than the settings can change a run's bits: versions, processor, threads, and which kernels compute.
+
+A checkpoint carries this list. Going on elsewhere is allowed, since it is often the point of a checkpoint, but is no
+longer exact to the bit, so a difference is worth a warning.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+
+from tinyllm import kernels
+
+
+def describe_environment() -> dict[str, str]:
+    """Name -> value of everything outside the settings on which the bits of a run may depend. Does not import Numba."""
+    return {
+        "python": platform.python_version(),
+        **{name: _version(name) for name in ("numpy", "numba", "llvmlite")},
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "threads": str(_n_threads()),
+        "kernels": kernels.backend(),
+    }
+
+
+def environment_differences(saved: dict[str, str]) -> list[str]:
+    """What is different now, as texts like "numpy was 2.3.1, is 2.4.0"; empty if nothing."""
+    now = describe_environment()
+    return [f"{name} was {saved.get(name)}, is {value}" for name, value in now.items() if saved.get(name) != value]
+
+
+def _version(package: str) -> str:
+    """The installed version of a package, or "absent"."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
+
+
+def _processor() -> str:
+    """The processor's name: vector width, and with it the order of sums, depends on it."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), "unknown")
+    except OSError:
+        return platform.processor() or "unknown"
+
+
+def _n_threads() -> int:
+    """How many threads the kernels use: Numba's own count if it is loaded, else what it would choose."""
+    if "numba" in sys.modules and kernels.backend() == "numba":
+        return sys.modules["numba"].get_num_threads()
+    chosen = os.environ.get("NUMBA_NUM_THREADS", "")
+    if chosen.isdigit():
+        return int(chosen)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

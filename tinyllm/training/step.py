@@ -1,0 +1,95 @@
+"""One optimizer step: forward and backward over k micro-batches, then one move of the weights.
+
+    loss = Σ over micro-batches (Σ over counted tokens nll) / n          n = counted tokens of ALL k micro-batches
+
+Each micro-batch divides by the same n, so k small batches give the gradient of one large batch, also when masks leave
+them with different numbers of counted tokens (dividing each by its own count, then averaging, does not). The memory
+of activations is that of one micro-batch. A loss or gradient that is not finite stops the step before a weight moves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from tinyllm.autograd import NonFiniteError, Tensor, detect_nonfinite
+from tinyllm.nn import Module
+from tinyllm.optim import Optimizer, clip_grad_norm
+
+
+class Batch(Protocol):
+    """All that the loop needs to know of a batch: how many tokens count in its loss."""
+
+    @property
+    def n_counted(self) -> int:
+        """Tokens that count in the loss."""
+        ...
+
+
+class LossFunction(Protocol):
+    """`loss_fn(model, batch, n_counted=n)` -> scalar Tensor: the sum over the batch's counted tokens, divided by n."""
+
+    def __call__(self, model: Any, batch: Any, *, n_counted: int) -> Tensor:
+        """The loss."""
+        ...
+
+
+class NonFiniteStepError(ValueError):
+    """A loss or a gradient became NaN or infinite. The weights and the optimizer are as they were before the step."""
+
+
+def count_tokens(batches: Sequence[Batch]) -> int:
+    """Counted tokens of all micro-batches of a step together; ValueError if there are none."""
+    n_counted = sum(batch.n_counted for batch in batches)
+    if n_counted == 0:
+        raise ValueError("no token of this step's batches counts in the loss: every mask is False; check the data's masks")
+    return n_counted
+
+
+def add_gradients(model: Module, batch: Batch, *, loss_fn: LossFunction, n_counted: int) -> float:
+    """Forward and backward on one micro-batch; gradients add to what is there. Returns its share of the loss.
+
+    A loss that is not finite raises FloatingPointError, before the backward.
+    """
+    loss = loss_fn(model, batch, n_counted=n_counted)
+    if not math.isfinite(loss.item()):
+        raise FloatingPointError(f"the loss is {loss.item()}")
+    loss.backward()
+    return loss.item()
+
+
+def update_weights(optimizer: Optimizer, *, learning_rate: float, grad_clip: float) -> float:
+    """Clip, move the weights, forget the gradients. Returns the norm before clipping.
+
+    FloatingPointError if that norm is not finite: then nothing has moved.
+    """
+    with np.errstate(invalid="ignore"):  # an infinite norm scales gradients to NaN; they are thrown away just below
+        norm = clip_grad_norm(optimizer.params, grad_clip or math.inf)
+    if not math.isfinite(norm):
+        raise FloatingPointError(f"the norm of the gradients is {norm}")
+    optimizer.lr = learning_rate
+    optimizer.step()
+    optimizer.zero_grad()
+    return norm
+
+
+def find_culprit(model: Module, rerun: Callable[[], Any]) -> str:
+    """Where the first NaN or infinity comes from, in words: a weight, an op while `rerun` repeats the step, a gradient."""
+    for name, parameter in model.named_parameters():
+        if not np.isfinite(parameter.data).all():
+            return f"the weight {name!r} already holds a value that is not finite"
+    model.zero_grad()
+    try:
+        with detect_nonfinite(), np.errstate(all="ignore"):
+            rerun()
+    except NonFiniteError as error:
+        return f"the first one is the {error.phase} of op {error.op!r}"
+    except FloatingPointError:
+        pass  # the loss function made it outside of any op; the gradients may tell
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None and not np.isfinite(parameter.grad).all():
+            return f"the first one is the gradient of {name!r}"
+    return "every single gradient is finite, but their squares overflow"
