@@ -16,7 +16,18 @@ width, F feed-forward width, V vocabulary, L layers. Masks: True = may attend / 
 over counted tokens, in nats. The gradient of `name` is `dname`.
 """
 
-from tinyllm.autograd import Tensor, no_grad, op
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tinyllm.autograd import Tensor, no_grad, op
 
 __version__ = "0.1.0"
 __all__ = ["Tensor", "no_grad", "op", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Tensor, op and no_grad at their first use: `tinyllm --help` then need not load NumPy."""
+    if name not in ("Tensor", "no_grad", "op"):
+        raise AttributeError(f"module 'tinyllm' has no attribute {name!r}")
+    return getattr(importlib.import_module("tinyllm.autograd"), name)

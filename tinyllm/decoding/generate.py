@@ -124,7 +124,7 @@ def _steps(
     tokens, mask = left_pad(histories)
     cache = model.new_cache(len(rows), tokens.shape[1] + config.max_new_tokens)
     for n_new in range(1, config.max_new_tokens + 1):
-        logits = next_logits(model, tokens, cache, mask)  # (R, V)
+        logits = next_logits(model, tokens, cache=cache, mask=mask)  # (R, V)
         filtered = filter_logits(logits, histories, config)
         chosen = sample_tokens(filtered, generators) if generators else greedy_tokens(filtered)  # (R,)
         log_probs = np.take_along_axis(log_softmax(logits), chosen[:, None], axis=-1)[:, 0]

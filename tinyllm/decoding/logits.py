@@ -28,7 +28,7 @@ def check_logits(logits: np.ndarray) -> None:
                          f"The weights are probably broken (training diverged?): try an earlier checkpoint")
 
 
-def next_logits(model: Any, tokens: np.ndarray, cache: Any, mask: np.ndarray | None) -> np.ndarray:
+def next_logits(model: Any, tokens: np.ndarray, *, cache: Any, mask: np.ndarray | None) -> np.ndarray:
     """Logits (B, V) for the token after tokens (B, T), which continue `cache`; checked to be finite.
 
     Runs without gradient and with dropout off, and leaves the model in the mode (train or eval) it was in.

@@ -1,0 +1,71 @@
+"""`tinyllm doctor`: what it finds, and what it says of what is missing."""
+
+import importlib.metadata
+
+import pytest
+
+from tinyllm.cli import doctor
+from tinyllm.cli.main import main
+
+
+def test_a_healthy_machine_exits_with_0_and_names_what_matters(capsys):
+    assert main(["doctor"]) == 0
+    shown = capsys.readouterr().out
+    for topic in ("python", "numpy", "numba", "regex", "cores", "memory", "back end", "BLAS"):
+        assert f"\n  {topic} " in shown
+    assert shown.endswith("tinyllm can be used.\n")
+
+
+def test_the_numpy_back_end_is_told_to_be_slow(monkeypatch):
+    monkeypatch.setenv("TINYLLM_KERNELS", "numpy")
+    findings = {finding.topic: finding for finding in doctor.compute()}
+    assert findings["back end"].value == "numpy"
+    assert "unset TINYLLM_KERNELS" in findings["back end"].advice
+    assert "vector width" not in findings
+
+
+def test_the_numba_back_end_shows_width_threads_layer_and_cache(monkeypatch):
+    monkeypatch.setenv("TINYLLM_KERNELS", "numba")
+    findings = {finding.topic: finding.value for finding in doctor.compute()}
+    assert findings["vector width"].split()[0] in ("128", "256", "512")
+    assert int(findings["threads"]) >= 1
+    assert findings["threading layer"] in ("omp", "tbb", "workqueue")
+    assert "compiled code" in findings
+
+
+@pytest.mark.parametrize(("name", "code"), [("numba", 1), ("tqdm", 0)])
+def test_what_is_missing_is_named_with_how_to_get_it(name, code, monkeypatch, capsys):
+    version = importlib.metadata.version
+
+    def without(package):
+        if package == name:
+            raise importlib.metadata.PackageNotFoundError
+        return version(package)
+
+    monkeypatch.setattr(importlib.metadata, "version", without)
+    assert main(["doctor"]) == code
+    shown = capsys.readouterr().out
+    assert f"pip install {name}" in shown[shown.index("Advice") :]
+
+
+def test_a_package_that_does_not_load_is_fatal(monkeypatch):
+    def broken(name):
+        raise ImportError("libfoo.so is missing")
+
+    monkeypatch.setattr(doctor.importlib, "import_module", broken)
+    finding = doctor._package("numpy", "", fatal=True)
+    assert (finding.value, finding.fatal) == ("broken", True)
+    assert "libfoo.so is missing" in finding.advice
+
+
+def test_the_cache_of_compiled_code(tmp_path):
+    empty, full = tmp_path / "a", tmp_path / "b"
+    empty.mkdir()
+    full.mkdir()
+    (full / "kernel.nbc").write_bytes(bytes(2_000_000))
+    (full / "warm-float32").touch()
+    assert "tinyllm warmup" in doctor._cache(empty, tmp_path).advice
+    assert "writable, 1 kernels, 2.0 MB; 1 of other versions" in doctor._cache(full, tmp_path).value
+    assert doctor._cache(full, tmp_path).advice == ""
+    assert "cannot be written" in doctor._cache(None, tmp_path).value
+    assert "NUMBA_CACHE_DIR" in doctor._cache(None, None).advice

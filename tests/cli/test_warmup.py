@@ -1,0 +1,68 @@
+"""`tinyllm warmup` and compiling once before long work. Compiling is replaced by a count: it takes a minute."""
+
+import pytest
+
+from tinyllm import kernels
+from tinyllm.cli import warmup
+from tinyllm.cli.main import main
+
+
+@pytest.fixture
+def compiler(monkeypatch, tmp_path):
+    """Pretends to compile two kernels, into tmp_path; `calls` holds the dtypes asked for."""
+    from tinyllm.kernels import jit
+
+    calls, counts = [], {"matmul": 0, "softmax": 0}
+
+    def pretend(dtype="float32"):
+        calls.append(dtype)
+        for index, name in enumerate(counts, start=1):
+            yield name, index, 2
+            counts[name] = 0 if (tmp_path / name).exists() else 1
+            (tmp_path / name).touch()
+
+    monkeypatch.setenv("TINYLLM_KERNELS", "numba")
+    monkeypatch.setattr(kernels, "warmup", pretend)
+    monkeypatch.setattr(jit, "compilations", lambda: dict(counts))
+    monkeypatch.setattr(jit, "cache_folder", lambda: tmp_path)
+    return calls
+
+
+def test_the_first_time_compiles_and_the_second_has_nothing_to_do(compiler, tmp_path, capsys):
+    assert main(["warmup"]) == 0
+    assert f"they are kept in {tmp_path}" in (first := capsys.readouterr()).out
+    assert first.out.startswith("Compiled 2 kernels in ")
+    assert first.err.startswith("compiling 0/2 kernels    0%  kernel matmul")
+    assert main(["warmup"]) == 0
+    assert capsys.readouterr().out.startswith("Nothing to compile: all kernels for float32")
+    assert compiler == ["float32", "float32"]
+
+
+def test_kernels_are_compiled_before_long_work_only_once(compiler, capsys):
+    warmup.ensure_compiled()
+    warmup.ensure_compiled()
+    assert compiler == ["float32"]
+    assert capsys.readouterr().err.startswith("Compiling the kernels")
+
+
+def test_other_number_types_do_not_count_as_done(compiler):
+    assert main(["warmup", "--dtype", "float64"]) == 0
+    warmup.ensure_compiled()
+    assert compiler == ["float64", "float32"]
+
+
+def test_the_numpy_back_end_has_nothing_to_compile(compiler, monkeypatch, capsys):
+    monkeypatch.setenv("TINYLLM_KERNELS", "numpy")
+    warmup.ensure_compiled()
+    assert main(["warmup"]) == 0
+    assert "TINYLLM_KERNELS=numpy" in capsys.readouterr().out
+    assert compiler == []
+
+
+def test_without_a_folder_to_keep_code_in_it_says_so(compiler, monkeypatch, capsys):
+    from tinyllm.kernels import jit
+
+    monkeypatch.setattr(jit, "cache_folder", lambda: None)
+    warmup.ensure_compiled()
+    assert main(["warmup"]) == 0
+    assert "Set NUMBA_CACHE_DIR" in capsys.readouterr().out

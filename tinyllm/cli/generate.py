@@ -1,0 +1,131 @@
+"""`tinyllm generate`: let a model go on with a text.
+
+The model gives each possible next token a probability; the settings below say how one is picked. Temperature 0 always
+takes the likeliest, 1 draws as the model believes; top-k, top-p and min-p leave out the unlikely ones first. The text
+appears as it is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from tinyllm.cli.parser import lesson
+
+if TYPE_CHECKING:
+    from tinyllm.cli.settings import Group
+    from tinyllm.decoding import GenerationConfig
+
+EPILOG = """examples:
+  tinyllm generate runs/mine --prompt "Once upon a time"
+  tinyllm generate runs/mine --temperature 0.8 --top-p 0.95 --num-samples 3
+  tinyllm generate runs/mine --prompt - --max-new-tokens 500 < story.txt
+"""
+FLAGS = {"stop_strings": "stop", "n_beams": "beams"}
+
+
+def add_parser(subparsers: Any) -> None:
+    """Describe the verb to argparse."""
+    parser = subparsers.add_parser(
+        "generate", help="text from a model", description=lesson(__doc__), epilog=EPILOG
+    )
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="folder of a model, or of a run (its newest checkpoint while it goes on)")
+    add("--prompt", default="", metavar="TEXT", help="how the text begins; - reads it from the input (default: empty)")
+    add("--num-samples", type=int, default=1, metavar="N", help="how many texts (default: 1)")
+    add("--seed", type=int, metavar="N", help="the same number gives the same text (default: a new one each time)")
+    add("--echo", action=argparse.BooleanOptionalAction, default=True, help="show the prompt too (default: yes)")
+
+    def fill() -> None:
+        from tinyllm.cli.settings import add_options
+
+        add_options(parser, [_group()])
+
+    parser.later(fill)
+
+
+def _group() -> Group:
+    from tinyllm.cli.settings import Group
+    from tinyllm.decoding import GenerationConfig
+
+    return Group("generation", GenerationConfig, flags=FLAGS)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the samples to the output."""
+    import secrets
+
+    from tinyllm.cli.settings import read_groups
+    from tinyllm.cli.writing import harmless
+
+    if args.num_samples < 1:
+        raise ValueError(f"--num-samples is {args.num_samples}; expected at least 1")
+    if args.seed is not None and args.seed < 0:
+        raise ValueError(f"--seed is {args.seed}; expected 0 or more")
+    config: GenerationConfig = read_groups([_group()], args)["generation"]
+    typed = args.prompt.encode("utf-8", "surrogateescape")
+    # the line end that echo and editors put behind a text is hardly meant
+    prompt = sys.stdin.buffer.read().removesuffix(b"\n") if args.prompt == "-" else typed
+    model, tokenizer = load(args.model)
+    seed = secrets.randbelow(2**32) if args.seed is None else args.seed
+    show: Callable[[str], str] = harmless if sys.stdout.isatty() else str
+    for number, pieces in enumerate(_samples(model, tokenizer, prompt, config, args.num_samples, seed), start=1):
+        if args.num_samples > 1:
+            print(f"--- {number} of {args.num_samples}", flush=True)
+        if args.echo:
+            print(show(prompt.decode("utf-8", "replace")), end="", flush=True)
+        for piece in pieces:
+            print(show(piece), end="", flush=True)
+        print()
+    return 0
+
+
+def load(path: str) -> tuple[Any, Any]:
+    """The model and the tokenizer that a folder stands for, checked to belong together; kernels are compiled if need be."""
+    from tinyllm.cli.model_folder import find_model
+    from tinyllm.cli.warmup import ensure_compiled
+    from tinyllm.models import GPT, load_tokenizer_for
+
+    folder = find_model(path)
+    model, tokenizer = GPT.from_pretrained(folder), load_tokenizer_for(folder)
+    ensure_compiled()
+    return model, tokenizer
+
+
+def _samples(
+    model: Any, tokenizer: Any, prompt: bytes, config: GenerationConfig, n_samples: int, seed: int
+) -> Iterator[Iterator[str]]:
+    """For each sample the pieces of its text."""
+    import numpy as np
+
+    from tinyllm.cli.writing import write_on
+
+    if config.n_beams > 1:
+        if n_samples > 1:
+            beams = f"--num-samples {n_samples} with --beams {config.n_beams}"
+            raise ValueError(f"{beams}: beam search finds one text; leave one of them out")
+        yield iter([_best(model, tokenizer, prompt, config)])
+        return
+    for number in range(n_samples):
+        notice = _notice if number == 0 else lambda text: None
+        yield write_on(model, tokenizer, prompt, config=config, rng=np.random.default_rng([seed, number]), notice=notice)
+
+
+def _best(model: Any, tokenizer: Any, prompt: bytes, config: GenerationConfig) -> str:
+    """The text that beam search finds; it must fit into the context."""
+    from tinyllm.cli.writing import keep_tail, prompt_ids
+    from tinyllm.decoding import generate_text
+
+    block_size = model.config.block_size
+    config = dataclasses.replace(config, max_new_tokens=min(config.max_new_tokens, max(block_size // 2, 1)))
+    ids = keep_tail(
+        prompt_ids(tokenizer, prompt), block_size=block_size, max_new_tokens=config.max_new_tokens, notice=_notice
+    )
+    return generate_text(model, tokenizer, ids, config=config)
+
+
+def _notice(text: str) -> None:
+    print("tinyllm: note:", text, file=sys.stderr)

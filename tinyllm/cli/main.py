@@ -1,0 +1,153 @@
+"""The command `tinyllm`: finds the verb, runs it, and turns what goes wrong into one line and an exit code.
+
+    0 done    1 a fault of tinyllm's own, with its traceback    2 input that cannot be used: one line on stderr
+    130 stopped by Ctrl-C (SIGINT)    143 stopped by SIGTERM    (128 + the signal's number, as shells count)
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import os
+import signal
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tinyllm.cli.parser import Parser
+
+# Each is a file beside this one. The order is the one a newcomer would try them in.
+VERBS = ("quickstart", "tokenizer", "train", "generate", "info", "doctor", "warmup")
+
+DESCRIPTION = "A language model from raw text to generated text, on an ordinary CPU, with every step open to read."
+EPILOG = """examples:
+  tinyllm quickstart                                  the whole journey, in less than ten minutes
+  tinyllm train --data my/texts --out runs/mine       a GPT on your own text
+  tinyllm generate runs/mine --prompt "Once upon"     what it writes
+  tinyllm train --help                                every setting, with its default
+"""
+
+
+def build_parser() -> Parser:
+    """The parser of the whole command line."""
+    parser = Parser(prog="tinyllm", description=DESCRIPTION, epilog=EPILOG)
+    parser.add_argument("--version", action="store_true", help="show the version and exit")
+    subparsers = parser.add_subparsers(dest="verb", metavar="<verb>", title="verbs")
+    for verb in VERBS:
+        importlib.import_module(f"tinyllm.cli.{verb}").add_parser(subparsers)
+    _add_everywhere(parser)
+    return parser
+
+
+def _add_everywhere(parser: argparse.ArgumentParser) -> None:
+    """Options that every verb takes, at any level: `tinyllm --debug train` and `tinyllm train --debug` are the same."""
+    parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error")
+    parser.add_argument(
+        "--threads", type=int, metavar="N", default=argparse.SUPPRESS, help="threads for the kernels (default: all cores)"
+    )
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for verb in action.choices.values():
+                _add_everywhere(verb)
+
+
+def use_threads(count: int) -> None:
+    """Let the kernels run on `count` threads. ValueError if that is less than one or more than there are cores."""
+    cores = os.cpu_count() or 1
+    if not 1 <= count <= cores:
+        raise ValueError(f"--threads is {count}; expected 1 to {cores}, the number of cores here")
+    os.environ["NUMBA_NUM_THREADS"] = str(count)  # read when numba is imported, by the first kernel
+    if "numba" in sys.modules:
+        sys.modules["numba"].set_num_threads(count)
+
+
+def explain(error: BaseException) -> str:
+    """What went wrong, in one line, for the reader of a terminal."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    if isinstance(error, MemoryError):
+        return f"not enough memory ({str(error) or 'the system gave none'}); use a smaller batch or model"
+    return " ".join(str(error).split("\n")) or type(error).__name__
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """A library's warning as one line of ours."""
+    print("tinyllm: warning:", " ".join(str(message).split("\n")), file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end the block like an error, so that what is half done can be cleared away."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _give_up_output() -> None:
+    """Send what is still buffered nowhere, or Python would complain of it again while it shuts down."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def dispatch(argv: Sequence[str] | None) -> int:
+    """Parse and run; the verb's exit code. Errors come out as exceptions."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.version:
+        from tinyllm import __version__
+
+        print(f"tinyllm {__version__}")
+        return 0
+    if args.verb is None:
+        parser.print_help()
+        return 0
+    if hasattr(args, "threads"):
+        use_threads(args.threads)
+    code = importlib.import_module(f"tinyllm.cli.{args.verb}").run(args)
+    sys.stdout.flush()  # a broken pipe shows here, not while Python shuts down
+    return int(code)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `tinyllm` with these words (those of the command line by default) and return the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal that knows no UTF-8
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        warnings.simplefilter("always", UserWarning)
+        try:
+            with _terminable():
+                return dispatch(words)
+        except SystemExit as stop:  # --help; SIGTERM; a run that was asked to stop and has saved
+            if message := getattr(stop, "message", ""):
+                print("tinyllm:", message, file=sys.stderr)
+            return stop.code if isinstance(stop.code, int) else 0
+        except KeyboardInterrupt:
+            print("tinyllm: stopped", file=sys.stderr)
+            return 130
+        except BrokenPipeError:  # the reader, `head` for instance, has seen enough
+            _give_up_output()
+            return 1
+        except (ValueError, OSError, MemoryError) as error:
+            if "--debug" in words:
+                traceback.print_exc()
+            print("tinyllm: error:", explain(error), file=sys.stderr)
+            try:
+                sys.stdout.flush()
+            except OSError:  # the error was the output's own: a full disk behind `>`
+                _give_up_output()
+            return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""argparse with four changes: it is fast, its errors are one line with the nearest option in it, and its help is tidy.
+
+An option made from a settings dataclass needs that dataclass's module, and with it NumPy. So a verb hands over a function
+with `later`, which is called when the verb's own options are wanted: by its --help, or by a command line that uses it.
+`tinyllm --help` therefore loads nothing but argparse.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+import shutil
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+WIDEST = 110  # columns; longer lines are tiring to read
+
+
+def lesson(docstring: str | None) -> str:
+    """The description of a verb from its file's docstring "`tinyllm verb`: what it does ...", without that beginning."""
+    text = (docstring or "").strip()
+    start = text.partition("`: ")[2] if text.startswith("`tinyllm") else text
+    return start[:1].upper() + start[1:]
+
+
+class UsageError(ValueError):
+    """A command line that cannot be understood."""
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Verbs as a plain list; options, their help and the examples within the terminal's width."""
+
+    def __init__(self, prog: str):
+        columns = min(shutil.get_terminal_size().columns, WIDEST)
+        super().__init__(prog, max_help_position=30, width=max(columns - 2, 40))
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        """Paragraphs are filled to the width; one with indented lines, such as examples, keeps its lines."""
+        paragraphs = text.strip().split("\n\n")
+        filled = [part if "\n " in part else textwrap.fill(" ".join(part.split()), width) for part in paragraphs]
+        return textwrap.indent("\n\n".join(filled), indent)
+
+    def _format_action(self, action: argparse.Action) -> str:
+        if isinstance(action, argparse._SubParsersAction):  # without the line "<verb>" above the list
+            return self._join_parts([self._format_action(verb) for verb in action._get_subactions()])
+        return super()._format_action(action)
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser for `tinyllm` and, since argparse makes sub-parsers of the same class, for each verb."""
+
+    def __init__(self, **settings: Any):
+        settings.setdefault("formatter_class", HelpFormatter)
+        settings.setdefault("allow_abbrev", False)  # what a shortened option means must not change with the next release
+        self._later: list[Callable[[], None]] = []
+        super().__init__(**settings)
+
+    def later(self, fill: Callable[[], None]) -> None:
+        """Call `fill`, which adds options to this parser, when they are needed."""
+        self._later.append(fill)
+
+    def _fill(self) -> None:
+        waiting, self._later = self._later, []
+        for fill in waiting:
+            fill()
+        self.usage = self.usage or self._short_usage().replace("%", "%%")
+
+    def _short_usage(self) -> str:
+        """`tinyllm train --out FOLDER [options]`: what must be given; argparse would name every option there is."""
+        words = [self.prog]
+        for action in self._actions:
+            name = str(action.metavar or action.dest.upper())
+            if action.option_strings:
+                words += [f"{action.option_strings[0]} {name}"] if action.required else []
+            else:
+                words.append({"?": f"[{name}]", "+": f"{name} ..."}.get(str(action.nargs), name))
+        return " ".join([*words, "[options]"])
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """As in argparse, after filling; an option that nobody knows is refused here, where the known ones are known."""
+        self._fill()
+        namespace, extra = super().parse_known_args(args, namespace)
+        if extra:
+            raise UsageError(self._unknown(extra[0]))
+        return namespace, extra
+
+    def format_help(self) -> str:
+        """The whole help text."""
+        self._fill()
+        return super().format_help()
+
+    def format_usage(self) -> str:
+        """The usage line."""
+        self._fill()
+        return super().format_usage()
+
+    def _unknown(self, word: str) -> str:
+        option = word.split("=", 1)[0]
+        if not option.startswith("-"):
+            return f"{word!r} is not expected here; {self._see_help()}"
+        close = difflib.get_close_matches(option, self._option_string_actions, n=1, cutoff=0.5)
+        return f"unknown option {option}; " + (f"did you mean {close[0]}?" if close else self._see_help())
+
+    def _see_help(self) -> str:
+        return f"see {self.prog} --help"
+
+    def error(self, message: str) -> NoReturn:
+        """argparse's own faults (a missing argument, a wrong choice) as a UsageError with where to look."""
+        choice = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        if choice:
+            known = [name.strip(" '") for name in choice[2].split(",")]
+            close = difflib.get_close_matches(choice[1], known, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(known)}"
+            place = message[: choice.start()].removeprefix("argument ").rstrip(": ")
+            raise UsageError(f"unknown {place.strip('<>')} {choice[1]!r}; {hint}")
+        raise UsageError(f"{message} ({self._see_help()})")

@@ -1,0 +1,298 @@
+"""The journey from text to model, as functions: the verbs `train` and `quickstart` are this list with words in between.
+
+    read_texts(data)                         -> Texts         documents per source, training and validation apart
+    make_tokenizer(texts, data)              -> tokenizer     trained on the training documents, or loaded
+    start_run(out, ...)                      -> RunFolder     locked; removed again if nothing came of it
+    encode_texts(texts, tokenizer, folder)   -> None          token files in the run's folder
+    open_tokens(folder, tokenizer)           -> Tokens        mixture and validation ids, mapped from those files
+    make_model(config, seed=...)             -> GPT           after checking that training it fits into memory
+    train_model(model, tokens, ...)          -> records       training, with evaluations, checkpoints and samples
+    finish_run(run, model, tokenizer)        -> None          model/ and report.html
+
+Each takes settings dataclasses and gives plain values; what they say goes through a `Progress` or is yielded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyllm.cli.progress import Progress
+from tinyllm.cli.samples import SampleConfig, SampleRecord, append_sample, drop_samples_from, write_samples
+from tinyllm.data import (
+    EvaluationWindows,
+    Mixture,
+    MixtureWindows,
+    Source,
+    mix,
+    open_shard,
+    read_corpus,
+    split_documents,
+    split_tail,
+    write_shard,
+)
+from tinyllm.models import GPT, GPTConfig
+from tinyllm.pretraining import next_token_loss
+from tinyllm.storage import strict_json, write_file
+from tinyllm.tokenizers import BPETokenizer, ByteTokenizer, CharacterTokenizer, Tokenizer, load_tokenizer
+from tinyllm.training import EvalRecord, RunFolder, StepRecord, TrainConfig, check_memory, open_run, train
+
+TOKENIZERS = ("bpe", "byte", "character")
+SPLITS = ("documents", "tail")
+_SOURCES_SCHEMA = [{"name": str, "file": str, "n_bytes": int, "weight": (float, None)}]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What text to learn from, and how it becomes tokens. ValueError names the field that does not make sense."""
+
+    data: tuple[str, ...] = ("python",)  # python, a file, folder, "pattern" or URL; as NAME=WHERE:WEIGHT for a weighted mixture
+    tokenizer: str = "bpe"  # bpe, byte, character, or a folder with a tokenizer.json
+    vocab_size: int = 2048  # tokens that bpe learns, the 256 bytes and the end-of-text token included
+    split: str = "documents"  # held out for validation: documents chosen by their hash, or the tail of each source
+    validation_fraction: float = 0.1  # part of the bytes that is held out
+    max_bytes: int | None = None  # use at most this much of each source
+
+    def __post_init__(self) -> None:
+        if not self.data:
+            raise ValueError("data names nothing to read; give 'python', a file, a folder, a pattern or a URL")
+        if self.tokenizer not in TOKENIZERS and not Path(self.tokenizer).exists():
+            near = strict_json.nearest(self.tokenizer, TOKENIZERS)
+            hint = f" (did you mean {near}?)" if near else ""
+            raise ValueError(f"tokenizer is {self.tokenizer!r}; expected {', '.join(TOKENIZERS)}, or a folder that exists{hint}")
+        if self.tokenizer == "bpe" and self.vocab_size < 257:
+            raise ValueError(f"vocab_size is {self.vocab_size}; bpe needs at least 257: all bytes and the end-of-text token")
+        if self.split not in SPLITS:
+            raise ValueError(f"split is {self.split!r}; expected one of {', '.join(SPLITS)}")
+        if not 0 < self.validation_fraction < 1:
+            raise ValueError(f"validation_fraction is {self.validation_fraction}; expected a number between 0 and 1")
+        if self.max_bytes is not None and self.max_bytes < 1:
+            raise ValueError(f"max_bytes is {self.max_bytes}; expected at least 1")
+        for spec in self.data:
+            parse_data(spec)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Documents by source name. `weights`: by name, None if each source weighs its size. `skipped`: why, one line each."""
+
+    training: dict[str, tuple[bytes, ...]]
+    validation: dict[str, tuple[bytes, ...]]
+    weights: dict[str, float] | None
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of all documents, in bytes."""
+        return sum(len(text) for part in (self.training, self.validation) for texts in part.values() for text in texts)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What training reads: the mixture of training ids, and the held-out ids (n_tokens,)."""
+
+    mixture: Mixture
+    validation: np.ndarray
+
+
+def parse_data(spec: str) -> tuple[str | None, str, float | None]:
+    """"NAME=WHERE:WEIGHT" -> (name, where, weight); name and weight may be left out. ValueError for a bad weight."""
+    if Path(spec).exists():  # a file may itself be called a=b:2
+        return None, spec, None
+    name, where, weight = None, spec, None
+    if named := re.fullmatch(r"([\w.-]+)=(.+)", where):
+        name, where = named[1], named[2]
+    weighed = re.fullmatch(r"(.+):(\d+\.?\d*|\.\d+)", where)
+    if weighed and not re.fullmatch(r"https?://[^/]*", weighed[1]):  # http://host:8000 has a port, not a weight
+        where, weight = weighed[1], float(weighed[2])
+        if weight <= 0:
+            raise ValueError(f"data {spec!r} has weight {weighed[2]}; expected a number above 0, or leave the source out")
+    return name, where, weight
+
+
+def read_texts(config: DataConfig, *, progress: Callable[[int, int | None], None] | None = None) -> Texts:
+    """All documents that `config.data` names. `progress`: of downloads. ValueError for what cannot be read or divided."""
+    sources: dict[str, Source] = {}
+    weights: dict[str, float | None] = {}
+    for name, where, weight in map(parse_data, config.data):
+        found = read_corpus(where, max_bytes=config.max_bytes, progress=progress)
+        for source in found:
+            title = _unused_name(_named(source.name, name, len(found)), sources)
+            sources[title] = source
+            share = source.n_bytes / sum(other.n_bytes for other in found)
+            weights[title] = None if weight is None else weight * share
+    if len({weight is None for weight in weights.values()}) > 1:
+        without = next(name for name, weight in weights.items() if weight is None)
+        raise ValueError(f"data: source {without!r} has no weight, but others have; give each one (WHERE:WEIGHT), or none")
+    divide = split_documents if config.split == "documents" else split_tail
+    training, validation = {}, {}
+    for title, source in sources.items():
+        try:
+            training[title], validation[title] = divide(source.documents, config.validation_fraction)
+        except ValueError as error:
+            raise ValueError(f"source {title!r}: {error}") from None
+    given = {name: weight for name, weight in weights.items() if weight is not None}
+    return Texts(training, validation, given or None, tuple(line for source in sources.values() for line in source.skipped))
+
+
+def _named(own: str, given: str | None, n_sources: int) -> str:
+    """The name of a source that was given one; several from one place keep their own names behind it."""
+    return own if given is None else given if n_sources == 1 else f"{given}-{own}"
+
+
+def _unused_name(name: str, taken: Mapping[str, Any]) -> str:
+    """`name`, or name-2, name-3 and so on."""
+    numbered = (name if i == 1 else f"{name}-{i}" for i in range(1, len(taken) + 2))
+    return next(candidate for candidate in numbered if candidate not in taken)
+
+
+def make_tokenizer(
+    texts: Texts, config: DataConfig, *, progress: Callable[[str, int, int | None], None] | None = None
+) -> Tokenizer:
+    """The tokenizer that `config` names. It learns from training documents only: held-out text stays unseen."""
+    documents = (text for part in texts.training.values() for text in part)
+    if config.tokenizer == "bpe":
+        return BPETokenizer.train(documents, vocab_size=config.vocab_size, progress=progress)
+    if config.tokenizer == "character":
+        return CharacterTokenizer.train(documents)
+    return ByteTokenizer() if config.tokenizer == "byte" else load_tokenizer(config.tokenizer)
+
+
+def encode_texts(
+    texts: Texts, tokenizer: Tokenizer, folder: Path, *, progress: Callable[[int], None] | None = None
+) -> None:
+    """Write token files and sources.json, the list of them, into `folder`. `progress`: documents done."""
+    folder.mkdir(parents=True, exist_ok=True)
+    listed, done = [], 0
+
+    def report(count: int) -> None:
+        if progress:
+            progress(done + count)
+
+    for number, (name, documents) in enumerate(texts.training.items(), start=1):
+        file = f"train-{number}.bin"
+        write_shard(folder / file, documents, tokenizer=tokenizer, progress=report)
+        done += len(documents)
+        weight = texts.weights[name] if texts.weights else None
+        listed.append({"name": name, "file": file, "n_bytes": sum(map(len, documents)), "weight": weight})
+    held_out = (text for part in texts.validation.values() for text in part)
+    write_shard(folder / "validation.bin", held_out, tokenizer=tokenizer, progress=report)
+    write_file(folder / "sources.json", strict_json.dump(listed, indent=1))  # last: with it the folder is complete
+
+
+def open_tokens(folder: Path, tokenizer: Tokenizer) -> Tokens:
+    """The token files in `folder`, mapped. FormatError (a ValueError) if one is damaged or of another tokenizer."""
+    listed = strict_json.read(folder / "sources.json", schema=_SOURCES_SCHEMA)
+    ids = {one["name"]: open_shard(folder / one["file"], tokenizer=tokenizer).tokens for one in listed}
+    weights = {one["name"]: one["weight"] for one in listed}
+    mixture = mix(ids, {one["name"]: one["n_bytes"] for one in listed}, None if None in weights.values() else weights)
+    return Tokens(mixture, open_shard(folder / "validation.bin", tokenizer=tokenizer).tokens)
+
+
+def make_model(config: GPTConfig, *, seed: int, batch_size: int) -> GPT:
+    """A GPT with fresh weights; ValueError, before anything is allocated, if training it would not fit into memory."""
+    check_memory(config, batch_size=batch_size)
+    return GPT(config, rng=np.random.default_rng([seed, 0]))
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a run was started in `folder`."""
+    return any((folder / name).exists() for name in ("config.json", "metrics.jsonl", "checkpoints"))
+
+
+def saved_settings(folder: Path) -> dict[str, dict[str, Any]]:
+    """The settings of the run in `folder`, by group; empty if there is none yet."""
+    path = folder / "config.json"
+    if not path.exists():
+        return {}
+    content = strict_json.read(path, schema=strict_json.MapOf(object))
+    strict_json.check(content.get("settings"), strict_json.MapOf(strict_json.MapOf(object)), file=path, field="settings")
+    return content["settings"]
+
+
+def refuse_used_folder(folder: Path, *, resume: bool) -> None:
+    """ValueError if a new run cannot start in `folder`, before any work is done for it."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"out: {folder} is a file; expected the name of a folder for the run")
+    if holds_run(folder) and not resume:
+        raise ValueError(f"out: {folder} already holds a run; add --resume to go on with it, or choose another name")
+
+
+@contextlib.contextmanager
+def start_run(folder: Path, *, settings: Mapping[str, Any], tokenizer: Tokenizer, resume: bool = False) -> Iterator[RunFolder]:
+    """The locked run folder, as `training.open_run`; one that is left by an error before its first step is removed."""
+    fresh = not folder.exists() or not any(folder.iterdir())
+    try:
+        with open_run(folder, settings=settings, tokenizer=tokenizer, resume=resume) as run:
+            try:
+                if not (folder / "tokenizer" / "tokenizer.json").exists():
+                    tokenizer.save(folder / "tokenizer")
+                yield run
+            except BaseException:
+                _remove_if(fresh and not (folder / "metrics.jsonl").exists(), folder)
+                raise
+    except OSError:  # in open_run itself: a full disk. Its ValueError would mean that the folder is another process's
+        _remove_if(fresh and not (folder / "metrics.jsonl").exists(), folder)
+        raise
+
+
+def _remove_if(unused: bool, folder: Path) -> None:
+    if unused:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+Record = StepRecord | EvalRecord | SampleRecord
+
+
+def train_model(
+    model: GPT, tokens: Tokens, *, tokenizer: Tokenizer, config: TrainConfig, samples: SampleConfig, run: RunFolder
+) -> Iterator[Record]:
+    """Train, or go on training, in the run's folder; yields each step, each evaluation, and each sample after it."""
+    window = {"batch_size": config.batch_size, "block_size": model.config.block_size}
+    source = MixtureWindows(tokens.mixture, **window, rng=np.random.default_rng([config.seed, 1]))
+    n_windows = config.eval_batches * config.batch_size
+    try:
+        evaluation = list(EvaluationWindows(tokens.validation, **window, max_windows=n_windows))
+    except ValueError as error:
+        raise ValueError(f"the held-out text is too short: {error}") from None
+    first = True
+    for record in train(model, source, config=config, loss_fn=next_token_loss, evaluation=evaluation, run=run):
+        if first:  # a resumed run forgets the samples of steps it will do again
+            drop_samples_from(run.path, record.step)
+            first = False
+        yield record
+        if isinstance(record, EvalRecord):
+            for sample in write_samples(model, tokenizer, samples, step=record.step, seed=config.seed):
+                append_sample(run.path, sample)
+                yield sample
+
+
+def show_training(records: Iterator[Record], *, progress: Progress) -> EvalRecord | None:
+    """Show records on `progress` as they come; the last evaluation, if there was one."""
+    last, speed = None, 0.0
+    for record in records:
+        if isinstance(record, StepRecord):
+            speed = 0.9 * speed + 0.1 * record.tokens_per_second if speed else record.tokens_per_second
+            facts = {"loss": f"{record.loss:.3f}"} | ({"val": f"{last.val_loss:.3f}"} if last else {})
+            progress.show(record.step, **facts, speed=f"{speed:,.0f} tokens/s")
+        elif isinstance(record, EvalRecord):
+            last = record
+            progress.say(f"step {record.step:,}: validation loss {record.val_loss:.3f}")
+        else:
+            progress.say(record.as_text())
+    return last
+
+
+def finish_run(run: RunFolder, model: GPT, tokenizer: Tokenizer) -> None:
+    """Write model/, for from_pretrained and `tinyllm generate`, and report.html."""
+    from tinyllm.evaluation.report import write_report
+
+    model.save_pretrained(run.path / "model", tokenizer)
+    write_report(run.path)

@@ -1,0 +1,228 @@
+"""`tinyllm tokenizer`: train a byte-pair tokenizer, turn text into ids and back, and look at how it cuts words.
+
+Everything a model learns it learns in tokens, so this is the first thing to look at: common words should be one token,
+rare ones a few. `inspect DIR TEXT` shows the cuts, and for a single word every merge that led to them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from tinyllm.cli.parser import lesson
+
+if TYPE_CHECKING:
+    from tinyllm.tokenizers import Tokenizer
+
+LONGEST_SHOWN = 12  # tokens listed by `inspect`
+COLOURS = (44, 42, 45, 46, 43)  # ANSI backgrounds, in turn, so that neighbours differ
+
+TRAIN_EXAMPLES = """examples:
+  tinyllm tokenizer train my/texts --vocab-size 4096 --out my/tokenizer
+  tinyllm tokenizer train python:docstrings --pattern gpt2 --out docs/tokenizer
+"""
+ENCODE_EXAMPLES = """examples:
+  tinyllm tokenizer encode my/tokenizer "Hello, world"
+  cat story.txt | tinyllm tokenizer encode my/tokenizer -
+"""
+DECODE_EXAMPLES = """examples:
+  tinyllm tokenizer decode my/tokenizer 39 68 259
+  tinyllm tokenizer encode my/tokenizer Hello | tinyllm tokenizer decode my/tokenizer -
+"""
+INSPECT_EXAMPLES = """examples:
+  tinyllm tokenizer inspect my/tokenizer
+  tinyllm tokenizer inspect my/tokenizer "unbelievable"
+  tinyllm tokenizer inspect my/tokenizer - < story.txt
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add `tokenizer` with its verbs train, encode, decode and inspect."""
+    parser = subparsers.add_parser(
+        "tokenizer", help="train a tokenizer, encode and decode text, see the cuts", description=lesson(__doc__),
+        epilog=TRAIN_EXAMPLES,
+    )  # fmt: skip
+    verbs = parser.add_subparsers(dest="tokenizer_verb", metavar="<verb>", title="verbs", required=True)
+    _add_train(verbs)
+    encode = _add_verb(verbs, "encode", run_encode, "text to ids, on one line", ENCODE_EXAMPLES)
+    encode.add_argument("text", metavar="TEXT", help="the text, or - for standard input")
+    encode.add_argument("--special", action="store_true", help="let the text spell special tokens such as <|endoftext|>")
+    decode = _add_verb(verbs, "decode", run_decode, "ids to text", DECODE_EXAMPLES)
+    decode.add_argument("ids", metavar="ID", nargs="+", help="ids, or - for standard input")
+    inspect = _add_verb(verbs, "inspect", run_inspect, "vocabulary, cuts and merges", INSPECT_EXAMPLES)
+    inspect.add_argument("text", metavar="TEXT", nargs="?", help="a text to cut, or - for standard input")
+
+
+def _add_train(verbs: Any) -> None:
+    summary = "learn a byte-pair vocabulary from text"
+    train = verbs.add_parser("train", help=summary, description=summary.capitalize() + ".", epilog=TRAIN_EXAMPLES)
+    train.add_argument("data", metavar="FILE", nargs="+", help="files, folders, URLs, or python (this Python's own docs)")
+    train.add_argument("--vocab-size", type=int, default=4096, metavar="N", help="ids, special ones included (default: 4096)")
+    train.add_argument("--pattern", default="gpt4", help="how text is cut before merging: gpt4 or gpt2 (default: gpt4)")
+    train.add_argument("--min-frequency", type=int, default=2, metavar="N", help="rarest pair worth a merge (default: 2)")
+    train.add_argument("--special", action="append", metavar="TOKEN", help="a special token, repeatable (default: <|endoftext|>)")
+    train.add_argument("--out", required=True, metavar="DIR", help="folder for tokenizer.json")
+    train.set_defaults(run=run_train)
+
+
+def _add_verb(verbs: Any, name: str, run: Any, summary: str, epilog: str) -> argparse.ArgumentParser:
+    """A verb that reads a tokenizer first."""
+    parser = verbs.add_parser(name, help=summary, description=summary.capitalize() + ".", epilog=epilog)
+    parser.add_argument("tokenizer", metavar="DIR", help="folder with tokenizer.json, or the file")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the verb below `tokenizer` that the command line chose; returns the exit code."""
+    return args.run(args)
+
+
+def run_train(args: argparse.Namespace) -> int:
+    """Learn and save. The data's bytes are used as they are, whatever their encoding."""
+    from tinyllm.cli.progress import Progress
+    from tinyllm.data.corpus import read_corpus
+    from tinyllm.tokenizers import END_OF_TEXT, BPETokenizer
+    from tinyllm.tokenizers.pretokenize import get_pattern
+
+    get_pattern(args.pattern)  # complain before reading anything
+    documents = [document for source in read_corpus(args.data) for document in source.documents]
+    bars: dict[str, Progress] = {}
+
+    def show(stage: str, done: int, total: int | None) -> None:
+        if stage not in bars:
+            for bar in bars.values():
+                bar.close()
+            label, unit = ("counting words", "document") if stage == "count" else ("merging pairs", "token")
+            bars[stage] = Progress(label, len(documents) if stage == "count" else total, unit=unit)
+        bars[stage].show(done)
+
+    try:
+        tokenizer = BPETokenizer.train(
+            documents, vocab_size=args.vocab_size, pattern=args.pattern, min_frequency=args.min_frequency,
+            special_tokens=args.special or [END_OF_TEXT], progress=show,
+        )  # fmt: skip
+    finally:
+        for bar in bars.values():
+            bar.close()
+    path = tokenizer.save(args.out)
+    print(f"{path}: {tokenizer.vocab_size:,} tokens from {sum(map(len, documents)):,} bytes")
+    if tokenizer.vocab_size < args.vocab_size:
+        print(f"fewer than the {args.vocab_size:,} asked for: no other pair occurs {args.min_frequency} times")
+    return 0
+
+
+def run_encode(args: argparse.Namespace) -> int:
+    """Print the ids, separated by spaces. Standard input is encoded as it comes, so it may be larger than memory."""
+    from tinyllm.tokenizers import load_tokenizer
+
+    tokenizer = load_tokenizer(args.tokenizer)
+    chunks = _standard_input() if args.text == "-" else [args.text]
+    separator = ""
+    for token_id in tokenizer.encode_iterable(chunks, allowed_special="all" if args.special else ()):
+        sys.stdout.write(f"{separator}{token_id}")
+        separator = " "
+    sys.stdout.write("\n")
+    return 0
+
+
+def run_decode(args: argparse.Namespace) -> int:
+    """Print the text of the ids: to a pipe exactly their bytes, to a terminal as text with a line end."""
+    from tinyllm.tokenizers import load_tokenizer
+
+    given = b"".join(_standard_input()).decode("ascii", "replace") if args.ids == ["-"] else " ".join(args.ids)
+    words = given.split()
+    wrong = next((word for word in words if not word.isdecimal() or len(word) > 18), None)
+    if wrong is not None:
+        raise ValueError(f"ID: got {wrong[:40]!r}, expected whole numbers such as 39 68 259")
+    data = load_tokenizer(args.tokenizer).decode_bytes(map(int, words))
+    binary = getattr(sys.stdout, "buffer", None)
+    if binary is None or sys.stdout.isatty():
+        print(data.decode("utf-8", "replace"))
+    else:
+        sys.stdout.flush()
+        binary.write(data)
+    return 0
+
+
+def run_inspect(args: argparse.Namespace) -> int:
+    """Print what the tokenizer is; with a text, how it is cut; with one word, how its tokens came about."""
+    from tinyllm.tokenizers import load_tokenizer
+
+    tokenizer = load_tokenizer(args.tokenizer)
+    _print_vocabulary(tokenizer)
+    if args.text is None:
+        return 0
+    data = b"".join(_standard_input()) if args.text == "-" else os.fsencode(args.text)
+    ids = tokenizer.encode(data)
+    print()
+    print(mark_tokens((tokenizer.token_bytes(i) for i in ids), colour=_wants_colour()))
+    print(f"{len(ids):,} tokens, {len(data):,} bytes, {len(data) / max(len(ids), 1):.2f} bytes per token")
+    _print_merges(tokenizer, data)
+    return 0
+
+
+def _print_vocabulary(tokenizer: Tokenizer) -> None:
+    from tinyllm.tokenizers import BPETokenizer
+
+    special = set(tokenizer.special_tokens.values())
+    ordinary = [token for index, token in enumerate(tokenizer.tokens) if index not in special]
+    longest = sorted(ordinary, key=len, reverse=True)[:LONGEST_SHOWN]
+    rows = [("kind", type(tokenizer).__name__), ("vocabulary", f"{tokenizer.vocab_size:,} tokens")]
+    if isinstance(tokenizer, BPETokenizer):
+        rows += [("merges", f"{len(tokenizer.merges):,}"), ("pattern", tokenizer.pattern.name)]
+    rows += [
+        ("special", ", ".join(f"{text} = {index}" for text, index in tokenizer.special_tokens.items()) or "none"),
+        ("mean length", f"{sum(map(len, ordinary)) / max(len(ordinary), 1):.2f} bytes"),
+        ("longest", " ".join(f"[{visible(token)}]" for token in longest)),
+        ("fingerprint", tokenizer.fingerprint()),
+    ]
+    for name, value in rows:
+        print(f"{name:<12} {value}")
+
+
+def _print_merges(tokenizer: Tokenizer, data: bytes) -> None:
+    """Every merge, for a text that is a single piece: longer ones would fill pages."""
+    from tinyllm.tokenizers import BPETokenizer
+
+    if not isinstance(tokenizer, BPETokenizer) or not 0 < len(data) <= 60:
+        return
+    explained = tokenizer.explain(data)
+    if len(explained) == 1:
+        print("\nmerge by merge:")
+        for step in explained[0]:
+            print("  " + mark_tokens(step, colour=False))
+
+
+def visible(token: bytes) -> str:
+    """A token as one printable line: control characters as \\n or \\x1b, bytes that are no UTF-8 as \\xff."""
+    text = token.decode("utf-8", "surrogateescape")
+    shown = []
+    for character in text:
+        if "\udc80" <= character <= "\udcff":
+            shown.append(f"\\x{ord(character) - 0xDC00:02x}")
+        else:
+            shown.append(character if character.isprintable() else repr(character)[1:-1])
+    return "".join(shown)
+
+
+def mark_tokens(tokens: Iterable[bytes], *, colour: bool) -> str:
+    """Tokens side by side, each in brackets, or each on a coloured ground."""
+    if colour:
+        return "".join(f"\x1b[30;{COLOURS[i % len(COLOURS)]}m{visible(t)}\x1b[0m" for i, t in enumerate(tokens))
+    return "".join(f"[{visible(token)}]" for token in tokens)
+
+
+def _wants_colour() -> bool:
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
+
+
+def _standard_input() -> Iterable[bytes]:
+    """Standard input in pieces of 64 kB."""
+    stream = getattr(sys.stdin, "buffer", None)
+    if stream is None:  # replaced by a text stream
+        return [sys.stdin.read().encode("utf-8", "surrogateescape")]
+    return iter(lambda: stream.read(1 << 16), b"")

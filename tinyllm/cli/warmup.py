@@ -1,0 +1,84 @@
+"""`tinyllm warmup`: compile every kernel now, so that nothing waits for the compiler later.
+
+Numba makes machine code at a kernel's first call. That takes seconds each time, but only once for a machine: the code is
+kept on disk. Whoever builds a container image or teaches a class runs this beforehand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import time
+from typing import Any
+
+from tinyllm.cli.parser import lesson
+
+DONE = "warm-float32"  # an empty file beside the code: everything was compiled once
+EPILOG = """examples:
+  tinyllm warmup                    compile all for training and generating
+  tinyllm warmup --dtype float64    also for gradient checks
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Describe the verb to argparse."""
+    parser = subparsers.add_parser("warmup", help="compile all kernels, once", description=lesson(__doc__), epilog=EPILOG)
+    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="number type (default: float32)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compile or load every kernel; says how many were compiled, how long it took, and where the code is kept."""
+    from tinyllm import kernels
+
+    if kernels.backend() == "numpy":
+        print("Nothing to compile: TINYLLM_KERNELS=numpy selects the plain NumPy kernels.")
+        return 0
+    n_compiled, seconds = compile_kernels(args.dtype)
+    from tinyllm.kernels.jit import cache_folder
+
+    folder = cache_folder()
+    if n_compiled == 0:
+        print(f"Nothing to compile: all kernels for {args.dtype} were loaded in {seconds:.1f} s from {folder}")
+    elif folder is None:
+        print(f"Compiled {n_compiled} kernels in {seconds:.1f} s, but there is no writable folder to keep them: each")
+        print("process compiles again. Set NUMBA_CACHE_DIR to a folder that can be written.")
+    else:
+        print(f"Compiled {n_compiled} kernels in {seconds:.1f} s; they are kept in {folder}")
+    return 0
+
+
+def compile_kernels(dtype: str = "float32") -> tuple[int, float]:
+    """Compile or load all kernels, with progress; how many were compiled, and the seconds it took."""
+    from tinyllm import kernels
+    from tinyllm.cli.progress import Progress
+
+    start = time.monotonic()
+    with Progress("compiling", None, unit="kernels") as progress:
+        for name, index, total in kernels.warmup(dtype):
+            progress.total = total
+            progress.show(index - 1, kernel=name)
+        progress.show(progress.total or 0)
+    from tinyllm.kernels.jit import cache_folder, compilations
+
+    if dtype == "float32" and (folder := cache_folder()) is not None:
+        with contextlib.suppress(OSError):  # a full disk: the next start compiles again
+            (folder / DONE).touch()
+    return sum(compilations().values()), time.monotonic() - start
+
+
+def ensure_compiled() -> None:
+    """Compile all kernels with progress unless that was done before, so that a first run does not seem to hang.
+
+    Without a folder to keep the code in, each kernel is left to compile when it is needed.
+    """
+    from tinyllm import kernels
+
+    if kernels.backend() == "numpy":
+        return
+    from tinyllm.kernels.jit import cache_folder
+
+    folder = cache_folder()
+    if folder is not None and not (folder / DONE).exists():
+        print("Compiling the kernels: once on this machine, about a minute.", file=sys.stderr)
+        compile_kernels()
