@@ -296,7 +296,7 @@ def swap_last_axes(x):
 
 
 @op
-def getitem(x, *, key):
+def getitem(x, *, key: Any):
     """x[key]. An element read n times receives n gradients (np.add.at); a slice is read once."""
     parts = key if isinstance(key, tuple) else (key,)
     read_once = all(part is None or part is Ellipsis or isinstance(part, (int, slice, np.integer)) for part in parts)

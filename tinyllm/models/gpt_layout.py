@@ -93,8 +93,11 @@ def check_sizes(
     """FormatError unless `tensors` hold what `config` declares: asked before arrays of the declared sizes are made."""
     shapes = {name.removeprefix("transformer."): array.shape for name, array in tensors.items()}
     width = config["d_model"]
-    expected = {"wte.weight": (config["vocab_size"], width), "wpe.weight": (config["block_size"], width)}
-    expected[f"h.{config['n_layers'] - 1}.ln_1.weight"] = (width,)
+    expected: dict[str, tuple[int, ...]] = {
+        "wte.weight": (config["vocab_size"], width),
+        "wpe.weight": (config["block_size"], width),
+        f"h.{config['n_layers'] - 1}.ln_1.weight": (width,),
+    }
     for name, shape in expected.items():
         if shapes.get(name) != shape:
             found = f"shape {shapes[name]}" if name in shapes else "no such array"

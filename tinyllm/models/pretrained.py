@@ -26,6 +26,10 @@ def save(folder: Folder, config: Mapping[str, Any], tensors: Mapping[str, np.nda
     """Write the three files, each whole or not at all; config.json comes last, so a folder without it is unfinished."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    if tokenizer is None and (folder / "tokenizer.json").exists():
+        raise ValueError(
+            f"{folder} holds a tokenizer.json that these weights may not belong to; pass tokenizer=, or an empty folder"
+        )
     metadata = {"format": "pt"}  # what transformers expects of a file it did not write
     if tokenizer is not None:
         _check_size(tokenizer.vocab_size, config["vocab_size"], folder)
@@ -66,7 +70,7 @@ def load_tokenizer_for(folder: Folder) -> Any:
     """The tokenizer in a model folder, after checking that the weights beside it were trained with it."""
     folder = Path(folder)
     tokenizer = load_tokenizer(folder)
-    expected = (safetensors.read_header(folder / "model.safetensors").metadata or {}).get(_FINGERPRINT)
+    expected = (safetensors.read_header(folder / "model.safetensors").metadata).get(_FINGERPRINT)
     if expected is not None and tokenizer.fingerprint() != expected:
         raise FormatError(
             folder / "tokenizer.json",

@@ -69,7 +69,7 @@ def self_attention(qkv, *, n_heads: int, causal: bool, key_mask: np.ndarray | No
     out, log_normalizer = kernels.attention_forward(query, key, value, **settings)
 
     def backward(dy):
-        dparts = np.empty_like(parts)
+        dparts = np.empty(parts.shape, parts.dtype)  # not empty_like, which would copy an odd memory order
         grads = tuple(dparts[:, :, i] for i in range(3))
         dout = dy.reshape(out.shape)
         kernels.attention_backward(dout, query, key, value, out, log_normalizer, grads=grads, **settings)

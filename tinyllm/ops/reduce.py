@@ -24,15 +24,16 @@ def _expand(reduced: np.ndarray, shape: tuple[int, ...], axis: Axis, keepdims: b
 @op
 def sum(x, *, axis: Axis = None, keepdims: bool = False):
     """Σ x over `axis` (all of them by default)."""
-    return np.sum(x, axis=axis, keepdims=keepdims), lambda dy: _expand(dy, x.shape, axis, keepdims)
+    shape = x.shape  # what backward needs: not x itself, which may then be freed
+    return np.sum(x, axis=axis, keepdims=keepdims), lambda dy: _expand(dy, shape, axis, keepdims)
 
 
 @op
 def mean(x, *, axis: Axis = None, keepdims: bool = False):
     """Σ x / n over `axis`."""
     y = np.mean(x, axis=axis, keepdims=keepdims)
-    n = x.size // np.size(y) if np.size(y) else 1
-    return y, lambda dy: _expand(dy / n, x.shape, axis, keepdims)
+    shape, n = x.shape, x.size // np.size(y) if np.size(y) else 1
+    return y, lambda dy: _expand(dy / n, shape, axis, keepdims)
 
 
 @op

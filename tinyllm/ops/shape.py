@@ -14,7 +14,8 @@ from tinyllm.autograd import op
 @op
 def reshape(x, *, shape: tuple[int, ...]):
     """The same elements in the same order under another shape; one entry may be -1."""
-    return x.reshape(shape), lambda dy: dy.reshape(x.shape)
+    before = x.shape
+    return x.reshape(shape), lambda dy: dy.reshape(before)
 
 
 @op
@@ -48,7 +49,7 @@ def take_along(x, *, indices: np.ndarray, axis: int = -1):
         if indices.shape[axis] == 1:  # no element can be taken twice
             np.put_along_axis(dx, indices, dy, axis)
         else:
-            grid = list(np.indices(indices.shape, sparse=True))
+            grid: list[np.ndarray] = list(np.indices(indices.shape, sparse=True))
             grid[axis] = indices
             np.add.at(dx, tuple(grid), dy)
         return dx

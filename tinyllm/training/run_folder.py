@@ -121,7 +121,8 @@ def open_run(
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as JSON gives them back: dataclasses become objects, tuples lists."""
-    parts = {k: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v for k, v in settings.items()}  # type: ignore[arg-type]
+    parts: dict[str, Any] = dict(settings)
+    parts = {name: part if isinstance(part, dict) else dataclasses.asdict(part) for name, part in parts.items()}
     return json.loads(json.dumps(parts, allow_nan=False))
 
 

@@ -1,0 +1,150 @@
+"""What attention promises beyond its equation: who sees whom, and that the short ways are the long way."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinyllm import Tensor, ops
+
+RNG = np.random.default_rng(0)
+
+
+def qkv(B=2, T=6, S=6, H=4, G=4, D=8):
+    return tuple(RNG.standard_normal(shape) for shape in [(B, T, H, D), (B, S, G, D), (B, S, G, D)])
+
+
+def attend(query, key, value, **settings):
+    return ops.attention(query, key, value, **settings).data
+
+
+@given(st.integers(0, 5))
+def test_future_tokens_do_not_change_past_outputs(t):
+    query, key, value = qkv()
+    before = attend(query, key, value, causal=True)
+    changed = [x.copy() for x in (query, key, value)]
+    for x in changed:
+        x[:, t + 1 :] = 1e3
+    after = attend(*changed, causal=True)
+    np.testing.assert_array_equal(after[:, : t + 1], before[:, : t + 1])
+    if t < 5:
+        assert np.abs(after[:, t + 1 :] - before[:, t + 1 :]).min() > 1
+
+
+def test_past_tokens_do_change_later_outputs():
+    query, key, value = qkv()
+    before = attend(query, key, value, causal=True)
+    value[:, 2] += 1
+    changed = np.abs(attend(query, key, value, causal=True) - before).max(axis=(0, 2, 3)) > 0
+    assert changed.tolist() == [False, False, True, True, True, True]
+
+
+def test_no_gradient_flows_from_the_past_to_the_future():
+    tensors = [Tensor(x, requires_grad=True) for x in qkv()]
+    ops.sum(ops.attention(*tensors, causal=True)[:, :3]).backward()
+    for tensor in tensors:
+        assert (tensor.grad[:, 3:] == 0).all() and (tensor.grad[:, 0] != 0).any()
+
+
+def test_a_key_mask_is_the_same_as_dropping_the_keys():
+    query, key, value = qkv(B=1)
+    seen = np.array([[True, False, True, True, False, True]])
+    masked = attend(query, key, value, key_mask=seen)
+    np.testing.assert_allclose(masked, attend(query, key[:, seen[0]], value[:, seen[0]]), atol=1e-14)
+
+
+def test_masked_keys_may_hold_anything_finite():
+    query, key, value = qkv()
+    seen = np.ones((2, 6), bool)
+    seen[:, :2] = False
+    before = attend(query, key, value, key_mask=seen, causal=True)
+    key[:, :2], value[:, :2] = 1e4, -1e4
+    np.testing.assert_array_equal(attend(query, key, value, key_mask=seen, causal=True), before)
+
+
+def test_a_query_that_sees_nothing_gets_zeros_and_gives_no_gradient():
+    tensors = [Tensor(x, requires_grad=True) for x in qkv()]
+    seen = np.ones((2, 6), bool)
+    seen[0, :2] = False  # left padding: with causal, queries 0 and 1 of row 0 have nothing
+    out = ops.attention(*tensors, causal=True, key_mask=seen)
+    ops.sum(out * out).backward()
+    assert (out.data[0, :2] == 0).all() and (out.data[0, 2:] != 0).all()
+    for tensor in tensors:
+        assert np.isfinite(tensor.grad).all() and (tensor.grad[0, :2] == 0).all()
+
+
+@pytest.mark.parametrize("T", [1, 2, 5])
+def test_with_more_keys_than_queries_the_queries_are_the_last_ones(T):
+    query, key, value = qkv()
+    whole = attend(query, key, value, causal=True)
+    np.testing.assert_allclose(attend(query[:, -T:], key, value, causal=True), whole[:, -T:], atol=1e-14)
+
+
+def test_each_key_head_serves_its_group_of_query_heads():
+    query, key, value = qkv(H=4, G=2)
+    grouped = attend(query, key, value, causal=True)
+    repeated = attend(query, np.repeat(key, 2, axis=2), np.repeat(value, 2, axis=2), causal=True)
+    np.testing.assert_allclose(grouped, repeated, atol=1e-14)
+
+
+def test_heads_and_rows_do_not_see_each_other():
+    query, key, value = qkv()
+    before = attend(query, key, value)
+    key[1, :, 2] += 1.0
+    changed = np.abs(attend(query, key, value) - before).max(axis=(1, 3)) > 0
+    assert np.argwhere(changed).tolist() == [[1, 2]]
+
+
+def test_permuting_keys_and_values_together_changes_nothing():
+    query, key, value = qkv()
+    order = RNG.permutation(6)
+    np.testing.assert_allclose(attend(query, key[:, order], value[:, order]), attend(query, key, value), atol=1e-14)
+
+
+def test_huge_scores_do_not_overflow():
+    query, key, value = (x.astype(np.float32) for x in qkv())
+    out = attend(query * 1e3, key * 1e3, value)
+    assert np.isfinite(out).all() and np.abs(out).max() <= np.abs(value).max() * 1.001
+
+
+def test_self_attention_is_attention_on_the_three_parts():
+    packed = Tensor(RNG.standard_normal((2, 5, 3 * 12)), requires_grad=True)
+    parts = [Tensor(x.reshape(2, 5, 3, 4), requires_grad=True) for x in np.split(packed.data, 3, axis=-1)]
+    seen = RNG.random((2, 5)) < 0.7
+    upstream = RNG.standard_normal((2, 5, 12))
+    out = ops.self_attention(packed, n_heads=3, causal=True, key_mask=seen)
+    apart = ops.attention(*parts, causal=True, key_mask=seen)
+    out.backward(upstream)
+    apart.backward(upstream.reshape(2, 5, 3, 4))
+    np.testing.assert_allclose(out.data, apart.data.reshape(2, 5, 12), atol=1e-14)
+    joined = np.concatenate([part.grad.reshape(2, 5, 12) for part in parts], axis=-1)
+    np.testing.assert_allclose(packed.grad, joined, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [((2, 3, 4, 8), (2, 3, 3, 8), (2, 3, 3, 8)), ((2, 3, 4, 8), (2, 3, 4, 8), (2, 2, 4, 8)),
+     ((2, 3, 4, 8), (1, 3, 4, 8), (1, 3, 4, 8)),
+     ((2, 3, 4, 8), (2, 3, 4, 4), (2, 3, 4, 4)), ((2, 3, 4, 8), (2, 3, 0, 8), (2, 3, 0, 8)), ((3, 4, 8), (3, 4, 8), (3, 4, 8))],
+    ids=str,
+)  # fmt: skip
+def test_shapes_that_do_not_fit_are_refused(shapes):
+    with pytest.raises(ValueError, match=r"attention: query .*expected"):
+        ops.attention(*(np.zeros(shape) for shape in shapes))
+
+
+@pytest.mark.parametrize("mask", [np.ones((2, 5), bool), np.ones((2, 6)), np.ones(6, bool)], ids=["short", "float", "flat"])
+def test_a_key_mask_that_does_not_fit_is_refused(mask):
+    with pytest.raises(ValueError, match=r"key_mask .*bool \(B, S\) = \(2, 6\) expected"):
+        ops.attention(*qkv(), key_mask=mask)
+
+
+def test_a_width_that_is_not_three_times_the_heads_is_refused():
+    with pytest.raises(ValueError, match="width 16 is not 3 x 2 heads"):
+        ops.self_attention(np.zeros((1, 2, 16)), n_heads=2, causal=True)
+
+
+def test_two_dtypes_are_refused():
+    query, key, value = qkv()
+    with pytest.raises(ValueError, match="query float64, key float32"):
+        ops.attention(query, key.astype(np.float32), value)

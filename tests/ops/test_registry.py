@@ -1,0 +1,374 @@
+"""One battery for every op: gradient, value against plain maths, dtype, memory layouts, empty arrays, determinism.
+
+A case is the op's inputs, its settings and the same thing written as plain NumPy in float64. An op without a case fails
+`test_every_op_has_a_case`, so a new op cannot be forgotten.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tinyllm import Tensor, no_grad, ops
+from tinyllm.autograd import OPS, gradcheck
+
+RNG = np.random.default_rng(7)
+erf = np.vectorize(math.erf, otypes=[float])
+
+
+@dataclass(frozen=True)
+class Case:
+    op: str
+    inputs: tuple  # float arrays get gradients; integer arrays and None are passed as they are
+    plain: Callable[..., Any]
+    settings: Callable[[], dict[str, Any]] = field(default=dict)  # made anew for each call: a generator moves on
+
+    def __call__(self, *inputs):
+        return OPS[self.op](*inputs, **self.settings())
+
+    def __str__(self):
+        return f"{self.op}-{'-'.join('None' if x is None else 'x'.join(map(str, x.shape)) or 'scalar' for x in self.inputs)}"
+
+
+def normal(*shape):
+    return RNG.standard_normal(shape)
+
+
+def positive(*shape):
+    return RNG.uniform(0.5, 3.0, shape)
+
+
+def ids(high, *shape):
+    return RNG.integers(0, high, shape)
+
+
+def always(**settings):
+    return lambda: settings
+
+
+def plain_softmax(x, mask=True):
+    e = np.where(mask, np.exp(x - x.max(-1, keepdims=True, initial=-1e9)), 0)
+    total = e.sum(-1, keepdims=True)
+    return e / np.where(total == 0, 1, total)
+
+
+def plain_layer_norm(x, weight, bias, eps=1e-5):
+    variance = ((x - x.mean(-1, keepdims=True)) ** 2).mean(-1, keepdims=True)
+    y = (x - x.mean(-1, keepdims=True)) / np.sqrt(variance + eps) * weight
+    return y if bias is None else y + bias
+
+
+def plain_attention(query, key, value, causal=False, key_mask=None):
+    (B, T, H, D), S = query.shape, key.shape[1]
+    key, value = (np.repeat(x, H // x.shape[2], axis=2) for x in (key, value))
+    seen = np.ones((B, 1, T, S), bool)
+    if causal:
+        seen &= np.arange(S) <= np.arange(T)[:, None] + S - T
+    if key_mask is not None:
+        seen &= key_mask[:, None, None, :]
+    scores = np.einsum("bthd,bshd->bhts", query, key) / math.sqrt(D)
+    return np.einsum("bhts,bshd->bthd", plain_softmax(scores, seen), value)
+
+
+def plain_self_attention(qkv, n_heads, **settings):
+    B, T, width = qkv.shape
+    query, key, value = (part.reshape(B, T, n_heads, -1) for part in np.split(qkv, 3, axis=-1))
+    return plain_attention(query, key, value, **settings).reshape(B, T, width // 3)
+
+
+def plain_cross_entropy(logits, targets, mask=None, n_counted=None):
+    rows, picks = logits.reshape(-1, logits.shape[-1]), targets.ravel()
+    nll = [np.log(np.exp(row - row[t]).sum()) for row, t in zip(rows, picks, strict=True)]
+    counted = np.ones(len(nll), bool) if mask is None else mask.ravel()
+    return np.array(nll)[counted].sum() / (n_counted or counted.sum())
+
+
+def plain_rotary(x, cos, sin):
+    z = x[..., : x.shape[-1] // 2] + 1j * x[..., x.shape[-1] // 2 :]  # a pair is a complex number, a turn is a product
+    z = z * (cos + 1j * sin)[:, :, None, :]
+    return np.concatenate([z.real, z.imag], axis=-1)
+
+
+ANGLES = RNG.uniform(-3, 3, (2, 3, 2))
+COS_SIN = {"cos": np.cos(ANGLES), "sin": np.sin(ANGLES)}
+COS_SIN_SHARED = {"cos": np.cos(ANGLES[:1]), "sin": np.sin(ANGLES[:1])}
+MASK = RNG.random((2, 3, 5)) < 0.6
+MASK[0, 1] = False  # a row with nothing to look at
+ROW_MASK = np.array([True, False, True, True, False])
+KEY_MASK = np.array([[False, True, True, False, True], [True] * 5])
+CONDITION = RNG.random((2, 3)) < 0.5
+LOSS_MASK = np.array([[True, False, True], [False, False, True]])
+CELU = math.sqrt(2 / math.pi)
+
+
+def unary(name, plain, make=normal, **settings):
+    return [Case(name, (make(*shape),), plain, always(**settings)) for shape in [(2, 3), (), (0, 3), (1,), (2, 1, 4)]]
+
+
+def binary(name, plain, make=normal):
+    shapes = [((2, 3), (2, 3)), ((2, 3), (3,)), ((2, 1), (1, 3)), ((), (2, 2)), ((0, 3), (3,)), ((2, 3), (1, 1, 1))]
+    return [Case(name, (make(*a), make(*b)), plain) for a, b in shapes]
+
+
+CASES = [
+    *binary("add", lambda a, b: a + b),
+    *binary("subtract", lambda a, b: a - b),
+    *binary("multiply", lambda a, b: a * b),
+    *binary("divide", lambda a, b: a / b, positive),
+    *binary("maximum", np.maximum),
+    *binary("minimum", np.minimum),
+    *unary("negative", lambda x: -x),
+    *unary("power", lambda x: x**3, exponent=3),
+    *unary("power", lambda x: 1 / np.sqrt(x), positive, exponent=-0.5),
+    *unary("power", np.ones_like, exponent=0),
+    *unary("absolute", np.abs),
+    *unary("exp", np.exp),
+    *unary("log", np.log, positive),
+    *unary("sqrt", np.sqrt, positive),
+    *unary("clip", lambda x: np.minimum(np.maximum(x, -0.3), 0.8), low=-0.3, high=0.8),
+    *unary("relu", lambda x: np.where(x > 0, x, 0)),
+    *unary("tanh", lambda x: (np.exp(x) - np.exp(-x)) / (np.exp(x) + np.exp(-x))),
+    *unary("sigmoid", lambda x: 1 / (1 + np.exp(-x))),
+    *unary("silu", lambda x: x / (1 + np.exp(-x))),
+    *unary("gelu", lambda x: 0.5 * x * (1 + np.tanh(CELU * (x + 0.044715 * x**3)))),
+    *unary("gelu", lambda x: 0.5 * x * (1 + erf(x / math.sqrt(2))), approximate="erf"),
+    Case("matmul", (normal(2, 3), normal(3, 4)), np.matmul),
+    Case("matmul", (normal(2, 2, 3), normal(3, 4)), np.matmul),
+    Case("matmul", (normal(2, 1, 2, 3), normal(3, 3, 2)), np.matmul),
+    Case("matmul", (normal(0, 3), normal(3, 4)), np.matmul),
+    Case("matmul", (normal(2, 0), normal(0, 4)), np.matmul),
+    Case("matmul", (normal(1, 1), normal(1, 1)), np.matmul),
+    Case("swap_last_axes", (normal(2, 3, 4),), lambda x: np.moveaxis(x, 1, 2)),
+    Case("getitem", (normal(3, 4),), lambda x: x[1:, ::-2], always(key=(slice(1, None), slice(None, None, -2)))),
+    Case("getitem", (normal(3, 4),), lambda x: np.stack([x[0], x[2], x[0]]), always(key=np.array([0, 2, 0]))),
+    Case("getitem", (normal(0, 4),), lambda x: x[:, 0], always(key=(slice(None), 0))),
+    Case("where", (normal(2, 3), normal(2, 3)), lambda a, b: a * CONDITION + b * ~CONDITION, always(condition=CONDITION)),
+    Case("where", (normal(3), normal(2, 1)), lambda a, b: a * CONDITION + b * ~CONDITION, always(condition=CONDITION)),
+    Case("where", (normal(2, 3), normal(3)), lambda a, b: a * CONDITION + b * ~CONDITION, always(condition=CONDITION * 1)),
+    *[
+        Case(name, (normal(2, 3, 4),), lambda x, f=f, s=s: f(x, **s), always(**s))
+        for name, f in {"sum": np.sum, "mean": np.mean, "max": np.max}.items()
+        for s in [{}, {"axis": 1}, {"axis": -1, "keepdims": True}, {"axis": (0, -1)}, {"axis": (0, 2), "keepdims": True}]
+    ],
+    Case("sum", (normal(0, 3),), lambda x: np.zeros(3), always(axis=0)),
+    Case("mean", (normal(0, 3),), lambda x: np.zeros(0), always(axis=1)),
+    Case("max", (normal(0, 3),), lambda x: np.zeros(0), always(axis=1)),
+    Case("sum", (normal(1),), lambda x: x[0]),
+    Case("reshape", (normal(2, 6),), lambda x: np.array([[*row[:6]] for row in x]).reshape(4, 3), always(shape=(4, -1))),
+    Case("reshape", (normal(0, 6),), lambda x: np.zeros((3, 0)), always(shape=(3, 0))),
+    Case("transpose", (normal(2, 3, 4),), lambda x: np.einsum("abc->cab", x), always(axes=(2, 0, 1))),
+    Case("transpose", (normal(2, 3, 4),), lambda x: np.einsum("abc->acb", x), always(axes=(0, -1, 1))),
+    Case("concatenate", (normal(2, 3), normal(2, 1), normal(2, 0)), lambda *x: np.hstack(x), always(axis=-1)),
+    Case("concatenate", (normal(1, 2),), lambda x: x),
+    Case("take_along", (normal(2, 5),), lambda x: np.array([[x[0, 4]], [x[1, 0]]]), always(indices=np.array([[4], [0]]))),
+    Case("take_along", (normal(1, 3),), lambda x: x[:, [2, 2, 0, 2]], always(indices=np.array([[2, 2, 0, 2]]))),
+    Case("take_along", (normal(3, 2),), lambda x: x[[1, 1], [0, 1]][None], always(indices=np.array([[1, 1]]), axis=0)),
+    Case("take_along", (normal(0, 5),), lambda x: np.zeros((0, 1)), always(indices=np.zeros((0, 1), np.int64))),
+    *[Case("softmax", (normal(*s),), plain_softmax) for s in [(2, 3, 5), (0, 5), (2, 1), (33,)]],
+    Case("softmax", (normal(2, 3, 5),), lambda x: plain_softmax(x, MASK), always(mask=MASK)),
+    Case("softmax", (normal(2, 3, 5),), lambda x: plain_softmax(x, ROW_MASK), always(mask=ROW_MASK)),
+    Case("softmax", (normal(2, 3, 5),), lambda x: plain_softmax(x, MASK[:, :1]), always(mask=MASK[:, :1])),
+    Case("softmax", (normal(2, 3, 5),), lambda x: plain_softmax(x, MASK[..., :1]), always(mask=MASK[..., :1])),
+    *[Case("log_softmax", (normal(*s),), lambda x: np.log(plain_softmax(x))) for s in [(2, 3, 5), (0, 5), (2, 1), (33,)]],
+    Case("cross_entropy", (normal(2, 3, 5), ids(5, 2, 3)), plain_cross_entropy),
+    Case("cross_entropy", (normal(7, 33), ids(33, 7)), plain_cross_entropy),
+    Case("cross_entropy", (normal(2, 3, 5), ids(5, 2, 3)),
+         lambda x, t: plain_cross_entropy(x, t, LOSS_MASK), always(mask=LOSS_MASK)),
+    Case("cross_entropy", (normal(2, 3), ids(3, 2)), lambda x, t: plain_cross_entropy(x, t, n_counted=8), always(n_counted=8)),
+    Case("cross_entropy", (normal(1, 1), ids(1, 1)), lambda x, t: 0.0),
+    *[
+        Case("layer_norm", (normal(*s, 6), normal(6), bias), plain_layer_norm)
+        for s in [(2, 3), (), (0,), (1,)]
+        for bias in (normal(6), None)
+    ],
+    Case("layer_norm", (normal(2, 6), normal(6), normal(6)), lambda *a: plain_layer_norm(*a, eps=0.1), always(eps=0.1)),
+    *[
+        Case("rms_norm", (normal(*s, 6), normal(6)), lambda x, w: x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-6) * w)
+        for s in [(2, 3), (), (0,), (1,)]
+    ],
+    *[
+        Case("linear", (normal(*s), normal(3, 4), bias),
+             lambda x, w, b: np.einsum("...i,oi->...o", x, w) + (0 if b is None else b))
+        for s in [(2, 3, 4), (4,), (0, 4)]
+        for bias in (normal(3), None)
+    ],
+    Case("linear", (normal(2, 0), normal(3, 0), normal(3)), lambda x, w, b: np.stack([b, b])),
+    Case("linear", (normal(2, 4), normal(0, 4), None), lambda x, w, b: np.zeros((2, 0))),
+    Case("embedding", (normal(5, 3),), lambda w: w[[[4, 0], [4, 4]]], always(ids=np.array([[4, 0], [4, 4]]))),
+    Case("embedding", (normal(5, 3),), lambda w: np.zeros((0, 3)), always(ids=np.zeros(0, np.int64))),
+    Case("embedding", (normal(5, 3),), lambda w: w[2], always(ids=np.array(2, np.uint16))),
+    Case("dropout", (normal(4, 5),), lambda x: x * (np.random.default_rng(3).random((4, 5), np.float32) >= 0.4) / 0.6,
+         lambda: {"p": 0.4, "rng": np.random.default_rng(3)}),
+    Case("dropout", (normal(0, 5),), lambda x: x, lambda: {"p": 0.0, "rng": np.random.default_rng(3)}),
+    Case("dropout", (normal(),), lambda x: x, lambda: {"p": 0.0, "rng": np.random.default_rng(3)}),
+    Case("rotary", (normal(2, 3, 2, 4),), lambda x: plain_rotary(x, **COS_SIN), always(**COS_SIN)),
+    Case("rotary", (normal(2, 3, 1, 4),), lambda x: plain_rotary(x, **COS_SIN_SHARED), always(**COS_SIN_SHARED)),
+    Case("rotary", (normal(0, 3, 2, 4),), lambda x: x, always(**COS_SIN_SHARED)),
+    *[
+        Case("attention", (normal(2, T, H, 4), normal(2, 5, G, 4), normal(2, 5, G, 4)),
+             lambda *qkv, s=s: plain_attention(*qkv, **s), always(**s))
+        for T, H, G in [(5, 2, 2), (3, 4, 2), (1, 2, 1), (7, 1, 1), (0, 2, 2)]
+        for s in [{}, {"causal": True}, {"causal": True, "key_mask": KEY_MASK}, {"key_mask": ~KEY_MASK}]
+    ],
+    Case("attention", (normal(0, 3, 2, 4), normal(0, 5, 2, 4), normal(0, 5, 2, 4)), lambda q, k, v: q),
+    Case("attention", (normal(1, 3, 2, 4), normal(1, 0, 2, 4), normal(1, 0, 2, 4)), lambda q, k, v: 0 * q),
+    *[
+        Case("self_attention", (normal(2, 5, 24),), lambda x, s=s: plain_self_attention(x, **s), always(**s))
+        for s in [{"n_heads": 2, "causal": True}, {"n_heads": 4, "causal": False, "key_mask": KEY_MASK}]
+    ],
+    Case("self_attention", (normal(0, 5, 12),), lambda x: x[..., :4], always(n_heads=2, causal=True)),
+    Case("self_attention", (normal(2, 1, 6),), lambda x: x[..., 4:], always(n_heads=1, causal=True)),
+]  # fmt: skip
+every_case = pytest.mark.parametrize("case", CASES, ids=str)
+
+
+def as_type(inputs, dtype):
+    return [x.astype(dtype) if is_float(x) else x for x in inputs]
+
+
+def is_float(x):
+    return x is not None and x.dtype.kind == "f"
+
+
+def run(case, inputs, wants=None):
+    """Value and gradients for the upstream gradient 1, 2, 3, ...; `wants`: positions that require a gradient (all)."""
+    tensors = [
+        Tensor(x, requires_grad=True) if is_float(x) and (wants is None or i in wants) else x for i, x in enumerate(inputs)
+    ]
+    out = case(*tensors)
+    if out.requires_grad:
+        out.backward((1.0 + np.arange(out.size) % 7).reshape(out.shape))
+    return out, [x.grad if isinstance(x, Tensor) else None for x in tensors]
+
+
+def library_ops():
+    return {n for n, f in OPS.items() if f.__module__.startswith("tinyllm.") and not n.startswith("_")}
+
+
+def test_every_op_has_a_case():
+    assert library_ops() - {case.op for case in CASES} == set()
+
+
+def test_every_op_of_the_package_is_registered_and_says_what_it_computes():
+    assert set(ops.__all__) <= library_ops()
+    assert [name for name in library_ops() if not (OPS[name].__doc__ or "").strip()] == []
+
+
+@every_case
+def test_gradient_is_the_slope(case):
+    floats = [i for i, x in enumerate(case.inputs) if is_float(x)]
+
+    def function(*tensors):
+        inputs = list(case.inputs)
+        for i, tensor in zip(floats, tensors, strict=True):
+            inputs[i] = tensor
+        return case(*inputs)
+
+    gradcheck(function, *(case.inputs[i] for i in floats))
+
+
+@every_case
+def test_value_is_the_equation(case):
+    expected = np.asarray(case.plain(*case.inputs))
+    with no_grad():
+        value = case(*case.inputs).data
+    assert value.shape == expected.shape
+    np.testing.assert_allclose(value, expected, rtol=1e-12, atol=1e-12)
+
+
+@every_case
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_dtype_is_kept(case, dtype):
+    out, grads = run(case, as_type(case.inputs, dtype))
+    assert out.dtype == dtype
+    assert {grad.dtype for grad in grads if grad is not None} <= {np.dtype(dtype)}
+
+
+@every_case
+def test_float32_agrees_with_float64(case):
+    out, grads = run(case, as_type(case.inputs, np.float32))
+    exact, exact_grads = run(case, case.inputs)
+    np.testing.assert_allclose(out.data, exact.data, rtol=1e-5, atol=2e-6)
+    for grad, exact_grad in zip(grads, exact_grads, strict=True):
+        if grad is not None:  # sums of up to 30 terms of size 10
+            np.testing.assert_allclose(grad, exact_grad, rtol=1e-4, atol=1e-4)
+
+
+def strided(x):
+    big = np.full([3 * n for n in x.shape], np.nan)
+    view = big[(..., *(slice(1, None, 3) for _ in x.shape))]
+    view[...] = x
+    return view
+
+
+def mirrored(x):
+    flip = tuple(slice(None, None, -1) for _ in x.shape)
+    return np.ascontiguousarray(x[flip])[flip] if x.ndim else x
+
+
+def read_only(x):
+    x = x.copy()
+    x.flags.writeable = False
+    return x
+
+
+LAYOUTS = {"fortran": np.asfortranarray, "strided": strided, "mirrored": mirrored, "read_only": read_only}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@every_case
+def test_memory_layout_does_not_matter(case, layout):
+    changed = [LAYOUTS[layout](x) if is_float(x) else x for x in case.inputs]
+    out, grads = run(case, changed)
+    plain, plain_grads = run(case, case.inputs)
+    np.testing.assert_allclose(out.data, plain.data, rtol=1e-12, atol=1e-13)
+    for grad, plain_grad in zip(grads, plain_grads, strict=True):
+        if grad is not None:
+            assert grad.flags.c_contiguous and grad.flags.writeable
+            np.testing.assert_allclose(grad, plain_grad, rtol=1e-12, atol=1e-12)
+
+
+@every_case
+def test_a_broadcast_input_is_like_its_copy(case):
+    stretched = [np.broadcast_to(x[:1], x.shape) if is_float(x) and x.ndim and len(x) else x for x in case.inputs]
+    (out, grads), (plain, plain_grads) = run(case, stretched), run(case, [x if x is None else x.copy() for x in stretched])
+    np.testing.assert_allclose(out.data, plain.data, rtol=1e-12, atol=1e-13)
+    for grad, plain_grad in zip(grads, plain_grads, strict=True):
+        if grad is not None:
+            np.testing.assert_allclose(grad, plain_grad, rtol=1e-12, atol=1e-12)
+
+
+@every_case
+def test_inputs_and_upstream_gradient_are_left_alone(case):
+    inputs = [None if x is None else x.copy() for x in case.inputs]
+    tensors = [Tensor(x, requires_grad=True) if is_float(x) else x for x in inputs]
+    out = case(*tensors)
+    value, upstream = out.data.copy(), np.ones(out.shape)
+    (out * 1.0 + out * 0.5).backward(upstream)
+    for x, before in zip(inputs, case.inputs, strict=True):
+        if x is not None:
+            np.testing.assert_array_equal(x, before)
+    np.testing.assert_array_equal(out.data, value)
+    np.testing.assert_array_equal(upstream, 1)
+
+
+@every_case
+def test_each_gradient_alone_is_the_one_asked_for_together(case):
+    _, together = run(case, case.inputs)
+    for i, expected in enumerate(together):
+        if expected is not None:
+            _, alone = run(case, case.inputs, wants={i})
+            assert [grad is not None for grad in alone] == [j == i for j in range(len(alone))]
+            np.testing.assert_array_equal(alone[i], expected)
+
+
+@every_case
+def test_the_same_call_gives_the_same_bits(case):
+    inputs = as_type(case.inputs, np.float32)
+    (out, grads), (again, grads_again) = run(case, inputs), run(case, inputs)
+    np.testing.assert_array_equal(out.data, again.data)
+    for grad, grad_again in zip(grads, grads_again, strict=True):
+        np.testing.assert_array_equal(grad, grad_again)

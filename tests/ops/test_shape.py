@@ -1,0 +1,29 @@
+"""Moving values: views, picks, and what does not fit."""
+
+import numpy as np
+import pytest
+
+from tinyllm import Tensor, ops
+
+RNG = np.random.default_rng(0)
+
+
+def test_reshape_and_transpose_are_views():
+    x = RNG.standard_normal((2, 6))
+    assert np.shares_memory(ops.reshape(x, shape=(3, 4)).data, x)
+    assert np.shares_memory(ops.transpose(x, axes=(1, 0)).data, x)
+
+
+def test_an_element_taken_twice_gets_both_gradients():
+    x = Tensor(np.zeros((1, 3)), requires_grad=True)
+    ops.take_along(x, indices=np.array([[1, 1, 2]])).backward([[1.0, 10.0, 100.0]])
+    np.testing.assert_array_equal(x.grad, [[0, 11, 100]])
+
+
+@pytest.mark.parametrize(
+    "indices, text",
+    [([[3]], r"indices lie in 3..3, expected 0..2"), ([[-1]], "expected 0..2"), ([[0], [1]], "indices"), ([0], "indices")],
+)  # fmt: skip
+def test_indices_that_do_not_fit_are_refused(indices, text):
+    with pytest.raises(ValueError, match=f"take_along: .*{text}"):
+        ops.take_along(np.zeros((1, 3)), indices=np.array(indices))
