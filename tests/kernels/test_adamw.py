@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import DTYPES, LAYOUTS, laid_out, shapes
+from twin import assert_close, in_float64
+
+from tinyllm import kernels
+from tinyllm.kernels import reference
+
+SETTINGS = {"lr": 1e-2, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.1}
+
+
+def four_arrays(shape, dtype, seed=0, scale=1.0):
+    rng = np.random.default_rng(seed)
+    param, grad, exp_avg, exp_avg_sq = (rng.standard_normal(shape) for _ in range(4))
+    return [x.astype(dtype) for x in (param, scale * grad, scale * exp_avg, scale**2 * exp_avg_sq**2)]
+
+
+@given(
+    shape=st.one_of(st.just(()), shapes()),
+    dtype=DTYPES,
+    seed=st.integers(0, 2**32 - 1),
+    layout=st.sampled_from(LAYOUTS),
+    step=st.sampled_from([1, 2, 10, 100_000]),
+    scale=st.sampled_from([1e-6, 1.0, 1e6]),
+)
+def test_one_step_matches_the_twin(shape, dtype, seed, layout, step, scale):
+    mine = four_arrays(shape, dtype, seed, scale)
+    mine[1] = laid_out(mine[1], layout)
+    wanted = [in_float64(x.copy()) for x in mine]
+    gradient = mine[1].copy()
+    kernels.adamw_update(*mine, step=step, **SETTINGS)
+    reference.adamw_update(*wanted, step=step, **SETTINGS)
+    np.testing.assert_array_equal(mine[1], gradient)
+    for result, exact, size in zip(mine, wanted, (2.0, 0.0, 4 * scale, 0.0), strict=True):
+        assert result.dtype == dtype
+        # 1 - beta2 keeps its digits only because it is worked out in double precision
+        assert_close(result, exact, ulps=8, size=size)
+
+
+@pytest.mark.parametrize("size", [8192, 8193, 50_000])
+def test_many_steps_stay_with_the_twin_and_any_number_of_threads_gives_the_same_bits(size):
+    import numba
+
+    results = []
+    for n_threads in (1, numba.config.NUMBA_NUM_THREADS):
+        numba.set_num_threads(n_threads)
+        mine = four_arrays((size,), np.float32)
+        for step in range(1, 6):
+            kernels.adamw_update(*mine, step=step, **SETTINGS)
+        results.append(mine)
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(*results, strict=True))
+    wanted = four_arrays((size,), np.float32)
+    wanted = [in_float64(x) for x in wanted]
+    for step in range(1, 6):
+        reference.adamw_update(*wanted, step=step, **SETTINGS)
+    for result, exact in zip(results[0], wanted, strict=True):
+        assert_close(result, exact, ulps=32, size=4.0)
+
+
+def test_the_first_step_moves_by_the_learning_rate_against_the_sign_of_the_gradient():
+    """m̂ = g and √v̂ = |g|: the size of the gradient does not matter, its sign does (Kingma & Ba 2015, §2.1)."""
+    param, grad = np.zeros(4), np.array([1e-3, -5.0, 2.0, 0.0])
+    kernels.adamw_update(param, grad, np.zeros(4), np.zeros(4), step=1, **(SETTINGS | {"eps": 1e-12}))
+    np.testing.assert_allclose(param, [-0.01, 0.01, -0.01, 0.0], rtol=1e-6)
+
+
+def test_decay_shrinks_a_parameter_without_gradient_and_leaves_the_averages_alone():
+    param, zero = np.full(3, 2.0), np.zeros(3)
+    exp_avg, exp_avg_sq = np.zeros(3), np.zeros(3)
+    kernels.adamw_update(param, zero, exp_avg, exp_avg_sq, step=1, **SETTINGS)
+    np.testing.assert_allclose(param, 2.0 * (1 - 1e-2 * 0.1), rtol=1e-15)
+    assert not exp_avg.any() and not exp_avg_sq.any()
+
+
+def test_nan_in_the_gradient_reaches_exactly_its_parameter():
+    arrays = four_arrays((40,), np.float32)
+    arrays[1][17] = np.nan
+    kernels.adamw_update(*arrays, step=3, **SETTINGS)
+    for x in (arrays[0], arrays[2], arrays[3]):
+        assert np.flatnonzero(np.isnan(x)).tolist() == [17]
+
+
+def test_a_parameter_that_would_be_copied_is_refused():
+    if kernels.backend() == "numpy":
+        pytest.skip("NumPy updates any layout in place")
+    arrays = [np.asfortranarray(x) for x in four_arrays((3, 4), np.float32)]
+    with pytest.raises(ValueError, match=r"param has strides .* C-contiguous"):
+        kernels.adamw_update(*arrays, step=1, **SETTINGS)

@@ -1,0 +1,165 @@
+"""The compiled attention against its twin: every shape, mask and layout, forward and backward."""
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinyllm import kernels
+from tinyllm.kernels import reference
+
+LENGTHS = st.one_of(st.integers(0, 12), st.sampled_from([31, 32, 33, 64, 95, 96, 97, 130]))
+# float32 rounds each of some hundred terms to 6e-8; the scores of normal numbers stay near 1
+TOLERANCE = {"float32": 2e-5, "float64": 1e-12}
+
+
+def packed(rng, batch, length, heads, width, dtype):
+    """Three arrays (B, T, H, D) that are slices of one (B, T, 3, H, D), as a fused projection leaves them."""
+    return np.moveaxis(rng.standard_normal((batch, length, 3, heads, width)).astype(dtype), 2, 0)
+
+
+def drawn_mask(rng, kind, batch, length):
+    """None, a random mask, left padding, or a mask that hides everything of the first row of the batch."""
+    if kind == "none":
+        return None
+    mask = rng.random((batch, length)) < 0.6
+    if kind == "left":
+        mask = np.arange(length) >= rng.integers(0, length + 1, (batch, 1))
+    if kind == "all hidden":
+        mask[:1] = False
+    return mask
+
+
+@given(
+    lengths=st.tuples(LENGTHS, LENGTHS),
+    heads=st.sampled_from([(1, 1), (2, 2), (4, 2), (6, 1)]),
+    width=st.sampled_from([1, 5, 8, 16, 20, 32, 48, 64, 80]),
+    batch=st.integers(0, 3),
+    causal=st.booleans(),
+    kind=st.sampled_from(["none", "random", "left", "all hidden"]),
+    dtype=st.sampled_from(["float32", "float64"]),
+)
+def test_forward_and_backward_are_the_twins(lengths, heads, width, batch, causal, kind, dtype):
+    rng = np.random.default_rng(sum(lengths) + width)
+    (n_queries, n_keys), (n_heads, n_groups) = lengths, heads
+    query = packed(rng, batch, n_queries, n_heads, width, dtype)[0]
+    _, key, value = packed(rng, batch, n_keys, n_groups, width, dtype)
+    dout = rng.standard_normal(query.shape).astype(dtype)
+    for array in (query, key, value, dout):
+        array.flags.writeable = False
+    settings = {"scale": width**-0.5, "causal": causal, "key_mask": drawn_mask(rng, kind, batch, n_keys)}
+    out, log_normalizer = kernels.attention_forward(query, key, value, **settings)
+    grads = kernels.attention_backward(dout, query, key, value, out, log_normalizer, **settings)
+    assert out.dtype == log_normalizer.dtype == dtype and out.flags.c_contiguous
+    if n_keys == 0:
+        assert not out.any() and not grads[0].any() and np.isneginf(log_normalizer).all()
+        return
+    exact = [x.astype(np.float64) for x in (query, key, value)]
+    expected, expected_normalizer = reference.attention_forward(*exact, **settings)
+    tolerance = TOLERANCE[dtype]
+    np.testing.assert_allclose(out, expected, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(log_normalizer, expected_normalizer, rtol=tolerance, atol=tolerance)
+    expected_grads = reference.attention_backward(dout.astype(float), *exact, expected, expected_normalizer, **settings)
+    for got, wanted in zip(grads, expected_grads, strict=True):
+        assert got.dtype == dtype and got.flags.c_contiguous
+        np.testing.assert_allclose(got, wanted, rtol=10 * tolerance, atol=10 * tolerance)
+
+
+@pytest.mark.parametrize("n_queries", [1, 3, 40])
+def test_gradient_is_the_slope(n_queries):
+    """Central differences in float64: (f(x + h) - f(x - h)) / 2h is off by about h² = 1e-10, and 1e-16 / h by rounding."""
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal((1, n, h, 4)) for n, h in ((n_queries, 4), (45, 2), (45, 2))]
+    settings = {"scale": 0.5, "causal": True, "key_mask": np.arange(45)[None] > 2}
+    out, log_normalizer = kernels.attention_forward(*arrays, **settings)
+    dout = rng.standard_normal(out.shape)
+    grads = kernels.attention_backward(dout, *arrays, out, log_normalizer, **settings)
+    for array, grad in zip(arrays, grads, strict=True):
+        direction = rng.standard_normal(array.shape)
+        start, slopes = array.copy(), []
+        for step in (1e-5, -1e-5):
+            array[...] = start + step * direction
+            slopes.append(np.sum(dout * kernels.attention_forward(*arrays, **settings)[0]))
+        array[...] = start
+        np.testing.assert_allclose((slopes[0] - slopes[1]) / 2e-5, np.sum(grad * direction), rtol=1e-7)
+
+
+@pytest.mark.parametrize("n_queries", [5, 70])
+def test_future_keys_do_not_change_the_past_by_one_bit(n_queries):
+    rng = np.random.default_rng(1)
+    query, key, value = packed(rng, 2, n_queries, 3, 16, "f")
+    before = kernels.attention_forward(query, key, value, scale=0.25, causal=True)
+    key[:, n_queries // 2 :], value[:, n_queries // 2 :] = 100, -100
+    after = kernels.attention_forward(query, key, value, scale=0.25, causal=True)
+    assert np.array_equal(before[0][:, : n_queries // 2], after[0][:, : n_queries // 2])
+    assert not np.array_equal(before[0], after[0])
+
+
+@pytest.mark.parametrize("n_queries", [2, 50])
+def test_padded_keys_count_for_nothing(n_queries):
+    rng = np.random.default_rng(2)
+    query, key, value = packed(rng, 1, n_queries, 2, 8, "d")
+    wide_key, wide_value = (np.concatenate([np.full((1, 9, 2, 8), 50.0), x], axis=1) for x in (key, value))
+    mask = np.arange(n_queries + 9)[None] >= 9
+    plain, _ = kernels.attention_forward(query, key, value, scale=0.3, causal=True)
+    padded, _ = kernels.attention_forward(query, wide_key, wide_value, scale=0.3, causal=True, key_mask=mask)
+    np.testing.assert_allclose(padded, plain, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("n_queries", [1, 40])
+def test_a_row_that_sees_nothing_is_zero_and_finite(n_queries):
+    query, key, value = packed(np.random.default_rng(3), 2, n_queries, 2, 8, "f")
+    mask = np.zeros((2, n_queries), bool)
+    out, log_normalizer = kernels.attention_forward(query, key, value, scale=1.0, causal=False, key_mask=mask)
+    grads = kernels.attention_backward(out, query, key, value, out, log_normalizer, scale=1.0, causal=False, key_mask=mask)
+    assert not out.any() and not any(grad.any() for grad in grads)
+    assert not np.isnan(log_normalizer).any()
+
+
+@pytest.mark.parametrize("n_queries", [4, 60])
+def test_large_scores_do_not_overflow(n_queries):
+    query, key, value = packed(np.random.default_rng(4), 1, n_queries, 1, 16, "f") * np.float32(100)
+    out, log_normalizer = kernels.attention_forward(query, key, value, scale=1.0, causal=False)
+    assert np.isfinite(out).all() and np.isfinite(log_normalizer).all()
+    chosen = np.einsum("bthd,bshd->ts", query, key).argmax(1)  # with scores so far apart softmax is argmax
+    np.testing.assert_allclose(out[0, :, 0], value[0, chosen, 0], rtol=1e-3)
+
+
+def test_one_query_at_a_time_is_the_whole():
+    rng = np.random.default_rng(5)
+    query, key, value = packed(rng, 2, 100, 4, 32, "f")
+    whole, _ = kernels.attention_forward(query, key, value, scale=0.2, causal=True)
+    for t in (0, 1, 50, 99):
+        one, _ = kernels.attention_forward(query[:, t : t + 1], key[:, : t + 1], value[:, : t + 1], scale=0.2, causal=True)
+        np.testing.assert_allclose(one[:, 0], whole[:, t], rtol=2e-5, atol=2e-6)
+
+
+def test_gradients_go_into_the_views_given():
+    rng = np.random.default_rng(6)
+    arrays = packed(rng, 2, 40, 3, 20, "f")
+    out, log_normalizer = kernels.attention_forward(*arrays, scale=0.2, causal=True)
+    rest = (out, *arrays, out, log_normalizer)
+    expected = kernels.attention_backward(*rest, scale=0.2, causal=True)
+    frame = np.full((2, 40, 3, 3, 21), np.nan, "f")
+    views = tuple(np.moveaxis(frame[..., :20], 2, 0))
+    assert kernels.attention_backward(*rest, scale=0.2, causal=True, grads=views) is views
+    for got, wanted in zip(views, expected, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-7)
+    assert np.isnan(frame[..., 20]).all()
+
+
+def test_same_bits_on_any_number_of_threads():
+    rng = np.random.default_rng(7)
+    query = packed(rng, 3, 70, 4, 24, "f")[0]
+    _, key, value = packed(rng, 3, 110, 2, 24, "f")
+    everyone, results = numba.get_num_threads(), []
+    try:
+        for n_threads in range(1, numba.config.NUMBA_NUM_THREADS + 1):
+            numba.set_num_threads(n_threads)
+            out, log_normalizer = kernels.attention_forward(query, key, value, scale=0.2, causal=True)
+            grads = kernels.attention_backward(out, query, key, value, out, log_normalizer, scale=0.2, causal=True)
+            results.append(b"".join(x.tobytes() for x in (out, log_normalizer, *grads)))
+    finally:
+        numba.set_num_threads(everyone)
+    assert len(set(results)) == 1

@@ -1,0 +1,121 @@
+"""The compiler's corner: nothing loads before it is needed, nothing compiles twice, nothing breaks without a disk."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinyllm import kernels
+from tinyllm.kernels import reference
+from tinyllm.kernels.examples import examples
+
+compiled_only = pytest.mark.skipif(kernels.backend() == "numpy", reason="needs the compiled kernels")
+ROOT = Path(kernels.__file__).parents[2]
+ONE_KERNEL = "import numpy as np; from tinyllm import kernels; print(kernels.silu_forward(np.ones(3, 'f')).tolist());"
+COUNT = "from tinyllm.kernels import jit; print(sum(jit.compilations().values()))"
+
+
+def python(code, **environment):
+    """Run code in a new Python; returns what it printed. A value of None removes the variable."""
+    settings = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    settings = {name: str(value) for name, value in settings.items() if value is not None}
+    done = subprocess.run([sys.executable, "-c", code], env=settings, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split("\n")[:-1]
+
+
+def test_import_loads_neither_numba_nor_kernels():
+    assert python("import sys, tinyllm.kernels; print('numba' in sys.modules, 'tinyllm.kernels.jit' in sys.modules)") == [
+        "False False"
+    ]
+
+
+def test_every_kernel_has_a_twin_and_an_example():
+    assert set(examples()) == set(kernels.TABLE)
+    for name in kernels.TABLE:
+        assert callable(getattr(reference, name)), name
+
+
+def test_environment_chooses_the_twins():
+    code = "from tinyllm import kernels; import sys; print(kernels.matmul.__module__, 'numba' in sys.modules)"
+    assert python(code, TINYLLM_KERNELS="numpy") == ["tinyllm.kernels.reference False"]
+
+
+def test_an_unknown_choice_is_refused(monkeypatch):
+    monkeypatch.setenv("TINYLLM_KERNELS", "cuda")
+    with pytest.raises(ValueError, match="TINYLLM_KERNELS is 'cuda', expected 'numba'.*'numpy'"):
+        kernels.backend()
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'matmull'"):
+        kernels.matmull  # noqa: B018
+
+
+@compiled_only
+def test_nothing_compiles_after_warmup():
+    from tinyllm.kernels import jit
+
+    steps = list(kernels.warmup())
+    assert [index for _, index, _ in steps] == list(range(1, len(kernels.TABLE) + 1))
+    before = jit.signatures()
+    for call in examples().values():
+        call()
+    big = np.ones((64, 3, 2, 32), "f")
+    kernels.attention_forward(big[::-1], big.transpose(0, 1, 2, 3)[:, ::2], big[:, ::2], scale=1.0, causal=False)
+    kernels.matmul(big[:, :, 0].swapaxes(1, 2), big[:, :, 1])
+    assert jit.signatures() == before
+
+
+@compiled_only
+def test_one_signature_for_each_dtype():
+    from tinyllm.kernels import jit
+
+    for dtype in ("float32", "float64"):
+        for call in examples(dtype).values():
+            call()
+    ours = {name: count for name, count in jit.signatures().items() if name.startswith("tinyllm.kernels.")}
+    assert ours and all(count <= 2 for count in ours.values()), ours
+
+
+@compiled_only
+def test_fastmath_keeps_nan_and_infinity():
+    from tinyllm.kernels import jit
+
+    assert jit.FASTMATH <= {"contract", "reassoc", "nsz", "arcp", "afn"}
+    for kernel in jit.KERNELS:
+        assert set(kernel.targetoptions["fastmath"]) == jit.FASTMATH and kernel.targetoptions["error_model"] == "numpy"
+
+
+@compiled_only
+def test_second_process_compiles_nothing(tmp_path):
+    assert python(ONE_KERNEL + COUNT, NUMBA_CACHE_DIR=tmp_path)[1] == "1"
+    assert python(ONE_KERNEL + COUNT, NUMBA_CACHE_DIR=tmp_path)[1] == "0"
+
+
+@compiled_only
+@pytest.mark.parametrize("ending", ["nbi", "nbc"])
+def test_a_torn_cache_file_means_compiling_again(tmp_path, ending):
+    first = python(ONE_KERNEL + COUNT, NUMBA_CACHE_DIR=tmp_path)
+    for path in tmp_path.rglob(f"*.{ending}"):
+        path.write_bytes(path.read_bytes()[:20])
+    assert python(ONE_KERNEL + COUNT, NUMBA_CACHE_DIR=tmp_path) == first
+    assert python(ONE_KERNEL + COUNT, NUMBA_CACHE_DIR=tmp_path)[1] == "0"
+
+
+@compiled_only
+def test_kernels_run_where_nothing_can_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    expected = python(ONE_KERNEL)
+    assert python(ONE_KERNEL, NUMBA_CACHE_DIR=tmp_path / "file" / "below") == expected
+    assert python(ONE_KERNEL, NUMBA_CACHE_DIR=None, HOME=None, XDG_CACHE_HOME=None) == expected
+
+
+@compiled_only
+def test_threads_sleep_unless_the_user_says_otherwise():
+    code = "import os, tinyllm.kernels.jit; print(os.environ['OMP_WAIT_POLICY'])"
+    assert python(code, OMP_WAIT_POLICY=None) == ["PASSIVE"]
+    assert python(code, OMP_WAIT_POLICY="ACTIVE") == ["ACTIVE"]

@@ -1,0 +1,82 @@
+"""Cross-entropy: how surprised the model is by the right token, in nats.
+
+    nllₙ = Zₙ - logitsₙ[targetₙ],   Zₙ = log Σᵥ exp(logitsₙᵥ)
+    dlogitsₙᵥ = dnllₙ (exp(logitsₙᵥ - Zₙ) - [v = targetₙ])
+Fused with softmax: probabilities (N, V) are the largest array of a training step and are never stored; the backward makes
+them again from Z. The largest logit is taken out before exp, so nothing overflows. A nan among the logits makes nll nan:
+the training loop must see it. Rows with dnll = 0 (not counted in the loss) are zeros, whatever their logits are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy import ndarray
+
+from tinyllm.kernels.jit import inlined, jit, prange, rows
+from tinyllm.kernels.simd_math import exp, largest, log, minus
+
+SERIAL = 8192  # numbers; fewer are not worth waking another core
+
+
+@inlined
+def _forward_row(logits, target):
+    m = largest(logits)
+    if m == -np.inf:
+        m = logits.dtype.type(0)
+    total = logits.dtype.type(0)
+    for j in range(logits.size):
+        total += exp(logits[j] - m)
+    log_total = log(total)
+    # (logit - max) before the logarithm: with logits around 1e6 the other order has no decimals left.
+    return minus(log_total, minus(logits[target], m)), log_total + m
+
+
+@inlined
+def _backward_row(dnll, logits, target, log_normalizer, dlogits):
+    if dnll == 0:
+        for j in range(logits.size):
+            dlogits[j] = 0
+        return
+    for j in range(logits.size):
+        dlogits[j] = dnll * exp(logits[j] - log_normalizer)
+    dlogits[target] -= dnll
+
+
+@jit(parallel=True)
+def _forward(logits, targets, nll, log_normalizer):
+    if logits.size <= SERIAL:
+        for i in range(logits.shape[0]):
+            nll[i], log_normalizer[i] = _forward_row(logits[i], targets[i])
+    else:
+        for i in prange(logits.shape[0]):
+            nll[i], log_normalizer[i] = _forward_row(logits[i], targets[i])
+
+
+@jit(parallel=True)
+def _backward(dnll, logits, targets, log_normalizer, dlogits):
+    if logits.size <= SERIAL:
+        for i in range(logits.shape[0]):
+            _backward_row(dnll[i], logits[i], targets[i], log_normalizer[i], dlogits[i])
+    else:
+        for i in prange(logits.shape[0]):
+            _backward_row(dnll[i], logits[i], targets[i], log_normalizer[i], dlogits[i])
+
+
+def _line(x: ndarray, dtype: np.dtype | type) -> ndarray:
+    """x (N,) as one contiguous, writeable line of `dtype`."""
+    return rows(np.asarray(x, dtype).reshape(1, -1))[0]
+
+
+def cross_entropy_forward(logits: ndarray, targets: ndarray) -> tuple[ndarray, ndarray]:
+    """logits (N, V), targets (N,) integers in [0, V) -> nll (N,) in nats, log_normalizer (N,)."""
+    nll, log_normalizer = np.empty(len(targets), logits.dtype), np.empty(len(targets), logits.dtype)
+    _forward(rows(logits), _line(targets, np.int64), nll, log_normalizer)
+    return nll, log_normalizer
+
+
+def cross_entropy_backward(dnll: ndarray, logits: ndarray, targets: ndarray, log_normalizer: ndarray) -> ndarray:
+    """dnll (N,), what the forward was given and its log_normalizer (N,) -> dlogits (N, V)."""
+    dlogits = np.empty(logits.shape, logits.dtype)
+    dtype = logits.dtype
+    _backward(_line(dnll, dtype), rows(logits), _line(targets, np.int64), _line(log_normalizer, dtype), dlogits)
+    return dlogits

@@ -1,0 +1,86 @@
+"""One tiny call of every kernel: what `warmup()` compiles, and the shortest answer to "which shapes does this one take?"
+
+The letters: B batch, T positions, C width, H heads, G key/value heads, D head width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from tinyllm import kernels
+
+B, T, C, H, G, D, V = 2, 3, 8, 2, 1, 4, 5
+
+
+def examples(dtype: str = "float32") -> dict[str, Callable[[], Any]]:
+    """Return a call without arguments for each name in kernels.TABLE; the arrays in it are made of `dtype`."""
+    x = np.linspace(-1, 1, B * T * C, dtype=dtype).reshape(B, T, C)
+    return {**_products(x), **_rows(x), **_activations(x), **_lookups(x), **_update(x)}
+
+
+def _products(x: np.ndarray) -> dict[str, Callable[[], Any]]:
+    """Matrix products (B, T, C) x (C, V) and attention."""
+    query, key = x.reshape(B, T, H, D), x[..., : G * D].reshape(B, T, G, D)
+    scores = {"scale": D**-0.5, "causal": True}
+    return {
+        "matmul": lambda: kernels.matmul(x, x[0, 0, :, None] * x[0, 0, :V]),
+        "attention_forward": lambda: kernels.attention_forward(query, key, key, **scores),
+        "attention_backward": lambda: kernels.attention_backward(
+            query, query, key, key, query, np.zeros((B, H, T), x.dtype), **scores
+        ),
+    }
+
+
+def _rows(x: np.ndarray) -> dict[str, Callable[[], Any]]:
+    """Whatever works along the last axis: softmax, normalisation, the loss."""
+    y, weight, statistic = np.full_like(x, 1 / C), x[0, 0], np.ones((B, T), x.dtype)
+    logits, targets, per_row = x.reshape(B * T, C), np.zeros(B * T, np.int64), np.ones(B * T, x.dtype)
+    return {
+        "softmax_forward": lambda: kernels.softmax_forward(x),
+        "softmax_backward": lambda: kernels.softmax_backward(x, y),
+        "log_softmax_forward": lambda: kernels.log_softmax_forward(x),
+        "log_softmax_backward": lambda: kernels.log_softmax_backward(x, x),
+        "layer_norm_forward": lambda: kernels.layer_norm_forward(x, weight, weight, 1e-5),
+        "layer_norm_backward": lambda: kernels.layer_norm_backward(x, x, weight, statistic, statistic),
+        "rms_norm_forward": lambda: kernels.rms_norm_forward(x, weight, 1e-5),
+        "rms_norm_backward": lambda: kernels.rms_norm_backward(x, x, weight, statistic),
+        "cross_entropy_forward": lambda: kernels.cross_entropy_forward(logits, targets),
+        "cross_entropy_backward": lambda: kernels.cross_entropy_backward(per_row, logits, targets, per_row),
+    }
+
+
+def _activations(x: np.ndarray) -> dict[str, Callable[[], Any]]:
+    """Element by element: forward takes x, backward dy and x."""
+    calls: dict[str, Callable[[], Any]] = {}
+    for name in ("gelu_tanh", "gelu_erf", "silu"):
+        calls[f"{name}_forward"] = partial(_call, f"{name}_forward", x)
+        calls[f"{name}_backward"] = partial(_call, f"{name}_backward", x, x)
+    return calls
+
+
+def _call(name: str, *arguments: np.ndarray) -> Any:
+    """Look the kernel up only now, so that making the examples loads nothing."""
+    return getattr(kernels, name)(*arguments)
+
+
+def _lookups(x: np.ndarray) -> dict[str, Callable[[], Any]]:
+    """Embedding (V, C) by token ids, and rotary positions (B, T, H, D) by angles (1, T, D / 2)."""
+    table, ids = np.ones((V, C), x.dtype), np.zeros((B, T), np.int64)
+    heads, angles = x.reshape(B, T, H, D), np.ones((1, T, D // 2), x.dtype)
+    return {
+        "embedding_forward": lambda: kernels.embedding_forward(table, ids),
+        "embedding_backward": lambda: kernels.embedding_backward(x, ids, V),
+        "rotary_forward": lambda: kernels.rotary_forward(heads, angles, angles),
+        "rotary_backward": lambda: kernels.rotary_backward(heads, angles, angles),
+    }
+
+
+def _update(x: np.ndarray) -> dict[str, Callable[[], Any]]:
+    """One AdamW step on a small parameter."""
+    arrays = [np.ones(C, x.dtype) for _ in range(4)]
+    settings = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.1, "step": 1}
+    return {"adamw_update": lambda: kernels.adamw_update(*arrays, **settings)}

@@ -1,0 +1,204 @@
+"""The one place that knows Numba: how a Python loop becomes machine code, where that code is kept, how it is counted.
+
+`@jit` turns a function into a kernel, `@jit(parallel=True)` shares its `prange` loops among the cores, `@inlined` makes a
+piece that melts into the kernels calling it. Code is made at the first call, once per dtype (float64 costs nothing until it
+is used), and kept on disk. `fastmath` is cut down to what cannot hurt: sums may be reordered (`reassoc`) and a*b+c fused
+(`contract`), but NaN and infinity keep their meaning. The threads are OpenMP's where there is OpenMP, because a launch
+costs a few microseconds there and nearly a hundred in Numba's own queue.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+# Read by OpenMP when it is loaded, hence before numba: two thread pools share the cores (BLAS has its own), so a thread
+# without work must sleep; one that spins takes the core from the other pool (a training step took 4 times as long). But
+# falling asleep and waking up costs up to 0.15 ms, more than many a kernel takes, so that it looks around for about 50 us
+# first: one kernel usually follows another (a product of 768 x 128 x 128 on two cores: 0.28 ms without, 0.14 with).
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+os.environ.setdefault("NUMBA_THREADING_LAYER_PRIORITY", "omp tbb workqueue")
+
+import numba  # noqa: E402
+import numba.extending  # noqa: E402
+import numpy as np  # noqa: E402
+from llvmlite import binding  # noqa: E402
+from numba.core import caching, sigutils  # noqa: E402
+from numba.core.ccallback import CFunc  # noqa: E402
+
+prange: Any = numba.prange
+intrinsic: Any = numba.extending.intrinsic  # a function given as LLVM instructions
+
+# Without "nnan" and "ninf": they would let the compiler delete every check for NaN and infinity.
+FASTMATH = frozenset({"contract", "reassoc", "nsz", "arcp", "afn"})
+OPTIONS: dict[str, Any] = {"fastmath": set(FASTMATH), "error_model": "numpy"}
+
+CONFIG: Any = numba.config
+KERNELS: list[Any] = []  # every dispatcher made by `jit`, in the order of definition
+SYMBOLS: dict[str, Any] = {}  # machine code that kernels call by name
+
+
+def source_fingerprint() -> str:
+    """Return a short hash of what is compiled into kernels of other files: these options and every file another imports.
+
+    Numba looks only at the kernel's own file when it decides whether code on disk is stale; this covers the rest.
+    """
+    sources = {path.stem: path.read_bytes() for path in Path(__file__).parent.glob("*.py")}
+    shared = {name.decode() for source in sources.values() for name in re.findall(rb"from tinyllm\.kernels\.(\w+)", source)}
+    digest = hashlib.sha256(f"{numba.__version__} {sys.version_info[:2]}".encode())
+    for name in sorted(shared & set(sources)):
+        digest.update(name.encode() + b"\0" + sources[name])
+    return digest.hexdigest()[:16]
+
+
+def cache_root() -> Path | None:
+    """Return the folder of compiled kernels: NUMBA_CACHE_DIR if set, else the user's own cache folder; None without a home."""
+    if chosen := os.environ.get("NUMBA_CACHE_DIR"):
+        return Path(chosen)
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA")
+    else:
+        home = os.environ.get("HOME")
+        base = os.environ.get("XDG_CACHE_HOME") or (os.path.join(home, ".cache") if home else None)
+    return Path(base) / "tinyllm" / "kernels" if base else None
+
+
+def cache_folder() -> Path | None:
+    """Make and return the folder for this very version of the kernels, or None if it cannot be written."""
+    root = cache_root()
+    if root is None:
+        return None
+    try:
+        folder = root / source_fingerprint()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.touch()  # the folder's date tells when it was last used
+        return folder if os.access(folder, os.W_OK) else None
+    except OSError:
+        return None
+
+
+@contextlib.contextmanager
+def _locked(folder: str) -> Iterator[None]:
+    """Hold an inter-process lock on `folder`: two processes writing one index could pair it with the other's code."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: Numba's own guard has to do
+        yield
+        return
+    with open(os.path.join(folder, "lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+class ForgivingCache(caching.FunctionCache):
+    """Numba's cache on disk, except that a damaged or unwritable file means compiling again, never an error."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return the compiled code for `sig`, or None if there is none or it cannot be read."""
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # a torn file can raise almost anything while it is decoded
+            with contextlib.suppress(OSError):
+                os.unlink(self._cache_file._index_path)
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep the compiled code for `sig`; a full or read-only disk only means compiling again next time."""
+        with contextlib.suppress(Exception):
+            self._impl.locator.ensure_cache_path()
+            with _locked(self.cache_path):
+                super().save_overload(sig, data)
+
+
+def _attach_cache(compiled: Any, function: Callable, folder: Path | None) -> None:
+    """Give `compiled` its place in `folder`; other users of Numba in this process keep their own."""
+    if folder is None:
+        return
+    previous = CONFIG.CACHE_DIR
+    CONFIG.CACHE_DIR = str(folder)
+    try:
+        compiled._cache = ForgivingCache(function)
+    except (RuntimeError, OSError):  # "no locator available"
+        pass
+    finally:
+        CONFIG.CACHE_DIR = previous
+
+
+_FOLDER = cache_folder()
+
+
+def jit(function: Callable | None = None, *, parallel: bool = False) -> Any:
+    """Turn `function` into a kernel, compiled at its first call for each dtype and kept on disk.
+
+    Give it arrays of one layout only (see `rows`), or Numba compiles it again for every new layout. In a parallel kernel
+    each iteration of `prange` must write only its own rows; a sum across iterations goes through an array of partial sums
+    whose number does not depend on the number of threads, so that 1 and 16 threads give the same bits.
+    """
+    if function is None:
+        return lambda decorated: jit(decorated, parallel=parallel)
+    dispatcher = numba.njit(parallel=parallel, **OPTIONS)(function)
+    if hasattr(dispatcher, "py_func"):  # NUMBA_DISABLE_JIT leaves a plain function
+        _attach_cache(dispatcher, function, _FOLDER)
+        KERNELS.append(dispatcher)
+    return dispatcher
+
+
+def inlined(function: Callable) -> Any:
+    """Turn `function` into a piece of other kernels: the compiler copies it into each caller (and can vectorise it there)."""
+    return numba.njit(**OPTIONS)(function)
+
+
+def register_symbol(name: str, function: Callable, signature: Any) -> None:
+    """Compile `function` for one C `signature`, once, and let the machine code of all kernels call it by `name`."""
+    native = CFunc(function, sigutils.normalize_signature(signature), locals={}, options=OPTIONS)
+    _attach_cache(native, function, _FOLDER)
+    native.compile()
+    binding.add_symbol(name, native.address)
+    SYMBOLS[name] = native  # keeps the machine code alive
+
+
+def rows(x: np.ndarray) -> np.ndarray:
+    """Return x (..., C) as a C-contiguous, writeable-typed (N, C) array; the same memory whenever x already lies so.
+
+    One layout means one compiled signature per dtype. A read-only x is copied: Numba takes it for another type.
+    """
+    if not (x.flags.c_contiguous and x.flags.writeable and x.flags.aligned):
+        x = np.array(x, order="C")
+    if x.ndim == 2:
+        return x
+    width = x.shape[-1]
+    return x.reshape(x.size // width if width else int(np.prod(x.shape[:-1])), width)
+
+
+def compilations() -> dict[str, int]:
+    """Return how many signatures of each kernel were compiled in this process (loading from the disk is not compiling)."""
+    return {f"{k.py_func.__module__}.{k.py_func.__name__}": sum(k.stats.cache_misses.values()) or 0 for k in KERNELS}
+
+
+def signatures() -> dict[str, int]:
+    """Return how many signatures of each kernel this process holds, compiled or loaded: one per dtype in use."""
+    return {f"{k.py_func.__module__}.{k.py_func.__name__}": len(k.overloads) for k in KERNELS}
+
+
+def max_threads() -> int:
+    """Return the largest number of threads a parallel kernel can be told to use in this process."""
+    return CONFIG.NUMBA_NUM_THREADS
+
+
+def threading_layer() -> str:
+    """Return the name of the threading layer in use: "omp", "tbb" or "workqueue"; starts it if nothing has yet."""
+    try:
+        return numba.threading_layer()
+    except ValueError:  # not started yet
+        from numba.np.ufunc import parallel
+
+        parallel._launch_threads()
+        return numba.threading_layer()

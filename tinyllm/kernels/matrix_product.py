@@ -1,0 +1,249 @@
+"""The matrix product C = A·B, C[i, j] = Σₖ A[i, k] B[k, j], cut into blocks so that each number fetched is used many times.
+
+Three plain loops do 2·M·N·K operations but fetch about as many numbers; memory is 50 times slower than arithmetic. Blocks
+cure it, one size for each level of memory (Goto and van de Geijn 2008, "Anatomy of high-performance matrix multiplication"):
+
+                        columns of a task (256)                    registers   tile of C, 12 x 32 sums
+                       ┌────────┐                                  L1 cache    12 rows of A (depth 384), read over and over
+            depth  384 │ packed │  B, one panel of 32 columns      L2 cache    the packed slab of B, 384 x 256
+                       │   B    │  after the other                 L3, memory  A and C, passed over once a slab
+          ┌── 384 ──┐  └────────┘
+     12 ▒▒│▒▒▒▒▒▒▒▒▒│  ┌────────┐                                  Every core works on its own block of C and packs its own
+          │    A    │  │ ▒ C    │                                  slab, so there is one launch and no waiting in between.
+          └─────────┘  └────────┘
+The sum over k always runs in the same order, so the bits do not depend on the number of threads. Unlike Goto's, our tile
+reads A where it lies, whatever its strides: transposing is free. The tile is in register_tile.py, packing in packing.py.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.core import cgutils
+
+from tinyllm.kernels.jit import inlined, intrinsic, jit, max_threads, prange
+from tinyllm.kernels.packing import pack_panel
+from tinyllm.kernels.pointers import (
+    Matrix,
+    at,
+    lanes,
+    load,
+    matrix_of,
+    move,
+    shifted,
+    start,
+    store,
+    take_number,
+    thread_count,
+    tile_rows,
+    zero,
+)
+from tinyllm.kernels.register_tile import call_symbol, make_symbol, multiply_panel, prepare
+
+DEPTH_BLOCK = 384  # steps of k summed in the registers before C is touched
+PANELS = 8  # panels of two vectors in a packed slab: 8 x 32 columns x 384 x 4 bytes = 393 kB, under half of an L2 cache
+SLAB = DEPTH_BLOCK * PANELS * 2 * 64  # bytes of one thread's slab
+FEW_ROWS = 8  # with so few rows B is read about once, so that packing it would double the traffic
+FEW_DEPTH = 16  # rows of B walked side by side when there are few rows of A
+SMALL = 1 << 20  # multiplications below which waking other threads costs more than it saves
+
+
+@inlined
+def multiply_packed(a, b, c, size, slab):
+    """One task's block of C (rows × columns) = A·B: for each block of the depth pack B, then run the tile down the rows."""
+    rows, columns, depth = size
+    width, height = 2 * lanes(slab), tile_rows(slab)
+    n_blocks = max(1, -(-depth // DEPTH_BLOCK))
+    steps = -(-depth // n_blocks)
+    for block in range(n_blocks):
+        k = block * steps
+        n = min(steps, depth - k)
+        for j in range(0, columns, width):
+            pack_panel(at(b, k, j), n, min(width, columns - j), move(slab, j * steps))
+        for i in range(0, rows, height):
+            for j in range(0, columns, width):
+                panel = Matrix(move(slab, j * steps), width, 1)
+                tile = (min(height, rows - i), min(width, columns - j), n)
+                multiply_panel(at(a, i, k), panel, at(c, i, j), tile, block)
+
+
+@inlined
+def multiply_few_rows(a, b, c, size):
+    """The same for a few rows and a B whose rows are contiguous: 16 rows of B at a time, straight from memory."""
+    rows, columns, depth = size
+    width = 2 * lanes(a.base)
+    for k in range(0, max(1, depth), FEW_DEPTH):
+        for j in range(0, columns, width):
+            tile = (rows, min(width, columns - j), min(FEW_DEPTH, depth - k))
+            multiply_panel(at(a, 0, k), at(b, k, j), at(c, 0, j), tile, k)
+
+
+@inlined
+def multiply_few_rows_transposed(a, b, c, size, line):
+    """The same for a few rows and a B whose columns are contiguous: C[i, j] is a dot product of two straight lines."""
+    rows, columns, depth = size
+    for i in range(rows):
+        for k in range(depth):
+            store(line, i * depth + k, load(a.base, i * a.row + k * a.column))
+    for j in range(columns):
+        column = move(b.base, j * b.column)
+        for i in range(rows):
+            row, total = move(line, i * depth), zero(line)
+            for k in range(depth):
+                total += load(row, k) * load(column, k)
+            store(c.base, i * c.row + j, total)
+
+
+def block(a, a_row, a_column, b, b_row, b_column, c, c_row, rows, columns, depth, slab):
+    """One task, compiled once as the symbol tinyllm_block_f32 (or f64): choose the way that fits the shape."""
+    left, right, target = Matrix(a, a_row, a_column), Matrix(b, b_row, b_column), Matrix(c, c_row, 1)
+    size = (rows, columns, depth)
+    if rows <= FEW_ROWS and b_column == 1:
+        multiply_few_rows(left, right, target, size)
+    elif rows <= FEW_ROWS and b_row == 1 and rows * depth <= SLAB // 8:
+        multiply_few_rows_transposed(left, right, target, size, slab)
+    else:
+        multiply_packed(left, right, target, size, slab)
+
+
+@intrinsic
+def multiply_block(typing_context, a, b, c, size, slab):
+    """C = A·B for matrices a, b, c (c with contiguous rows), size = (rows, columns, depth), by the machine code of `block`."""
+    numbers = slab.dtype
+
+    def codegen(context, builder, signature, args):
+        (*a_parts,), (*b_parts,), (c_base, c_row, _), (*sizes,) = (
+            cgutils.unpack_tuple(builder, value, 3) for value in args[:4]
+        )
+        call_symbol(builder, "tinyllm_block", numbers, [*a_parts, *b_parts, c_base, c_row, *sizes, args[4]])
+        return context.get_dummy_value()
+
+    return types.void(a, a, a, types.UniTuple(types.intp, 3), slab), codegen
+
+
+# ---- sharing the blocks of C among the threads ----
+
+
+@inlined
+def chunks(n_batch, rows, columns, height, width, n_workers):
+    """Return (rows, columns) of one task's block of C: big, but such that every worker gets about four tasks."""
+    if rows <= FEW_ROWS:
+        panels = -(-columns // width)
+        return rows, max(1, -(-panels * n_batch // (2 * n_workers))) * width
+    tall, wide = 16 * height, PANELS * width
+    while n_workers > 1 and n_batch * -(-rows // tall) * -(-columns // wide) < 4 * n_workers:
+        if tall >= wide and tall > 4 * height:
+            tall //= 2
+        elif wide > width:
+            wide //= 2
+        else:
+            break
+    n_tall, n_wide = -(-rows // tall), -(-columns // wide)  # then shared out evenly, in whole tiles
+    return -(-rows // (n_tall * height)) * height, -(-columns // (n_wide * width)) * width
+
+
+@inlined
+def multiply_tasks(counter, chunk, a, b, c, offsets, size, slab):
+    """Compute blocks of C as long as there are any: every worker takes the next one, so that a slow core takes fewer."""
+    (rows, columns, depth), (tall, wide) = size, chunk
+    a, b, c = matrix_of(a, slab), matrix_of(b, slab), matrix_of(c, slab)
+    n_tall, n_wide = -(-rows // tall), -(-columns // wide)
+    n_tasks = offsets.shape[0] * n_tall * n_wide
+    task = take_number(counter)
+    while task < n_tasks:
+        i = task % n_tall * tall
+        j = task // n_tall % n_wide * wide
+        batch = task // (n_tall * n_wide)
+        here_a, here_b = shifted(a, offsets[batch, 0] + i * a.row), shifted(b, offsets[batch, 1] + j * b.column)
+        here_c = shifted(c, offsets[batch, 2] + i * c.row + j)
+        multiply_block(here_a, here_b, here_c, (min(tall, rows - i), min(wide, columns - j), depth), slab)
+        task = take_number(counter)
+
+
+@jit(parallel=True)
+def _multiply(workspace, offsets, a, b, c, size):
+    """Run all tasks. a, b, c: (address, row stride, column stride); workspace (workers, slab) also tells the dtype."""
+    rows, columns, depth = size
+    n_batch, slabs = offsets.shape[0], start(workspace)
+    small = n_batch * rows * columns * depth + 12 * columns * depth < SMALL  # 12: fetching B takes longest with few rows
+    n_workers = 1 if small else thread_count()
+    chunk = chunks(n_batch, rows, columns, tile_rows(slabs), 2 * lanes(slabs), n_workers)
+    counter = np.zeros(1, np.int64)
+    if n_workers == 1:
+        multiply_tasks(counter, chunk, a, b, c, offsets, size, slabs)
+    else:
+        for worker in prange(n_workers):
+            slab = move(start(workspace), np.int64(worker) * workspace.shape[1])
+            multiply_tasks(counter, chunk, a, b, c, offsets, size, slab)
+
+
+# ---- the door from Python ----
+
+WORKSPACES: dict[np.dtype, np.ndarray] = {}
+ONE_MATRIX = np.zeros((1, 3), dtype=np.int64)
+
+
+def workspace_for(dtype: np.dtype) -> np.ndarray:
+    """Return one slab per thread, aligned to 64 bytes. It is shared by all calls: a kernel holds the GIL while it runs."""
+    if dtype not in WORKSPACES:
+        prepare(dtype.name)
+        make_symbol("tinyllm_block", block, "pnnpnnpnnnnp", dtype.name)
+        n_threads, size = max_threads(), SLAB // dtype.itemsize
+        raw = np.empty(n_threads * SLAB + 64, dtype=np.uint8)
+        first = -raw.__array_interface__["data"][0] % 64
+        WORKSPACES[dtype] = raw[first : first + n_threads * SLAB].view(dtype).reshape(n_threads, size)
+    return WORKSPACES[dtype]
+
+
+def address(x: np.ndarray) -> int:
+    """Return where the first number of x lies in memory."""
+    return x.__array_interface__["data"][0]
+
+
+@lru_cache(maxsize=256)
+def batch_offsets(batch: tuple[int, ...], strides: tuple[tuple[int, ...], ...]) -> np.ndarray:
+    """Return where each matrix of the batch starts: (batch, operand), in the unit of the strides; a stride of 0 broadcasts."""
+    offsets = np.zeros((math.prod(batch), len(strides)), dtype=np.int64)
+    for column, steps in enumerate(strides):
+        places = np.zeros(1, dtype=np.int64)
+        for size, step in zip(batch, steps, strict=True):
+            places = (places[:, None] + np.arange(size) * step).ravel()
+        offsets[:, column] = places
+    return offsets
+
+
+def batch_strides(x: np.ndarray, batch: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the strides of x, in numbers, along the leading dimensions of `batch` to which x is broadcast."""
+    own = [step // x.itemsize if size > 1 else 0 for size, step in zip(x.shape[:-2], x.strides, strict=False)]
+    return (0,) * (len(batch) - len(own)) + tuple(own)
+
+
+def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Return a @ b for a (..., M, K) and b (..., K, N); leading dimensions broadcast; M, N, K may be 0.
+
+    Transposed, reversed, strided and read-only operands are read where they lie. `out`, if given, receives the result and
+    must not share memory with a or b.
+    """
+    if a.ndim > 2 and b.ndim == 2 and a.flags.c_contiguous and (out is None or out.flags.c_contiguous):
+        out = np.empty((*a.shape[:-1], b.shape[-1]), dtype=a.dtype) if out is None else out
+        n_rows = math.prod(a.shape[:-1])  # one tall product instead of many
+        matmul(a.reshape(n_rows, a.shape[-1]), b, out.reshape(n_rows, out.shape[-1]))
+        return out
+    batch = () if a.ndim == b.ndim == 2 else np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    (rows, depth), columns = a.shape[-2:], b.shape[-1]
+    direct = out is not None and out.flags.aligned and out.strides[-1] == out.itemsize
+    target: Any = out if direct else np.empty((*batch, rows, columns), dtype=a.dtype)
+    if target.size:
+        a, b = (x if x.flags.aligned else x.copy() for x in (a, b))
+        size = a.itemsize
+        offsets = batch_offsets(batch, tuple(batch_strides(x, batch) for x in (a, b, target))) if batch else ONE_MATRIX
+        operands = [(address(x), x.strides[-2] // size, x.strides[-1] // size) for x in (a, b, target)]
+        _multiply(workspace_for(a.dtype), offsets, *operands, (rows, columns, depth))
+    if out is not None and target is not out:
+        out[...] = target
+        return out
+    return target
