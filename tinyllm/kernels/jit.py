@@ -20,11 +20,12 @@ from typing import Any
 
 # Read by OpenMP when it is loaded, hence before numba: two thread pools share the cores (BLAS has its own), so a thread
 # without work must sleep; one that spins takes the core from the other pool (a training step took 4 times as long). But
-# falling asleep and waking up costs up to 0.15 ms, more than many a kernel takes, so that it looks around for about 50 us
-# first: one kernel usually follows another (a product of 768 x 128 x 128 on two cores: 0.28 ms without, 0.14 with).
+# waking up costs up to 0.15 ms, more than many a kernel takes, so a thread looks around for about 0.1 ms before it sleeps:
+# one kernel usually follows another (a product of 768 x 128 x 128 on two cores: 0.29 ms without, 0.14 with). A longer look
+# costs more than it saves whenever another program makes our two threads share one core.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 os.environ.setdefault("NUMBA_THREADING_LAYER_PRIORITY", "omp tbb workqueue")
 
 import numba  # noqa: E402

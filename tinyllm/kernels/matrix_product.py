@@ -49,7 +49,7 @@ PANELS = 8  # panels of two vectors in a packed slab: 8 x 32 columns x 384 x 4 b
 SLAB = DEPTH_BLOCK * PANELS * 2 * 64  # bytes of one thread's slab
 FEW_ROWS = 8  # with so few rows B is read about once, so that packing it would double the traffic
 FEW_DEPTH = 16  # rows of B walked side by side when there are few rows of A
-SMALL = 1 << 20  # multiplications below which waking other threads costs more than it saves
+SMALL = 1 << 21  # multiplications below which waking other threads costs more than it saves
 
 
 @inlined
