@@ -56,8 +56,8 @@ def main(steps: int = 2000, seed: int = 0) -> dict[str, float]:
     text, held_out = text[:-50_000], text[-50_000:]
     tokenizer = BPETokenizer.train([text], vocab_size=257 + steps)
     print(f"\n{steps} merges learned from {len(text):,} bytes of the language reference")
-    for first in (0, 10, 100, steps - 8):
-        tokens = [tokenizer.token_bytes(256 + i).decode("utf-8", "replace") for i in range(max(first, 0), first + 8)]
+    for first in [i for i in (0, 10, 100, 1000, steps - 8) if 0 <= i <= steps - 8]:
+        tokens = [tokenizer.token_bytes(256 + i).decode("utf-8", "replace") for i in range(first, first + 8)]
         print(f"  tokens {first + 1:5d} to {first + 8:5d}: " + "  ".join(repr(token) for token in tokens))
 
     print("\nthe same merges, applied to a word nobody trained on:")

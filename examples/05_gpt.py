@@ -44,8 +44,8 @@ def main(steps: int = 700, seed: int = 0) -> dict[str, float]:
     tokenizer = CharacterTokenizer.train([text])
     ids = np.array(tokenizer.encode(text))
     cut = int(0.9 * len(ids))
-    config = GPTConfig(vocab_size=tokenizer.vocab_size, block_size=64, n_layers=4, n_heads=4, d_model=128, bias=False)
-    model = GPT(config, rng=rng)
+    shape = {"n_layers": 4, "n_heads": 4, "d_model": 128, "init_std": 0.05, "bias": False}
+    model = GPT(GPTConfig(vocab_size=tokenizer.vocab_size, block_size=64, **shape), rng=rng)
     print(f"{len(ids):,} characters, {tokenizer.vocab_size} different; {model.num_parameters():,} weights")
 
     train = RandomWindows(ids[:cut], batch_size=12, block_size=64, rng=rng)

@@ -38,7 +38,8 @@ def train(steps: int, rng: np.random.Generator) -> tuple[GPT, BPETokenizer]:
     text = b"\n".join(source.documents)[:800_000]
     tokenizer = BPETokenizer.train([text], vocab_size=1024)
     ids = np.array(tokenizer.encode(text))
-    model = GPT(GPTConfig(vocab_size=tokenizer.vocab_size, block_size=96, n_layers=3, n_heads=4, d_model=128), rng=rng)
+    shape = {"n_layers": 3, "n_heads": 4, "d_model": 128, "init_std": 0.05}
+    model = GPT(GPTConfig(vocab_size=tokenizer.vocab_size, block_size=96, **shape), rng=rng)
     batches = RandomWindows(ids, batch_size=12, block_size=96, rng=rng)
     optimizer = AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=0.1)
     for step in range(steps):

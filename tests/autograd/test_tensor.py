@@ -149,6 +149,12 @@ def test_an_array_is_not_copied():
     assert Tensor(array).data is array and Tensor(array).numpy() is array
 
 
+@pytest.mark.parametrize("data", ["abc", None, [None], object(), [1j]])
+def test_what_is_no_array_of_numbers_is_refused(data):
+    with pytest.raises(ValueError, match="numbers expected"):
+        Tensor(data)
+
+
 def test_only_floating_point_leaves_take_gradients():
     with pytest.raises(ValueError, match="requires_grad=True needs floating point data, got int64"):
         Tensor([1, 2], requires_grad=True)

@@ -1,5 +1,6 @@
 """`tinyllm generate`."""
 
+import contextlib
 import io
 import json
 import shutil
@@ -52,6 +53,14 @@ def test_a_prompt_longer_than_the_context_says_what_is_dropped(trained, capsys):
     shown = output(capsys, trained, "--prompt", "The number " * 5, "--max-new-tokens", 2)
     assert shown.err == "tinyllm: note: the prompt has 55 tokens and the model's context holds 16: its first 41 were dropped\n"
     assert shown.out.startswith("The number The")
+
+
+def test_what_was_dropped_is_told_behind_the_text_not_in_its_middle(trained, capsys):
+    capsys.readouterr()
+    with contextlib.redirect_stderr(sys.stdout):
+        assert main(["generate", str(trained), "--prompt", "The number " * 5, "--max-new-tokens", "2", "--temperature", "0"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("tinyllm: note: the prompt has 55 tokens")
 
 
 def test_a_text_that_outgrows_the_context_goes_on_and_says_so(trained, capsys):

@@ -64,7 +64,7 @@ def test_help_loads_nothing_heavy():
     ("error", "line"),
     [
         (ValueError("a\nb"), "a b"),
-        (FileNotFoundError(2, "No such file or directory", "x.txt"), "No such file or directory: x.txt"),
+        (FileNotFoundError(2, "No such file or directory", "x.txt"), "No such file or directory: x.txt; check the name"),
         (OSError("plain"), "plain"),
         (MemoryError(), "not enough memory (the system gave none); use a smaller batch or model"),
     ],
@@ -73,6 +73,17 @@ def test_errors_are_one_line_and_exit_code_2(error, line, monkeypatch, fails):
     with_verb(monkeypatch, raising(error))
     assert explain(error) == line
     assert fails("doctor") == line
+
+
+def test_advice_is_for_the_systems_own_words_only():
+    assert explain(PermissionError(13, "Permission denied", "x")).endswith("; check the permissions, or choose another place")
+    assert explain(OSError(28, "the disk is full. Make room for", "x")) == "the disk is full. Make room for: x"
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_program_without_input_or_output_still_works(closed):
+    done = subprocess.run(["bash", "-c", f"{' '.join(PYTHON)} info {closed}"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_debug_shows_the_traceback(monkeypatch, capsys):
@@ -123,7 +134,7 @@ def test_a_closed_pipe_is_quiet():
 def test_a_full_disk_behind_the_output_is_one_line():
     with open("/dev/full", "w") as full:
         done = subprocess.run([*PYTHON, "info"], stdout=full, stderr=subprocess.PIPE, text=True)
-    assert (done.returncode, done.stderr) == (2, "tinyllm: error: No space left on device\n")
+    assert (done.returncode, done.stderr) == (2, "tinyllm: error: No space left on device; make room on the disk\n")
 
 
 def test_unknown_verbs_and_options_name_the_nearest(fails):

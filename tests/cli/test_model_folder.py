@@ -31,6 +31,8 @@ def test_what_is_no_model_is_refused_with_advice(tmp_path, run_copy):
         find_model(tmp_path)
     with pytest.raises(ValueError, match="does not exist"):
         find_model(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="~nobody-of-this-name/run does not exist"):
+        find_model("~nobody-of-this-name/run")
     shutil.rmtree(run_copy / "model")
     for checkpoint in (run_copy / "checkpoints").iterdir():
         shutil.rmtree(checkpoint)

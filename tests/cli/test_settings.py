@@ -113,6 +113,9 @@ def test_flags_come_before_the_file_and_the_file_before_defaults(tmp_path):
         ("stops = 'a'", "stops: got 'a', expected a list, each text"),
         ("kind = 'gtp'", "kind: got 'gtp', expected one of gpt, llama (did you mean gpt?)"),
         ("n_layers = ", "is not a TOML file"),
+        ("a = " + "[" * 5000, "is not a TOML file"),
+        ("model = 3", "model: got 3, expected a table: [model], and its settings below it"),
+        ("n_layers = 2\n[model]\nn_layers = 3", "n_layers stands both above the tables and in [model]; keep one"),
         ("n_layers = 0", "n_layers must be at least 1, got 0"),
     ],
 )

@@ -54,6 +54,7 @@ def test_a_file_whose_name_looks_like_a_weight_is_a_file(tmp_path):
         ({"data": ()}, "data names nothing"),
         ({"data": ("x:0",)}, "has weight 0; expected a number above 0"),
         ({"tokenizer": "charcter"}, "did you mean character?"),
+        ({"tokenizer": "/"}, "or a folder with a tokenizer.json"),
         ({"vocab_size": 100}, "bpe needs at least 257"),
         ({"split": "tails"}, "expected one of documents, tail"),
         ({"validation_fraction": 1.0}, "between 0 and 1"),
@@ -138,6 +139,16 @@ def test_token_files_give_back_documents_names_and_weights(tmp_path):
         open_tokens(tmp_path, CharacterTokenizer("abc"))
 
 
+def test_a_token_file_with_one_id_exchanged_is_refused(tmp_path):
+    texts = Texts({"a": (b"ab", b"c")}, {"a": (b"xy",)}, None)
+    encode_texts(texts, ByteTokenizer(), tmp_path)
+    content = bytearray((tmp_path / "validation.bin").read_bytes())
+    content[128] = ord("z")  # the first id after the header, as likely a token as the one before
+    (tmp_path / "validation.bin").write_bytes(content)
+    with pytest.raises(ValueError, match="validation.bin: sha256 of the ids"):
+        open_tokens(tmp_path, ByteTokenizer())
+
+
 def test_a_model_that_cannot_be_trained_here_is_refused_before_it_is_made():
     config = GPTConfig(vocab_size=300, block_size=1024, n_layers=2, n_heads=1, d_model=64)
     with pytest.raises(ValueError, match="the largest batch_size that fits is"):
@@ -153,6 +164,14 @@ def test_a_run_that_fails_before_its_first_step_leaves_nothing(tmp_path):
             assert (tmp_path / "run" / "tokenizer" / "tokenizer.json").exists()
             raise KeyError
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_was_there_before_stays_when_a_run_fails(tmp_path):
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(KeyError):
+        with start_run(tmp_path / "mine", settings={}, tokenizer=ByteTokenizer()):
+            raise KeyError
+    assert (tmp_path / "mine").is_dir() and not list((tmp_path / "mine").iterdir())
 
 
 def test_a_run_that_another_process_has_just_begun_is_left_alone(tmp_path, monkeypatch):

@@ -159,6 +159,8 @@ def test_resuming_a_run_that_never_was_starts_it(text_file, out):
         ("--batch-size 1000000000", "the largest batch_size that fits is"),
         ("--tokenizer nowhere", "tokenizer is 'nowhere'"),
         ("--block-size 4096", "the held-out text is too short"),
+        ("--block-size 1", "block_size is 1, a context without room to write a sample in"),
+        ("--data=", "data names nothing to read"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(words, fault, text_file, out, tmp_path, capsys):
@@ -167,7 +169,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(words, fault, text_file, out, 
     (tmp_path / "bad.toml").write_text("[model]\nn_layer = 3\n")
     (tmp_path / "folder").mkdir()
     given = words.format(tmp=tmp_path, text=text_file).split()
-    data = [] if "--data" in given else ["--data", str(text_file)]
+    data = [] if given[0].startswith("--data") else ["--data", str(text_file)]
     assert main(["train", "--out", str(out), *data, *TINY, *given]) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("tinyllm")]
     assert len(errors) == 1 and errors[0].startswith("tinyllm: error: ")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tinyllm.cli.writing import keep_tail, prompt_ids, write_on
+from tinyllm.cli.writing import harmless, keep_tail, write_on
 from tinyllm.decoding import GenerationConfig, generate, generate_text
 from tinyllm.models import GPT, GPTConfig
 from tinyllm.tokenizers import ByteTokenizer
@@ -68,14 +68,16 @@ def test_a_prompt_longer_than_the_context_keeps_its_tail_and_says_how_much_is_dr
     assert keep_tail([1, 2], block_size=8, max_new_tokens=100) == [1, 2]
 
 
-def test_an_empty_prompt_starts_a_document():
-    assert prompt_ids(TOKENIZER, "") == [TOKENIZER.eos_id]
-    with pytest.raises(ValueError, match="the prompt is empty"):
-        prompt_ids(NO_EOS, "")
+@pytest.mark.parametrize(
+    "text", ["\U0001f469\u200d\U0001f467", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "a\u00a0b\u3000c\n\td"]
+)
+def test_what_a_terminal_can_show_is_left_alone(text):
+    assert harmless(text) == text
 
 
-def test_special_tokens_in_a_prompt_are_letters():
-    assert prompt_ids(TOKENIZER, "<|endoftext|>") == list(b"<|endoftext|>")
+@pytest.mark.parametrize("character", ["\x1b", "\r", "\x07", "\x00", "\x9b", "\x7f", "\u202e", "\u2066", "\ud800"])
+def test_what_steers_a_terminal_is_replaced(character):
+    assert harmless(f"a{character}b") == "a\ufffdb"
 
 
 def test_writing_ends_at_a_stop_string_even_across_the_context():

@@ -122,3 +122,32 @@ def test_a_url_is_read_through_the_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(corpus, "download", lambda url, *, folder, progress: tmp_path / "0123-tale.txt")
     (source,) = read_corpus("https://example.org/tale.txt")
     assert source.name == "tale" and source.documents == (b"once upon a time",)
+
+
+def test_a_path_is_as_good_as_its_text(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"hello")
+    assert read_corpus(tmp_path / "a.txt") == read_corpus(str(tmp_path / "a.txt"))
+
+
+def test_no_name_at_all_does_not_mean_the_folder_one_stands_in():
+    for specs in ("", ["python", ""]):
+        with pytest.raises(ValueError, match="data names nothing to read"):
+            read_corpus(specs)
+
+
+@pytest.mark.parametrize(
+    ("spec", "fault"), [("ftp://host/a.txt", "url must begin with http"), ("~nobody-of-this-name/a.txt", "does not exist")]
+)
+def test_addresses_and_homes_that_do_not_exist_are_explained(spec, fault):
+    with pytest.raises(ValueError, match=fault):
+        read_corpus(spec)
+
+
+def test_a_folder_that_may_not_be_listed_is_named(tmp_path, monkeypatch):
+    def closed(folder, onerror):
+        onerror(PermissionError(13, "Permission denied", str(tmp_path)))
+        return iter(())
+
+    monkeypatch.setattr(os, "walk", closed)
+    with pytest.raises(ValueError, match="is a folder that cannot be looked into"):
+        read_corpus(str(tmp_path))

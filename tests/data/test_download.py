@@ -1,3 +1,4 @@
+import errno
 import http.server
 import threading
 from pathlib import Path
@@ -5,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tinyllm.data.download import cache_folder, cached_path, download
+from tinyllm.storage import atomic
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -86,3 +88,23 @@ def test_the_cache_folder_can_be_chosen(monkeypatch):
     assert cache_folder() == Path("/somewhere")
     monkeypatch.delenv("TINYLLM_CACHE")
     assert cache_folder().name == "tinyllm"
+
+
+def test_without_a_home_the_cache_must_be_chosen(monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    for name in ("TINYLLM_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ValueError, match="no home folder to keep downloads in; set TINYLLM_CACHE"):
+        cache_folder()
+
+
+def test_a_full_disk_is_not_blamed_on_the_network(tmp_path, monkeypatch):
+    def full(path, chunks):
+        raise OSError(errno.ENOSPC, "the disk is full. Make room for", str(path))
+
+    monkeypatch.setattr(atomic, "write_file", full)
+    with pytest.raises(OSError, match="the disk is full"):
+        download("http://127.0.0.1:9/x.txt", folder=tmp_path)

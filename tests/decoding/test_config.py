@@ -23,6 +23,7 @@ from tinyllm.decoding.config import make_config
     ({"no_repeat_ngram_size": -1}, "no_repeat_ngram_size is -1"),
     ({"n_beams": 0}, "n_beams is 0"),
     ({"length_penalty": float("inf")}, "length_penalty is inf"),
+    ({"length_penalty": 1e308}, "length_penalty is 1e[+]308; expected a number from -50 to 50"),
     ({"stop_tokens": 5}, r"stop_tokens is 5; expected a tuple of int, as in stop_tokens=\(5,\)"),
     ({"stop_tokens": (1.5,)}, "stop_tokens has 1.5"),
     ({"stop_strings": "User:"}, r"stop_strings is 'User:'; expected a tuple of str, as in stop_strings=\('User:',\)"),

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tinyllm.decoding import GenerationConfig, TextStream, generate_text, generate_texts, stream_text
-from tinyllm.tokenizers import ByteTokenizer
+from tinyllm.decoding import GenerationConfig, TextStream, encode_prompt, generate_text, generate_texts, stream_text
+from tinyllm.tokenizers import ByteTokenizer, CharacterTokenizer
 
 
 class ChunkTokenizer:
@@ -138,7 +138,27 @@ def test_streaming_and_whole_text_agree_when_sampling(small_gpt):
         assert "".join(pieces) == generate_text(small_gpt, tokenizer, "abc", config=config, rng=np.random.default_rng(seed))
 
 
+def test_an_empty_prompt_starts_a_document():
+    assert encode_prompt(ByteTokenizer(), "") == [256]
+    with pytest.raises(ValueError, match="the prompt is empty"):
+        encode_prompt(ByteTokenizer(special_tokens=()), b"")
+
+
+def test_special_tokens_in_a_prompt_are_letters():
+    assert encode_prompt(ByteTokenizer(), "<|endoftext|>") == list(b"<|endoftext|>")
+
+
+def test_bytes_are_text_and_not_ids():
+    tokenizer = CharacterTokenizer("cba")
+    assert encode_prompt(tokenizer, b"abc") == encode_prompt(tokenizer, "abc") == [2, 1, 0]
+
+
 def test_bad_requests_are_errors_at_once(small_gpt):
+    for prompt in (None, 3):
+        with pytest.raises(ValueError, match="expected text, bytes of text, or a list of token ids"):
+            generate_text(small_gpt, TOKENIZER, prompt, temperature=0)
+    with pytest.raises(ValueError, match="prompt 0 has dtype float64"):
+        generate_text(small_gpt, TOKENIZER, [1.5], temperature=0, max_new_tokens=1)
     with pytest.raises(ValueError, match="prompts is one string"):
         generate_texts(small_gpt, TOKENIZER, "hello", temperature=0)
     with pytest.raises(ValueError, match="stop_strings with n_beams above 1"):

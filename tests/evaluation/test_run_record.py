@@ -74,11 +74,12 @@ def test_sizes_are_read_from_the_files_of_the_run(tmp_path):
     write_shard(tmp_path / "data" / "validation.bin", [b"abc", b"d"], tokenizer=BytesTokenizer())
     older, newer = (tmp_path / "checkpoints" / f"step-0000000{i}" for i in (1, 2))
     for folder, size in ((older, 5), (newer, 7)):
-        folder.mkdir(parents=True)
-        safetensors.save(folder / "model.safetensors", {"w": np.zeros((3, size), np.float32), "b": np.zeros(2, np.float32)})
+        (folder / "model").mkdir(parents=True)
+        tensors = {"w": np.zeros((3, size), np.float32), "b": np.zeros(2, np.float32)}
+        safetensors.save(folder / "model" / "model.safetensors", tensors)
     run = read_run(tmp_path)
     assert run.tokens_per_byte == 6 / 4 and run.n_parameters == 23
-    (newer / "model.safetensors").write_bytes(b"torn")
+    (newer / "model" / "model.safetensors").write_bytes(b"torn")
     assert read_run(tmp_path).n_parameters == 17
 
 
@@ -116,3 +117,12 @@ def test_a_run_without_measurements_is_refused(tmp_path, metrics):
 def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(ValueError, match="run folder .*nowhere' does not exist"):
         read_run(tmp_path / "nowhere")
+
+
+def test_zeros_in_the_place_of_biases_that_a_model_does_not_have_are_not_counted(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n', encoding="utf-8")
+    (tmp_path / "config.json").write_text('{"settings": {"model": {"bias": false}}}', encoding="utf-8")
+    (tmp_path / "model").mkdir()
+    tensors = {"h.weight": np.ones((3, 2), np.float32), "h.bias": np.zeros(3, np.float32)}
+    safetensors.save(tmp_path / "model" / "model.safetensors", tensors)
+    assert read_run(tmp_path).n_parameters == 6

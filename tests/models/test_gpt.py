@@ -280,6 +280,8 @@ def test_dropout_is_on_in_training_and_off_in_eval():
         ({"block_size": True}, "block_size must be a whole number"),
         ({"dropout": 1.0}, "dropout is a probability, 0 <= dropout < 1, got 1.0"),
         ({"dropout": float("nan")}, "dropout is a probability"),
+        ({"dropout": "0.1"}, "dropout is a probability, 0 <= dropout < 1, got '0.1'"),
+        ({"bias": "no"}, "bias must be True or False, got 'no'"),
     ],
 )
 def test_a_config_that_makes_no_model_is_refused(changes, text):

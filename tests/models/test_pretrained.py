@@ -188,6 +188,8 @@ def test_weights_that_do_not_fit_are_refused_by_name(folder, change, text):
         ({"tie_word_embeddings": False}, "tie_word_embeddings: expected True"),
         ({"layer_norm_epsilon": 1e-6}, "layer_norm_epsilon"),
         ({"resid_pdrop": 1.5}, "resid_pdrop: expected a probability below 1, found 1.5"),
+        ({"bias": "no"}, "bias: expected true or false, found no"),
+        ({"n_inner": 7}, "n_inner: expected null or 4 x n_embd = 32"),
     ],
 )
 def test_a_config_of_another_kind_is_refused(folder, changes, text):
@@ -249,8 +251,8 @@ def test_another_tokenizer_is_refused(folder):
 def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tmp_path):
     large = ByteTokenizer(special_tokens=[f"<{i}>" for i in range(5)])  # 261 tokens, the model has 260
     with pytest.raises(FormatError, match="expected at most 260 tokens, the model's vocab_size, found 261 tokens"):
-        make().save_pretrained(tmp_path, large)
-    assert not (tmp_path / "model.safetensors").exists()
+        make().save_pretrained(tmp_path / "new", large)
+    assert not (tmp_path / "new").exists()
     make().save_pretrained(tmp_path)  # no tokenizer, hence no fingerprint: the size is still checked
     large.save(tmp_path)
     with pytest.raises(FormatError, match="at most 260 tokens"):

@@ -215,7 +215,10 @@ def test_zero_grad_forgets():
         (lambda: SGD([leaf([1.0])], lr=-0.1), "learning rate, must be at least 0, got -0.1"),
         (lambda: AdamW([leaf([1.0])], lr=float("nan")), "learning rate"),
         (lambda: SGD([leaf([1.0])], lr=0.1, momentum=1.0), r"momentum must be in \[0, 1\), got 1.0"),
-        (lambda: AdamW([leaf([1.0])], betas=(0.9, 1.0)), r"betas must both be in \[0, 1\)"),
+        (lambda: AdamW([leaf([1.0])], betas=(0.9, 1.0)), r"betas must be two numbers in \[0, 1\)"),
+        (lambda: AdamW([leaf([1.0])], betas=(0.9,)), r"betas must be two numbers"),
+        (lambda: AdamW([leaf([1.0])], eps=-1e-8), "eps must be a finite number of at least 0"),
+        (lambda: AdamW([leaf([1.0])], weight_decay=float("nan")), "weight_decay must be a finite number"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(make, text):

@@ -119,9 +119,13 @@ def test_training_stops_when_no_pair_is_frequent_enough():
         ({"vocab_size": 300, "special_tokens": [""]}, "special_tokens: got"),
     ],
 )
-def test_wrong_settings_are_explained(settings, text):
+def test_wrong_settings_are_explained_before_a_document_is_read(settings, text):
+    def documents():
+        raise AssertionError("read")
+        yield
+
     with pytest.raises(ValueError) as caught:
-        BPETokenizer.train(["abc abc"], **settings)
+        BPETokenizer.train(documents(), **settings)
     assert text in str(caught.value)
 
 

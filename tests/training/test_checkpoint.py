@@ -11,7 +11,7 @@ import pytest
 import tiny_run
 
 from tinyllm.models import GPT
-from tinyllm.storage import manifest, safetensors
+from tinyllm.storage import FormatError, manifest, safetensors
 from tinyllm.training import TrainState, latest_checkpoint, make_optimizer, save_checkpoint
 from tinyllm.training.checkpoint import checkpoint_name, list_checkpoints, prune_checkpoints, random_generators, read_state
 
@@ -208,3 +208,10 @@ def test_a_run_keeps_its_last_checkpoints_and_its_best(tmp_path):
     assert "step-00000008" in losses and len(losses) <= 2
     records = tiny_run.run_in(tmp_path / "again", config=dataclasses.replace(tiny_run.CONFIG, eval_interval=2))[1]
     assert min(losses.values()) == min(r.val_loss for r in records if hasattr(r, "val_loss") and r.step)
+
+
+def test_a_state_that_is_not_that_of_its_folder_is_refused(tmp_path):
+    path = save_checkpoint(tmp_path, state_at(3), settings={})
+    other = path.rename(tmp_path / "step-00000004")
+    with pytest.raises(FormatError, match="step: expected that of the folder's name, step-00000004, found step 3"):
+        read_state(other)

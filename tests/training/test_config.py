@@ -17,6 +17,7 @@ from tinyllm.training import TrainConfig
         ({"weight_decay": -0.1}, "weight_decay must be a number of at least 0, got -0.1"),
         ({"grad_clip": "1"}, "grad_clip must be a number of at least 0, got '1'"),
         ({"beta2": 1.0}, "beta2 is a share of memory"),
+        ({"beta1": "x"}, "beta1 must be a number of at least 0, got 'x'"),
         ({"schedule": "cosin"}, r"schedule must be one of .* got 'cosin' \(did you mean 'cosine'\?\)"),
         ({"learning_rate": 1e-5}, "min_learning_rate 0.0001 is above learning_rate 1e-05; lower it"),
     ],

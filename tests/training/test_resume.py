@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import tiny_run
 
-from tinyllm.storage import FormatError
+from tinyllm.storage import FormatError, manifest
 from tinyllm.training import Stopped, latest_checkpoint
 
 ALL_CALLS = 3 * 2 + 8 * 3  # calls of the loss function in a whole run: 3 evaluations of 2 batches, 8 steps of 3
@@ -198,3 +198,24 @@ def test_a_state_that_does_not_fit_the_model_is_a_format_error(stopped, monkeypa
     monkeypatch.setattr("tinyllm.training.checkpoint.random_generators", lambda model: {})
     with pytest.raises(FormatError, match="state.json: random: expected none, found dropout"):
         tiny_run.run_in(stopped, resume=True)
+
+
+@pytest.mark.parametrize("broken", ["x", {"bit_generator": "PCG64"}, None])
+def test_a_source_state_edited_by_hand_is_a_format_error(stopped, broken):
+    checkpoint = latest_checkpoint(stopped / "checkpoints")
+    state = json.loads((checkpoint / "state.json").read_text())
+    state["source"]["rng"] = broken
+    (checkpoint / "state.json").write_text(json.dumps(state))
+    (checkpoint / "manifest.json").write_bytes(manifest.build(checkpoint))
+    with pytest.raises(FormatError, match="state.json: source: expected a state of RandomWindows"):
+        tiny_run.run_in(stopped, resume=True)
+
+
+def test_a_run_whose_checkpoints_are_all_torn_says_that_it_starts_over(stopped, whole):
+    for checkpoint in (stopped / "checkpoints").iterdir():
+        (checkpoint / "state.json").write_text("")
+    with pytest.warns(UserWarning) as warned:
+        tiny_run.run_in(stopped, resume=True)
+    assert "skipping checkpoint" in str(warned[0].message)
+    assert str(warned[-1].message) == f"no whole checkpoint in {stopped / 'checkpoints'}: the run starts over from step 0"
+    assert tiny_run.final_bytes(stopped) == tiny_run.final_bytes(whole)

@@ -39,7 +39,9 @@ def numerical_gradient(function: Callable[[], float], array: np.ndarray, *, step
 def gradcheck(
     function: Callable[..., Tensor], *inputs: np.ndarray, step: float = 1e-6, tolerance: float = 1e-6, seed: int = 0
 ) -> float:
-    """Largest error of `function`'s gradients, relative to their size; raises AssertionError above `tolerance`.
+    """Largest error of `function`'s gradients; raises AssertionError if it is above `tolerance`.
+
+    An input's error is relative to the largest of its slopes, or absolute where that is below 1.
 
     function  takes one Tensor per input and returns a Tensor of any shape
     inputs    float64 arrays (float32 has too few digits for differences); each is checked in full

@@ -46,6 +46,8 @@ class Tensor:
         array = np.asarray(data)
         if array.dtype == np.float64 and not isinstance(data, (np.ndarray, np.generic)):
             array = array.astype(np.float32)
+        if array.dtype.kind not in "fiub":
+            raise ValueError(f"Tensor(data): numbers expected, got {type(data).__name__} ({array.dtype}); convert it first")
         if requires_grad and array.dtype.kind != "f":
             raise ValueError(f"requires_grad=True needs floating point data, got {array.dtype}; convert it first")
         self.data: np.ndarray = array

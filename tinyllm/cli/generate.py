@@ -72,14 +72,18 @@ def run(args: argparse.Namespace) -> int:
     model, tokenizer = load(args.model)
     seed = secrets.randbelow(2**32) if args.seed is None else args.seed
     show: Callable[[str], str] = harmless if sys.stdout.isatty() else str
-    for number, pieces in enumerate(_samples(model, tokenizer, prompt, config, args.num_samples, seed), start=1):
+    notes: list[str] = []  # shown behind the text: on a terminal they would come in its middle
+    samples = _samples(model, tokenizer, prompt, config=config, n_samples=args.num_samples, seed=seed, notice=notes.append)
+    for number, pieces in enumerate(samples, start=1):
         if args.num_samples > 1:
             print(f"--- {number} of {args.num_samples}", flush=True)
         if args.echo:
             print(show(prompt.decode("utf-8", "replace")), end="", flush=True)
         for piece in pieces:
             print(show(piece), end="", flush=True)
-        print()
+        print(flush=True)
+        while notes:
+            print("tinyllm: note:", notes.pop(0), file=sys.stderr)
     return 0
 
 
@@ -96,9 +100,16 @@ def load(path: str) -> tuple[Any, Any]:
 
 
 def _samples(
-    model: Any, tokenizer: Any, prompt: bytes, config: GenerationConfig, n_samples: int, seed: int
+    model: Any,
+    tokenizer: Any,
+    prompt: bytes,
+    *,
+    config: GenerationConfig,
+    n_samples: int,
+    seed: int,
+    notice: Callable[[str], None],
 ) -> Iterator[Iterator[str]]:
-    """For each sample the pieces of its text."""
+    """For each sample the pieces of its text. `notice` is told once what every sample has in common."""
     import numpy as np
 
     from tinyllm.cli.writing import write_on
@@ -107,25 +118,21 @@ def _samples(
         if n_samples > 1:
             beams = f"--num-samples {n_samples} with --beams {config.n_beams}"
             raise ValueError(f"{beams}: beam search finds one text; leave one of them out")
-        yield iter([_best(model, tokenizer, prompt, config)])
+        yield iter([_best(model, tokenizer, prompt, config, notice)])
         return
     for number in range(n_samples):
-        notice = _notice if number == 0 else lambda text: None
-        yield write_on(model, tokenizer, prompt, config=config, rng=np.random.default_rng([seed, number]), notice=notice)
+        tell = notice if number == 0 else lambda text: None
+        yield write_on(model, tokenizer, prompt, config=config, rng=np.random.default_rng([seed, number]), notice=tell)
 
 
-def _best(model: Any, tokenizer: Any, prompt: bytes, config: GenerationConfig) -> str:
+def _best(model: Any, tokenizer: Any, prompt: bytes, config: GenerationConfig, notice: Callable[[str], None]) -> str:
     """The text that beam search finds; it must fit into the context."""
-    from tinyllm.cli.writing import keep_tail, prompt_ids
-    from tinyllm.decoding import generate_text
+    from tinyllm.cli.writing import keep_tail
+    from tinyllm.decoding import encode_prompt, generate_text
 
     block_size = model.config.block_size
     config = dataclasses.replace(config, max_new_tokens=min(config.max_new_tokens, max(block_size // 2, 1)))
     ids = keep_tail(
-        prompt_ids(tokenizer, prompt), block_size=block_size, max_new_tokens=config.max_new_tokens, notice=_notice
+        encode_prompt(tokenizer, prompt), block_size=block_size, max_new_tokens=config.max_new_tokens, notice=notice
     )
     return generate_text(model, tokenizer, ids, config=config)
-
-
-def _notice(text: str) -> None:
-    print("tinyllm: note:", text, file=sys.stderr)

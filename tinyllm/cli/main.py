@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import importlib
 import os
 import signal
@@ -30,6 +31,17 @@ EPILOG = """examples:
   tinyllm generate runs/mine --prompt "Once upon"     what it writes
   tinyllm train --help                                every setting, with its default
 """
+# What to do about an error whose text is only the system's.
+ADVICE = {
+    errno.ENOENT: "check the name",
+    errno.EACCES: "check the permissions, or choose another place",
+    errno.EPERM: "check the permissions, or choose another place",
+    errno.EROFS: "choose another place",
+    errno.EISDIR: "that is a folder, a file is wanted",
+    errno.ENOTDIR: "that is a file, a folder is wanted",
+    errno.EEXIST: "choose another name",
+    errno.ENOSPC: "make room on the disk",
+}
 
 
 def build_parser() -> Parser:
@@ -67,8 +79,10 @@ def use_threads(count: int) -> None:
 
 def explain(error: BaseException) -> str:
     """What went wrong, in one line, for the reader of a terminal."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    if isinstance(error, OSError) and error.errno is not None and error.strerror:
+        text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        advice = ADVICE.get(error.errno) if error.strerror == os.strerror(error.errno) else None
+        return f"{text}; {advice}" if advice else text
     if isinstance(error, MemoryError):
         return f"not enough memory ({str(error) or 'the system gave none'}); use a smaller batch or model"
     return " ".join(str(error).split("\n")) or type(error).__name__
@@ -97,6 +111,13 @@ def _give_up_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _open_missing_streams() -> None:
+    """A program started without a terminal may have no input or output at all: Python then has None in their place."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))
+
+
 def dispatch(argv: Sequence[str] | None) -> int:
     """Parse and run; the verb's exit code. Errors come out as exceptions."""
     parser = build_parser()
@@ -119,6 +140,7 @@ def dispatch(argv: Sequence[str] | None) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `tinyllm` with these words (those of the command line by default) and return the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    _open_missing_streams()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal that knows no UTF-8

@@ -7,12 +7,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 
 def find_model(path: str | Path) -> Path:
     """The folder with config.json and model.safetensors that `path` stands for. ValueError if there is none."""
-    folder = Path(path).expanduser()
+    folder = Path(os.path.expanduser(path))
     if not folder.exists():
         raise ValueError(f"model: {folder} does not exist; give a model's folder or a run's, such as runs/mine")
     for candidate in (folder, folder / "model"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import textwrap
 import time
 from pathlib import Path
@@ -22,8 +23,8 @@ EPILOG = """examples:
   tinyllm quickstart --minutes 1                   less training
   tinyllm quickstart --steps 500 --out runs/small  exactly so many steps
 """
-DATA = ("docs=python:reference:2", "docstrings=python:docstrings:2", "code=python:source:1")
-SHAPE: dict[str, Any] = {"block_size": 128, "n_layers": 4, "n_heads": 4, "d_model": 192, "bias": False}
+DATA = ("docs=python:reference:1", "docstrings=python:docstrings:3", "code=python:source:1")
+SHAPE: dict[str, Any] = {"block_size": 128, "n_layers": 4, "n_heads": 4, "d_model": 192, "bias": False, "init_std": 0.04}
 TRAINING: dict[str, Any] = {
     "batch_size": 16,
     "learning_rate": 2e-3,
@@ -51,9 +52,8 @@ def run(args: argparse.Namespace) -> int:
     from tinyllm.cli import stages
     from tinyllm.cli.warmup import ensure_compiled
 
-    if args.minutes <= 0:
-        raise ValueError(f"--minutes is {args.minutes:g}; expected a number above 0")
-    out = Path(args.out).expanduser() if args.out else _free_folder(Path("runs/quickstart"))
+    _check(args)
+    out = Path(os.path.expanduser(args.out)) if args.out else _free_folder(Path("runs/quickstart"))
     stages.refuse_used_folder(out, resume=False)
     start = time.monotonic()
     _tell(1, "The kernels", "Python is too slow for the inner loops of a neural network, so they are compiled to machine code, "
@@ -67,6 +67,16 @@ def run(args: argparse.Namespace) -> int:
           f"  look inside     tinyllm info {out}\n"
           f"  your own text   tinyllm train --data my/texts --out runs/mine")
     return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """ValueError for a number that makes no sense, before minutes are spent on text and tokenizer."""
+    if not 0 < args.minutes < math.inf:
+        raise ValueError(f"--minutes is {args.minutes:g}; expected a number above 0")
+    if args.steps is not None and args.steps < 1:
+        raise ValueError(f"--steps is {args.steps}; expected at least 1")
+    if args.seed < 0:
+        raise ValueError(f"--seed is {args.seed}; expected 0 or more")
 
 
 def _free_folder(wanted: Path) -> Path:
@@ -92,7 +102,7 @@ def _text_stages(stages: Any) -> tuple[Any, Any]:
     for name, documents in texts.training.items():
         held_out = sum(map(len, texts.validation[name]))
         size = sum(map(len, documents))
-        print(f"   {name:<11} {len(documents):>6,} documents  {size / 1e6:>5.1f} MB   and {held_out / 1e6:.1f} MB held out")
+        print(f"   {name:<11} {len(documents):>6,} documents  {size / 1e6:>5.2f} MB   and {held_out / 1e6:.2f} MB held out")
     _tell(3, "The tokenizer", f"The model will not read letters but tokens: frequent pieces of text, found by merging the most "
           f"frequent pair of neighbours again and again, {data.vocab_size - 257:,} times (byte-pair encoding).")
     with Progress("   merging", data.vocab_size, unit="tokens") as progress:
@@ -124,8 +134,8 @@ def _train_stages(stages: Any, out: Path, texts: Any, tokenizer: Any, args: argp
     settings = {"data": stages.DataConfig(data=DATA), "model": model_config, "training": config, "samples": samples}
     with stages.start_run(out, settings=settings, tokenizer=tokenizer) as run:
         _tell(4, "The mixture", "All documents become one long row of token ids for each source. Training draws windows from "
-              "them by weight: prose counts double, since it is what we want to read; epochs says how often each text will be "
-              "seen.")
+              "them by weight: more prose than code, since prose is what we want to read; epochs says how often each text "
+              "will be seen.")
         with Progress("   encoding", unit="documents") as progress:
             stages.encode_texts(texts, tokenizer, out / "data", progress=progress.show)
         tokens = stages.open_tokens(out / "data", tokenizer)

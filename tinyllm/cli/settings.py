@@ -213,7 +213,7 @@ def from_words(setting: Setting, given: Any, *, where: str) -> Any:
 
 def _from_word(setting: Setting, word: str, where: str) -> Any:
     try:
-        value = int(word.replace("_", "")) if setting.kind is int else setting.kind(word)
+        value = setting.kind(word)
     except ValueError:
         raise ValueError(f"{where}: got {word!r}, expected {setting.expected}") from None
     return _check_choice(setting, value, where)
@@ -223,12 +223,14 @@ def _values_of_file(groups: Sequence[Group], path: Path) -> dict[str, dict[str, 
     """The values in a TOML file, checked against the settings they are for."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not a TOML file: {error}") from None
     tables = {group.name: content.pop(group.name) for group in groups if isinstance(content.get(group.name), dict)}
     values: dict[str, dict[str, Any]] = {group.name: {} for group in groups}
     for key, value in content.items():
         owner = next((group for group in groups if key in group.settings), None)
+        if owner is None and key in values:
+            raise ValueError(f"{path}: {key}: got {value!r}, expected a table: [{key}], and its settings below it")
         if owner is None:
             raise _unknown(path, key, [name for group in groups for name in (group.name, *group.settings)])
         values[owner.name][key] = from_toml(owner.settings[key], value, where=f"{path}: {key}")
@@ -236,6 +238,8 @@ def _values_of_file(groups: Sequence[Group], path: Path) -> dict[str, dict[str, 
         for key, value in tables.get(group.name, {}).items():
             if key not in group.settings:
                 raise _unknown(path, f"{group.name}.{key}", list(group.settings))
+            if key in values[group.name]:
+                raise ValueError(f"{path}: {key} stands both above the tables and in [{group.name}]; keep one of the two")
             values[group.name][key] = from_toml(group.settings[key], value, where=f"{path}: {group.name}.{key}")
     return values
 

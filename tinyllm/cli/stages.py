@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyllm.cli.out_folder import refuse_unwritable
 from tinyllm.cli.progress import Progress
 from tinyllm.cli.samples import SampleConfig, SampleRecord, append_sample, drop_samples_from, write_samples
 from tinyllm.data import (
@@ -36,6 +37,7 @@ from tinyllm.data import (
     read_corpus,
     split_documents,
     split_tail,
+    verify,
     write_shard,
 )
 from tinyllm.models import GPT, GPTConfig
@@ -63,10 +65,12 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not self.data:
             raise ValueError("data names nothing to read; give 'python', a file, a folder, a pattern or a URL")
-        if self.tokenizer not in TOKENIZERS and not Path(self.tokenizer).exists():
+        file = Path(self.tokenizer)
+        if self.tokenizer not in TOKENIZERS and not (file.is_file() or (file / "tokenizer.json").is_file()):
             near = strict_json.nearest(self.tokenizer, TOKENIZERS)
             hint = f" (did you mean {near}?)" if near else ""
-            raise ValueError(f"tokenizer is {self.tokenizer!r}; expected {', '.join(TOKENIZERS)}, or a folder that exists{hint}")
+            expected = f"{', '.join(TOKENIZERS)}, or a folder with a tokenizer.json"
+            raise ValueError(f"tokenizer is {self.tokenizer!r}; expected {expected}{hint}")
         if self.tokenizer == "bpe" and self.vocab_size < 257:
             raise ValueError(f"vocab_size is {self.vocab_size}; bpe needs at least 257: all bytes and the end-of-text token")
         if self.split not in SPLITS:
@@ -189,11 +193,17 @@ def encode_texts(
 
 def open_tokens(folder: Path, tokenizer: Tokenizer) -> Tokens:
     """The token files in `folder`, mapped. FormatError (a ValueError) if one is damaged or of another tokenizer."""
+
+    def ids_in(file: str) -> np.ndarray:
+        shard = open_shard(folder / file, tokenizer=tokenizer)
+        verify(shard)  # reads it all once; so does the first checkpoint, which notes a checksum
+        return shard.tokens
+
     listed = strict_json.read(folder / "sources.json", schema=_SOURCES_SCHEMA)
-    ids = {one["name"]: open_shard(folder / one["file"], tokenizer=tokenizer).tokens for one in listed}
+    ids = {one["name"]: ids_in(one["file"]) for one in listed}
     weights = {one["name"]: one["weight"] for one in listed}
     mixture = mix(ids, {one["name"]: one["n_bytes"] for one in listed}, None if None in weights.values() else weights)
-    return Tokens(mixture, open_shard(folder / "validation.bin", tokenizer=tokenizer).tokens)
+    return Tokens(mixture, ids_in("validation.bin"))
 
 
 def make_model(config: GPTConfig, *, seed: int, batch_size: int) -> GPT:
@@ -219,8 +229,7 @@ def saved_settings(folder: Path) -> dict[str, dict[str, Any]]:
 
 def refuse_used_folder(folder: Path, *, resume: bool) -> None:
     """ValueError if a new run cannot start in `folder`, before any work is done for it."""
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"out: {folder} is a file; expected the name of a folder for the run")
+    refuse_unwritable(folder)
     if holds_run(folder) and not resume:
         raise ValueError(f"out: {folder} already holds a run; add --resume to go on with it, or choose another name")
 
@@ -228,7 +237,8 @@ def refuse_used_folder(folder: Path, *, resume: bool) -> None:
 @contextlib.contextmanager
 def start_run(folder: Path, *, settings: Mapping[str, Any], tokenizer: Tokenizer, resume: bool = False) -> Iterator[RunFolder]:
     """The locked run folder, as `training.open_run`; one that is left by an error before its first step is removed."""
-    fresh = not folder.exists() or not any(folder.iterdir())
+    existed = folder.exists()
+    fresh = not existed or not any(folder.iterdir())
     try:
         with open_run(folder, settings=settings, tokenizer=tokenizer, resume=resume) as run:
             try:
@@ -236,16 +246,22 @@ def start_run(folder: Path, *, settings: Mapping[str, Any], tokenizer: Tokenizer
                     tokenizer.save(folder / "tokenizer")
                 yield run
             except BaseException:
-                _remove_if(fresh and not (folder / "metrics.jsonl").exists(), folder)
+                _remove_if(fresh and not (folder / "metrics.jsonl").exists(), folder, keep=existed)
                 raise
     except OSError:  # in open_run itself: a full disk. Its ValueError would mean that the folder is another process's
-        _remove_if(fresh and not (folder / "metrics.jsonl").exists(), folder)
+        _remove_if(fresh and not (folder / "metrics.jsonl").exists(), folder, keep=existed)
         raise
 
 
-def _remove_if(unused: bool, folder: Path) -> None:
-    if unused:
-        shutil.rmtree(folder, ignore_errors=True)
+def _remove_if(unused: bool, folder: Path, *, keep: bool) -> None:
+    """Take the run's files away again; `keep`: not the folder itself, which somebody else made (a mount point, say)."""
+    if not unused:
+        return
+    for path in [*folder.iterdir()] if keep else [folder]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 Record = StepRecord | EvalRecord | SampleRecord

@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyllm.cli.parser import lesson
@@ -83,12 +84,17 @@ def run(args: argparse.Namespace) -> int:
 
 def run_train(args: argparse.Namespace) -> int:
     """Learn and save. The data's bytes are used as they are, whatever their encoding."""
+    from tinyllm.cli.out_folder import refuse_unwritable
     from tinyllm.cli.progress import Progress
     from tinyllm.data.corpus import read_corpus
     from tinyllm.tokenizers import END_OF_TEXT, BPETokenizer
     from tinyllm.tokenizers.pretokenize import get_pattern
 
     get_pattern(args.pattern)  # complain before reading anything
+    out = Path(os.path.expanduser(args.out))
+    refuse_unwritable(out)
+    if (out / "tokenizer.json").exists():
+        raise ValueError(f"--out: {out} holds a tokenizer.json, which a model may need; choose another folder, or remove it")
     documents = [document for source in read_corpus(args.data) for document in source.documents]
     bars: dict[str, Progress] = {}
 
@@ -108,7 +114,7 @@ def run_train(args: argparse.Namespace) -> int:
     finally:
         for bar in bars.values():
             bar.close()
-    path = tokenizer.save(args.out)
+    path = tokenizer.save(out)
     print(f"{path}: {tokenizer.vocab_size:,} tokens from {sum(map(len, documents)):,} bytes")
     if tokenizer.vocab_size < args.vocab_size:
         print(f"fewer than the {args.vocab_size:,} asked for: no other pair occurs {args.min_frequency} times")

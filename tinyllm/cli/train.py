@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -30,7 +31,7 @@ EPILOG = """examples:
 
 Ctrl-C saves a checkpoint and stops.
 """
-SMALL = {"block_size": 64, "n_layers": 4, "n_heads": 4, "d_model": 128, "bias": False}  # nanoGPT's CPU recipe
+SMALL = {"block_size": 64, "n_layers": 4, "n_heads": 4, "d_model": 128, "bias": False, "init_std": 0.05}  # nanoGPT's CPU recipe
 
 
 def add_parser(subparsers: Any) -> None:
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     from tinyllm.cli import stages
     from tinyllm.cli.settings import read_groups
 
-    out = Path(args.out).expanduser()
+    out = Path(os.path.expanduser(args.out))
     stages.refuse_used_folder(out, resume=args.resume)
     saved = stages.saved_settings(out) if args.resume else {}
     wanted = [group.with_saved(saved.get(group.name, {}), where=str(out / "config.json")) for group in groups()]
@@ -86,6 +87,8 @@ def train_run(out: Path, settings: dict[str, Any], *, resume: bool) -> None:
     data, training = settings["data"], settings["training"]
     about = data.vocab_size if data.tokenizer == "bpe" else 256  # exactly known, and checked again, once there is a tokenizer
     check_memory(dataclasses.replace(settings["model"], vocab_size=about), batch_size=training.batch_size)
+    if settings["model"].block_size < 2 and settings["samples"].n_samples:
+        raise ValueError("block_size is 1, a context without room to write a sample in; use at least 2, or n_samples 0")
     tokenizer, texts = _text_and_tokenizer(out, data, resume=resume)
     model_config = dataclasses.replace(settings["model"], vocab_size=tokenizer.vocab_size)
     settings = {**settings, "model": model_config}

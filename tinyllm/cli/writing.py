@@ -10,25 +10,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
+from unicodedata import category
 
 import numpy as np
 
-from tinyllm.decoding import GenerationConfig, TextStream, generate_steps
+from tinyllm.decoding import GenerationConfig, TextStream, encode_prompt, generate_steps
 
 Notice = Callable[[str], None]
+TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # Unicode's direction controls
 
 
 def harmless(text: str) -> str:
-    """`text` for a terminal: control characters, which could move the cursor or worse, as U+FFFD; a model may write any."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+    """`text` for a terminal: what could move the cursor, or turn the writing around, as U+FFFD; a model may write any.
 
-
-def prompt_ids(tokenizer: Any, prompt: str | bytes) -> list[int]:
-    """The ids of a prompt, special tokens in it as ordinary text; an empty one begins a document."""
-    ids = tokenizer.encode(prompt)
-    if not ids and tokenizer.eos_id is None:
-        raise ValueError("the prompt is empty, and this tokenizer has no end-of-text token to start from; give some text")
-    return ids or [tokenizer.eos_id]
+    Other invisible characters stay: joiners, without which an emoji or a Persian word falls apart, and wide spaces.
+    """
+    return "".join("\ufffd" if c not in "\n\t" and (category(c) in ("Cc", "Cs") or c in TURNING) else c for c in text)
 
 
 def keep_tail(ids: list[int], *, block_size: int, max_new_tokens: int, notice: Notice = lambda text: None) -> list[int]:
@@ -60,7 +57,7 @@ def write_on(
     block_size, left = model.config.block_size, config.max_new_tokens
     if block_size < 2:
         raise ValueError(f"block_size is {block_size}: a context of one token leaves no room to write; use another model")
-    ids = keep_tail(prompt_ids(tokenizer, prompt), block_size=block_size, max_new_tokens=left, notice=notice)
+    ids = keep_tail(encode_prompt(tokenizer, prompt), block_size=block_size, max_new_tokens=left, notice=notice)
     while left and not stream.stopped:
         if len(ids) >= block_size:
             ids = ids[-(block_size // 2) :]

@@ -24,7 +24,7 @@ _LOOK_FOR_NUL_BYTES = 8192  # text has no NUL; images, archives and UTF-16 have 
 
 
 def read_corpus(
-    specs: str | Sequence[str],
+    specs: str | Path | Sequence[str | Path],
     *,
     max_bytes: int | None = None,
     cache: Path | None = None,
@@ -35,10 +35,10 @@ def read_corpus(
     max_bytes: limit for each source, see `documents.limit_bytes`. cache: folder for downloads. progress: called with
     (bytes so far, total or None) during a download. ValueError for what is missing, empty, binary or unreachable.
     """
-    specs = [specs] if isinstance(specs, str) else list(specs)
-    if not specs:
+    specs = [specs] if isinstance(specs, str | Path) else list(specs)
+    if not specs or "" in specs:  # an unset variable of a shell must not mean the folder one stands in
         raise ValueError("data names nothing to read; give 'python', a file, a folder, a pattern or a URL")
-    sources = [source for spec in specs for source in _read_spec(spec, cache, progress)]
+    sources = [source for spec in specs for source in _read_spec(os.fspath(spec), cache, progress)]
     return [limit_bytes(source, max_bytes) for source in _uniquely_named(sources)]
 
 
@@ -47,10 +47,10 @@ def _read_spec(spec: str, cache: Path | None, progress: Progress | None) -> list
         return read_standard_library()
     if spec.startswith("python:"):
         return read_standard_library(tuple(part.strip() for part in spec.removeprefix("python:").split(",")))
-    if spec.startswith(("http://", "https://")):
+    if "://" in spec:
         path = download(spec, folder=cache, progress=progress)
         return [Source(path.stem.split("-", 1)[-1], read_file(path))]
-    path = Path(spec).expanduser()
+    path = Path(os.path.expanduser(spec))
     if path.is_dir():
         return [_read_files(path.resolve().name or "root", sorted(_files_under(path)), spec)]
     if path.exists() or not glob.has_magic(spec):
@@ -72,8 +72,10 @@ def read_file(path: Path) -> tuple[bytes, ...]:
 def _read_text(path: Path) -> tuple[bytes, str]:
     """(content, "") or (b"", what is wrong with it); a large binary file is left after its first bytes."""
     try:
+        if path.is_dir():
+            return b"", "is a folder that cannot be looked into; change its permissions, or leave it out"
         if not path.is_file() and path.exists():
-            return b"", "is not an ordinary file"  # a pipe would wait for ever
+            return b"", "is not an ordinary file; give a file, or save its content in one"  # a pipe would wait for ever
         with path.open("rb") as file:
             content = file.read(_LOOK_FOR_NUL_BYTES)
             if b"\0" in content:
@@ -102,9 +104,12 @@ def _json_lines(path: Path, content: bytes) -> Iterator[bytes]:
 
 
 def _files_under(folder: Path) -> Iterator[Path]:
-    for here, folders, files in os.walk(folder):
+    """Every file below `folder` that is not hidden, and the folders that may not be listed."""
+    closed: list[OSError] = []
+    for here, folders, files in os.walk(folder, onerror=closed.append):
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__pycache__")
         yield from (Path(here, name) for name in files if not name.startswith("."))
+    yield from (Path(error.filename) for error in closed)  # reading them will say why not
 
 
 def _read_files(name: str, paths: Sequence[Path], spec: str) -> Source:

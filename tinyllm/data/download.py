@@ -26,16 +26,23 @@ TIMEOUT_SECONDS = 30.0
 _CHUNK_BYTES = 1 << 18
 
 
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # no HOME, and the user is in no list of users: a bare container
+        raise ValueError("there is no home folder to keep downloads in; set TINYLLM_CACHE to a folder for them") from None
+
+
 def cache_folder() -> Path:
     """Where downloads are kept: the user's cache folder by each system's own custom, with TINYLLM_CACHE in front."""
     if chosen := os.environ.get("TINYLLM_CACHE"):
         return Path(chosen)
     if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+        base = Path(os.environ.get("LOCALAPPDATA") or _home() / "AppData" / "Local")
     elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
+        base = _home() / "Library" / "Caches"
     else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        base = Path(os.environ.get("XDG_CACHE_HOME") or _home() / ".cache")
     return base / "tinyllm"
 
 
@@ -49,7 +56,8 @@ def cached_path(url: str, folder: Path | None = None) -> Path:
 def download(url: str, *, folder: Path | None = None, progress: Progress | None = None) -> Path:
     """The path of the cached copy of `url`, fetched first if it is not there yet.
 
-    Raises ValueError in one line if the address is not http(s), cannot be reached, breaks off, or is too large.
+    Raises ValueError in one line if the address is not http(s), cannot be reached, breaks off, or is too large; OSError
+    if the cache cannot be written.
     """
     if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
         raise ValueError(f"url must begin with http:// or https://, got {url!r}")
@@ -62,6 +70,8 @@ def download(url: str, *, folder: Path | None = None, progress: Progress | None 
     except (OSError, http.client.HTTPException) as error:  # URLError is an OSError
         if isinstance(error, urllib.error.HTTPError):
             error.close()  # it is also the server's answer, with an open connection
+        elif getattr(error, "filename", None):
+            raise  # the disk's fault, not the network's: it is full, say
         reason = getattr(error, "reason", None) or error
         raise ValueError(
             f"could not download {url}: {' '.join(str(reason).split())}; check the address and the network, "

@@ -10,7 +10,7 @@ from tinyllm.decoding.config import GenerationConfig
 from tinyllm.decoding.generate import GenerationResult, Step, generate, generate_steps
 from tinyllm.decoding.logits import filter_logits
 from tinyllm.decoding.prompts import crop_prompt
-from tinyllm.decoding.stream import TextStream, generate_text, generate_texts, stream_text
+from tinyllm.decoding.stream import TextStream, encode_prompt, generate_text, generate_texts, stream_text
 
 __all__ = [
     "GenerationConfig",
@@ -20,6 +20,7 @@ __all__ = [
     "TextStream",
     "beam_search",
     "crop_prompt",
+    "encode_prompt",
     "filter_logits",
     "generate",
     "generate_steps",

@@ -56,8 +56,8 @@ class GenerationConfig:
                 raise ValueError(f"{name} is {value!r}; expected a number above 0 and at most 1, or None for no limit")
         if not (_is_real(self.repetition_penalty) and self.repetition_penalty > 0):
             raise ValueError(f"repetition_penalty is {self.repetition_penalty!r}; expected a number above 0 (1 = off)")
-        if not _is_real(self.length_penalty):
-            raise ValueError(f"length_penalty is {self.length_penalty!r}; expected a finite number (0 = no penalty)")
+        if not (_is_real(self.length_penalty) and abs(self.length_penalty) <= 50):  # beyond, length ** penalty overflows
+            raise ValueError(f"length_penalty is {self.length_penalty!r}; expected a number from -50 to 50 (0 = no penalty)")
 
     def _check_beam_search(self) -> None:
         for name, neutral in (("temperature", (0, 1)), ("top_k", (None,)), ("top_p", (None,)), ("min_p", (None,)),

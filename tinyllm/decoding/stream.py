@@ -66,7 +66,7 @@ class TextStream:
 def stream_text(
     model: Any,
     tokenizer: Any,
-    prompt: str | Sequence[int] | np.ndarray,
+    prompt: str | bytes | Sequence[int] | np.ndarray,
     *,
     config: GenerationConfig | None = None,
     rng: np.random.Generator | None = None,
@@ -74,14 +74,14 @@ def stream_text(
 ) -> Iterator[str]:
     """Yield what follows `prompt`, piece by piece as it becomes certain; joined, the pieces are `generate_text`.
 
-    prompt  text, in which special tokens are ordinary text, or token ids (a chat template's, say). An empty one
+    prompt  text or its bytes, in which special tokens are ordinary text, or token ids (a chat template's, say). An empty one
             starts from the tokenizer's eos_id, which usually stands between documents.
     config, rng, settings as in `generate_steps`; stop_strings work here, and the tokenizer's eos_id always stops.
     Raises ValueError as `generate_steps` does, at once.
     """
     config = make_config(config, settings)
     stream = _text_stream(tokenizer, config)
-    ids = _encode(tokenizer, prompt)
+    ids = encode_prompt(tokenizer, prompt)
     steps = generate_steps(model, [ids], config=_for_ids(tokenizer, config), rng=rng)
     return _pieces(stream, (int(step.tokens[0]) for step in steps))
 
@@ -89,7 +89,7 @@ def stream_text(
 def generate_text(
     model: Any,
     tokenizer: Any,
-    prompt: str | Sequence[int] | np.ndarray,
+    prompt: str | bytes | Sequence[int] | np.ndarray,
     *,
     config: GenerationConfig | None = None,
     rng: np.random.Generator | None = None,
@@ -102,14 +102,14 @@ def generate_text(
 def generate_texts(
     model: Any,
     tokenizer: Any,
-    prompts: Sequence[str | Sequence[int] | np.ndarray],
+    prompts: Sequence[str | bytes | Sequence[int] | np.ndarray],
     *,
     config: GenerationConfig | None = None,
     rng: np.random.Generator | None = None,
     **settings: Any,
 ) -> list[str]:
     """The texts that follow several prompts, generated as one batch. Arguments and errors as in `stream_text`."""
-    if isinstance(prompts, str):
+    if isinstance(prompts, str | bytes):
         raise ValueError("prompts is one string; expected a list of prompts, or use generate_text for one")
     config = make_config(config, settings)
     streams = [_text_stream(tokenizer, config) for _ in prompts]
@@ -118,7 +118,7 @@ def generate_texts(
         streams[row].feed(token)
         return streams[row].stopped
 
-    result = generate(model, [_encode(tokenizer, prompt) for prompt in prompts], config=_for_ids(tokenizer, config),
+    result = generate(model, [encode_prompt(tokenizer, prompt) for prompt in prompts], config=_for_ids(tokenizer, config),
                       rng=rng, should_stop=ends if config.stop_strings else None)
     return ["".join(_pieces(_text_stream(tokenizer, config), iter(tokens))) for tokens in result.tokens]
 
@@ -148,8 +148,14 @@ def _for_ids(tokenizer: Any, config: GenerationConfig) -> GenerationConfig:
     return replace(config, stop_tokens=_stop_tokens(tokenizer, config), stop_strings=())
 
 
-def _encode(tokenizer: Any, prompt: str | Sequence[int] | np.ndarray) -> list[int]:
-    ids = tokenizer.encode(prompt) if isinstance(prompt, str) else [int(token) for token in prompt]
+def encode_prompt(tokenizer: Any, prompt: str | bytes | Sequence[int] | np.ndarray) -> list[int]:
+    """The ids of a prompt, special tokens in it as ordinary text; an empty one begins a document.
+
+    ValueError if it is neither text nor ids, or empty where the tokenizer has no end-of-text token.
+    """
+    if not isinstance(prompt, str | bytes | Sequence | np.ndarray):
+        raise ValueError(f"prompt is a {type(prompt).__name__}; expected text, bytes of text, or a list of token ids")
+    ids = tokenizer.encode(prompt) if isinstance(prompt, str | bytes) else list(prompt)
     if not ids and tokenizer.eos_id is None:
         raise ValueError("the prompt is empty, and the tokenizer has no eos_id to start from; give at least a character")
     return ids or [tokenizer.eos_id]

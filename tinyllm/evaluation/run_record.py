@@ -79,7 +79,7 @@ def read_run(folder: str | os.PathLike[str]) -> RunRecord:
     shared = path, {k: v for k, v in settings.items() if v is not environment}, environment
     mixture = _read_mixture(path, settings)
     return RunRecord(
-        *shared, records, samples, mixture, _n_parameters(path, config), _tokens_per_byte(path), n_torn + n_torn_samples
+        *shared, records, samples, mixture, _n_parameters(path, settings), _tokens_per_byte(path), n_torn + n_torn_samples
     )
 
 
@@ -115,13 +115,17 @@ def _read_object(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _n_parameters(path: Path, config: dict[str, Any]) -> int | None:
-    """Counted from the shapes in a weight file: the finished model's, or else the newest checkpoint's."""
-    if finite(config.get("n_parameters")):
-        return int(config["n_parameters"])
-    for file in [path / "model" / "model.safetensors", *sorted(path.glob("checkpoints/*/model.safetensors"))[::-1]]:
+def _n_parameters(path: Path, settings: dict[str, Any]) -> int | None:
+    """Counted from the shapes in a weight file: the finished model's, or else the newest checkpoint's.
+
+    Without the biases of a model that has none: the file holds zeros in their place (models/gpt_layout.py).
+    """
+    model = settings.get("model")
+    no_weight = (".bias",) if isinstance(model, dict) and model.get("bias") is False else ()
+    for file in [path / "model" / "model.safetensors", *sorted(path.glob("checkpoints/step-*/model/model.safetensors"))[::-1]]:
         try:
-            return sum(math.prod(tensor.shape) for tensor in safetensors.read_header(file).tensors.values())
+            tensors = safetensors.read_header(file).tensors
+            return sum(math.prod(info.shape) for name, info in tensors.items() if not name.endswith(no_weight))
         except (FormatError, OSError):
             continue
     return None

@@ -51,8 +51,6 @@ class Matrix(NamedTuple):
     column: int
 
 
-
-
 @intrinsic
 def pointer(typing_context, address, like):
     """pointer(address, like): the integer `address` as a pointer to numbers of the dtype of `like`, an array or pointer."""

@@ -36,6 +36,7 @@ class GPTConfig:
     d_model: int = 768  # C, width of the residual stream; F = 4C
     dropout: float = 0.0  # probability of dropping, in training only; GPT-2 used 0.1, large corpora need none
     bias: bool = True  # biases in linear layers and norms; nanoGPT's recipes do without
+    init_std: float = 0.02  # standard deviation of initial weights; GPT-2. A narrow model wants more: 0.02 √(768/C)
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "block_size", "n_layers", "n_heads", "d_model"):
@@ -44,8 +45,12 @@ class GPTConfig:
                 raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
         if self.d_model % self.n_heads:
             raise ValueError(f"d_model {self.d_model} is not divisible by n_heads {self.n_heads}; change one of them")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is a probability, 0 <= dropout < 1, got {self.dropout}")
+        if isinstance(self.dropout, bool) or not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is a probability, 0 <= dropout < 1, got {self.dropout!r}")
+        if not isinstance(self.bias, bool):
+            raise ValueError(f"bias must be True or False, got {self.bias!r}")
+        if not isinstance(self.init_std, int | float) or not 0 < self.init_std < math.inf:
+            raise ValueError(f"init_std is a standard deviation, a number above 0, got {self.init_std!r}")
 
     @property
     def d_feedforward(self) -> int:
@@ -55,12 +60,13 @@ class GPTConfig:
 class GPT(Module):
     """model(tokens) gives logits. Weights: tokens (V, C), positions (block_size, C), blocks, norm.
 
-    Initial weights are N(0, 0.02²), and N(0, (0.02/√(2L))²) for the 2L projections that write to the residual stream.
+    Initial weights are N(0, init_std²), and N(0, (init_std/√(2L))²) for the 2L projections that write to the residual
+    stream, since 2L of them add up there (Radford et al. 2019, section 2.3).
     """
 
     def __init__(self, config: GPTConfig, *, rng: np.random.Generator | None):
         """`rng` draws the weights and seeds dropout's own stream; None leaves the weights 0, to be loaded."""
-        C, std = config.d_model, 0.02
+        C, std = config.d_model, config.init_std
         shared: dict[str, Any] = {"bias": config.bias, "std": std, "out_std": std / math.sqrt(2 * config.n_layers)}
         self.config = config
         self.dropout = Dropout(config.dropout, rng=(rng or np.random.default_rng(0)).spawn(1)[0])

@@ -66,7 +66,8 @@ def to_config(config: Mapping[str, Any]) -> dict[str, Any]:
     head = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}
     # GPT-2's own end-of-text id lies outside a smaller vocabulary; the tokenizer says which ids are special.
     no_ids = {"bos_token_id": None, "eos_token_id": None}
-    return {**head, **sizes, **dropout, "attn_pdrop": 0.0, **_ONLY, **no_ids, "bias": config["bias"]}
+    own = {"initializer_range": config["init_std"], "bias": config["bias"]}
+    return {**head, **sizes, **dropout, "attn_pdrop": 0.0, **_ONLY, **no_ids, **own}
 
 
 def from_config(settings: Mapping[str, Any], *, file: str | os.PathLike[str]) -> dict[str, Any]:
@@ -80,11 +81,19 @@ def from_config(settings: Mapping[str, Any], *, file: str | os.PathLike[str]) ->
             raise FormatError(file, field=key, expected=f"{only!r} (the only kind GPT knows)", found=repr(settings[key]))
     if settings["n_embd"] % settings["n_head"]:
         raise FormatError(file, field="n_head", expected=f"a divisor of n_embd {settings['n_embd']}", found=settings["n_head"])
+    if settings.get("n_inner") not in (None, 4 * settings["n_embd"]):
+        expected = f"null or 4 x n_embd = {4 * settings['n_embd']} (the only width GPT knows)"
+        raise FormatError(file, field="n_inner", expected=expected, found=settings["n_inner"])
+    if not isinstance(settings.get("bias", True), bool):
+        raise FormatError(file, field="bias", expected="true or false", found=settings["bias"])
     dropout = settings.get("resid_pdrop", 0.0)
-    if not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
+    if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
         raise FormatError(file, field="resid_pdrop", expected="a probability below 1", found=repr(dropout))
+    std = settings.get("initializer_range", 0.02)
+    if isinstance(std, bool) or not isinstance(std, (int, float)) or not std > 0:
+        raise FormatError(file, field="initializer_range", expected="a number above 0", found=repr(std))
     config = {ours: settings[theirs] for ours, theirs in _KEYS.items()}
-    return {**config, "dropout": float(dropout), "bias": bool(settings.get("bias", True))}
+    return {**config, "dropout": float(dropout), "bias": settings.get("bias", True), "init_std": float(std)}
 
 
 def check_sizes(

@@ -25,6 +25,8 @@ _FINGERPRINT = "tokenizer_sha256"
 def save(folder: Folder, config: Mapping[str, Any], tensors: Mapping[str, np.ndarray], *, tokenizer: Any = None) -> None:
     """Write the three files, each whole or not at all; config.json comes last, so a folder without it is unfinished."""
     folder = Path(folder)
+    if tokenizer is not None:
+        _check_size(tokenizer.vocab_size, config["vocab_size"], folder)
     folder.mkdir(parents=True, exist_ok=True)
     if tokenizer is None and (folder / "tokenizer.json").exists():
         raise ValueError(
@@ -32,7 +34,6 @@ def save(folder: Folder, config: Mapping[str, Any], tensors: Mapping[str, np.nda
         )
     metadata = {"format": "pt"}  # what transformers expects of a file it did not write
     if tokenizer is not None:
-        _check_size(tokenizer.vocab_size, config["vocab_size"], folder)
         metadata[_FINGERPRINT] = tokenizer.fingerprint()
         tokenizer.save(folder)
     safetensors.save(folder / "model.safetensors", tensors, metadata=metadata)

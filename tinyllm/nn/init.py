@@ -1,8 +1,9 @@
 """Where weights start. Too large and the sums explode, too small and nothing reaches the other end.
 
 A sum of n products of independent terms has n times the variance, so weights of standard deviation 1/√n keep the size of
-what passes through a layer of n inputs (LeCun et al. 1998, section 4.6). GPT-2 uses 0.02 everywhere, and divides it by
-√(2L) in the layers that write to the residual stream, since 2L of them add up there (Radford et al. 2019, section 2.3).
+what passes through a layer of n inputs (LeCun et al. 1998, section 4.6). GPT-2 uses 0.02 everywhere (near 1/√n for its
+widths; at width 128 it is too little: see benchmarks/LOG.md), and divides it by √(2L) in the layers that write to the
+residual stream, since 2L of them add up there (Radford et al. 2019, section 2.3).
 """
 
 from __future__ import annotations

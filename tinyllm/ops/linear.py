@@ -3,7 +3,7 @@
     dx = dy W        dW = dyᵀ x        db = Σ dy over positions
 
 Leading axes of x are positions; they are flattened so that each product is one large matrix product: 2·N·in·out FLOPs
-forward, twice that backward. Loops: `kernels/matmul.py`; weights: `nn/linear.py`.
+forward, twice that backward. Loops: `kernels/matrix_product.py`; weights: `nn/linear.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tinyllm.autograd import check_dtypes, op
 
 @op
 def linear(x, weight, bias, *, needs):
-    """x (..., in), weight (out, in), bias (out,) or None -> (..., out)."""
+    """x (..., in), weight (out, in), bias (out,) or None -> (..., out). `needs` comes from `op`: who wants a gradient."""
     check_dtypes("linear", x=x, weight=weight, bias=bias)
     if weight.ndim != 2 or x.shape[-1:] != weight.shape[1:]:
         raise ValueError(f"linear: weight {weight.shape} came with x {x.shape}, expected (out, {x.shape[-1]})")

@@ -4,7 +4,7 @@
     log pᵢ = xᵢ - log Σⱼ exp(xⱼ)       dxᵢ = dyᵢ - pᵢ Σⱼ dyⱼ
 
 The largest xⱼ is subtracted first, which changes nothing but keeps exp in range. `mask` (bool, broadcastable to x):
-True = takes part, False = probability 0. Bridle 1990. Loops: `kernels/softmax.py`; weights: `nn/attention.py`.
+True = takes part, False = probability 0. Bridle 1990. Loops: `kernels/softmax.py`.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ would undo it (Loshchilov & Hutter 2019, algorithm 2). Only matrices decay: pull
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -34,8 +35,11 @@ class AdamW(Optimizer):
         weight_decay: float = 0.01,
     ):
         super().__init__(params, lr=lr)
-        if not all(0 <= beta < 1 for beta in betas):
-            raise ValueError(f"betas must both be in [0, 1), got {betas}")
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"betas must be two numbers in [0, 1), got {betas}")
+        for name, value in (("eps", eps), ("weight_decay", weight_decay)):
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be a finite number of at least 0, got {value}")
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
 
     def update(self, param: np.ndarray, grad: np.ndarray, memory: tuple[np.ndarray, ...]) -> None:

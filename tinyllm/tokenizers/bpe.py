@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, pairwise
 from typing import Any
 
-from tinyllm.tokenizers.bpe_train import count_pieces, learn_merges
+from tinyllm.tokenizers.bpe_train import check_min_frequency, count_pieces, learn_merges
 from tinyllm.tokenizers.layout import bpe_layout
 from tinyllm.tokenizers.pretokenize import LOOKAHEAD, get_pattern
 from tinyllm.tokenizers.tokenizer import END_OF_TEXT, Tokenizer, add_special_tokens, to_bytes, to_text
@@ -142,6 +142,8 @@ class BPETokenizer(Tokenizer):
             raise ValueError(
                 f"vocab_size: got {vocab_size}, expected at least {least}: 256 bytes and {len(special)} special tokens"
             )
+        check_min_frequency(min_frequency)  # this and the special tokens before the work, not after it
+        Tokenizer(*add_special_tokens([bytes([byte]) for byte in range(256)], special))
         counts = count_pieces(documents, get_pattern(pattern), special_tokens=special, progress=progress)
         tokens, merges = learn_merges(counts, vocab_size - least, min_frequency=min_frequency, progress=progress)
         tokens, special_ids = add_special_tokens(tokens, special)

@@ -96,6 +96,12 @@ def join_pair(word: list[int], pair: Pair, joined: int) -> list[int]:
     return new
 
 
+def check_min_frequency(min_frequency: int) -> None:
+    """ValueError unless it is at least 1."""
+    if min_frequency < 1:
+        raise ValueError(f"min_frequency: got {min_frequency}, expected at least 1")
+
+
 def learn_merges(
     counts: dict[bytes, int], n_tokens: int, *, min_frequency: int = 2, progress: Progress | None = None
 ) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
@@ -104,8 +110,7 @@ def learn_merges(
     At most `n_tokens` new tokens after the 256 bytes, one a merge; fewer when no pair occurs `min_frequency` times. No two
     merges lead to the same bytes: inside what becomes a token, earlier merges have acted alike wherever it stands.
     """
-    if min_frequency < 1:
-        raise ValueError(f"min_frequency: got {min_frequency}, expected at least 1")
+    check_min_frequency(min_frequency)
     tokens = [bytes([byte]) for byte in BYTE_ORDER]
     merges: list[tuple[bytes, bytes]] = []
     state = _Words(counts)

@@ -143,6 +143,9 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
     for field, expected in (("format", _FORMAT), ("version", _VERSION)):
         if content[field] != expected:
             raise FormatError(file, field=field, expected=repr(expected), found=content[field])
+    if checkpoint_name(content["step"], content["micro_step"]) != checkpoint.name:
+        found = f"step {content['step']}, micro-step {content['micro_step']}"
+        raise FormatError(file, field="step", expected=f"that of the folder's name, {checkpoint.name}", found=found)
     return content
 
 

@@ -25,7 +25,7 @@ class TrainConfig:
     gradient_accumulation: int = 1  # micro-batches added up in one step; effective batch = batch_size times this
     learning_rate: float = 1e-3  # peak, per step; nanoGPT for small models (GPT-3's largest used 6e-5)
     min_learning_rate: float = 1e-4  # at the end; a tenth of the peak (Chinchilla, Hoffmann et al. 2022, section B)
-    warmup_steps: int = 100  # steps from 0 to the peak; nanoGPT's small recipe
+    warmup_steps: int = 100  # steps before the peak is reached; nanoGPT's small recipe
     schedule: str = "cosine"  # cosine, stable-decay or constant; see optim/schedules.py
     beta1: float = 0.9  # Adam's memory of the gradient; Kingma & Ba 2015
     beta2: float = 0.99  # Adam's memory of its square; nanoGPT for small batches (GPT-3: 0.95)
@@ -45,10 +45,10 @@ class TrainConfig:
             _check_whole(name, getattr(self, name), lowest=0)
         for name in ("learning_rate", "epsilon"):
             _check_number(name, getattr(self, name), positive=True)
-        for name in ("min_learning_rate", "weight_decay", "grad_clip"):
+        for name in ("min_learning_rate", "weight_decay", "grad_clip", "beta1", "beta2"):
             _check_number(name, getattr(self, name), positive=False)
         for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
+            if getattr(self, name) >= 1:
                 raise ValueError(f"{name} is a share of memory, 0 <= {name} < 1, got {getattr(self, name)}")
         if self.schedule not in SCHEDULES:
             near = nearest(str(self.schedule), SCHEDULES)

@@ -1,6 +1,6 @@
 """How much memory a GPT's training takes, known before any of it is taken.
 
-    weights P      gradients P      AdamW's moments 2P      activations B·T·(L·(16C + 2H + 4) + 3C + 2V) + masks
+    weights P      gradients P      AdamW's moments 2P      activations B·T·(L·(16C + H + 4) + 3C + 2V) + masks
 
 All times 4 bytes. Per layer and token the graph keeps: both norms' inputs and outputs (4C, and 4 statistics), query, key
 and value (3C), attention's output (C) and its log-normaliser (H), and the feed-forward layer's two inner arrays (2F = 8C).
@@ -22,7 +22,7 @@ BASE_BYTES = 160_000_000  # the interpreter, NumPy, Numba and the compiled kerne
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes of each kind. `per_row` of the activations is for one row of the batch."""
+    """Bytes of each kind."""
 
     weights: int
     gradients: int

@@ -37,7 +37,7 @@ def restore_checkpoint(
     state.optimizer.load_state_dict(safetensors.load(checkpoint / "optimizer.safetensors"))
     _restore_gradients(checkpoint, state, content["micro_step"])
     _restore_generators(checkpoint, state, content["random"])
-    state.source.restore(content["source"])
+    _restore_source(checkpoint, state, content["source"])
     for name in ("step", "micro_step", "step_loss", "tokens_seen", "val_loss", "best_val_loss"):
         setattr(state, name, content[name])
 
@@ -55,6 +55,15 @@ def _restore_gradients(checkpoint: Path, state: TrainState, micro_step: int) -> 
         parameters[name].grad = gradient.copy()
 
 
+def _restore_source(checkpoint: Path, state: TrainState, saved: Mapping[str, Any]) -> None:
+    """The position in the data; the source itself says when it was another source (ValueError)."""
+    try:
+        state.source.restore(saved)
+    except (TypeError, KeyError, OverflowError) as error:
+        file, expected = checkpoint / "state.json", f"a state of {type(state.source).__name__}"
+        raise FormatError(file, field="source", expected=expected, found=str(error)) from None
+
+
 def _restore_generators(checkpoint: Path, state: TrainState, saved: Mapping[str, Any]) -> None:
     """Every random generator inside the model."""
     generators = state.generators
@@ -64,7 +73,7 @@ def _restore_generators(checkpoint: Path, state: TrainState, saved: Mapping[str,
     for path, rng in generators.items():
         try:
             rng.bit_generator.state = saved[path]
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
             expected = f"a state of {type(rng.bit_generator).__name__}"
             file = checkpoint / "state.json"
             raise FormatError(file, field=f"random.{path}", expected=expected, found=str(error)) from None

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from tinyllm.storage.strict_json import MapOf
 from tinyllm.training.checkpoint import (
     TrainState,
     latest_checkpoint,
+    list_checkpoints,
     prune_checkpoints,
     save_checkpoint,
     set_aside_damaged,
@@ -55,6 +57,8 @@ class RunFolder:
     def restore(self, state: TrainState) -> Path | None:
         """Puts the latest whole checkpoint into `state` and cuts the log back to it; None if there is none."""
         latest = latest_checkpoint(self.checkpoints) if self.resuming else None
+        if latest is None and list_checkpoints(self.checkpoints):
+            warnings.warn(f"no whole checkpoint in {self.checkpoints}: the run starts over from step 0", stacklevel=2)
         set_aside_damaged(self.checkpoints, latest)
         if latest is not None:
             sha256 = _fingerprint(self.tokenizer)

@@ -1,0 +1,17 @@
+"""Where results go: a folder that cannot be written is refused before the work, not after it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """ValueError unless `folder` is one that may be written to, or can be made. Makes nothing."""
+    place = Path(os.path.abspath(folder))
+    while not os.path.lexists(place):
+        place = place.parent
+    if not place.is_dir():
+        raise ValueError(f"out: {folder} cannot be a folder, since {place} is a file; choose another name")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ValueError(f"out: {folder} cannot be written: no permission in {place}; choose another place")
