@@ -62,8 +62,8 @@ def test_flops_are_two_per_weight_in_a_product_and_four_per_key_and_width():
     matrices = [array for name, array in model.state_dict().items() if name.startswith("blocks") and array.ndim == 2]
     products = sum(array.size for array in matrices)
     assert products == 12 * L * C * C
-    assert model.flops_per_token(context=5) == 2 * (products + V * C) + 4 * L * C * 5
-    assert model.flops_per_token() == model.flops_per_token(context=16)
+    assert model.config.flops_per_token(context=5) == 2 * (products + V * C) + 4 * L * C * 5
+    assert model.config.flops_per_token() == model.config.flops_per_token(context=16)
 
 
 def test_an_untrained_model_knows_nothing():

@@ -24,7 +24,7 @@ CONFIGS = {
 @pytest.mark.parametrize("bias", [True, False])
 def test_parameters_are_counted_as_the_model_counts_them(bias):
     config = dataclasses.replace(SMALL, bias=bias, n_layers=3)
-    assert memory.count_parameters(config) == GPT(config, rng=None).num_parameters()
+    assert config.num_parameters() == GPT(config, rng=None).num_parameters()
 
 
 @pytest.mark.parametrize("name", CONFIGS)

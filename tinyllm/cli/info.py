@@ -126,18 +126,12 @@ def memory_rows(config: GPTConfig, *, batch_size: int) -> Iterator[tuple[str, st
 
 def flops_rows(config: GPTConfig, *, batch_size: int) -> Iterator[tuple[str, str, str]]:
     """(what is done, formula, operations)."""
-    forward = flops_per_token(config)
+    forward = config.flops_per_token()
     tokens = batch_size * config.block_size
     yield "reading a token", "2·(12·L·C² + V·C) + 4·L·C·S", _count(forward)
     yield "learning from a token", "3 x reading: backward makes two products of each", _count(3 * forward)
     yield "a training step", f"{batch_size} x {config.block_size} = {tokens:,} tokens", _count(3 * forward * tokens)
     yield "", "at 100 GFLOP/s, what two good cores may reach", f"{3 * forward * tokens / 1e11:,.2f} s"
-
-
-def flops_per_token(config: GPTConfig) -> int:
-    """As GPT.flops_per_token, without building the model: S = block_size keys."""
-    L, C = config.n_layers, config.d_model
-    return 2 * (12 * L * C**2 + config.vocab_size * C) + 4 * L * C * config.block_size
 
 
 def _count(n: float) -> str:

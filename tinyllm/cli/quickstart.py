@@ -34,6 +34,7 @@ TRAINING: dict[str, Any] = {
 }
 PROMPT = "The return value"
 WIDTH = 96
+SECONDS_OF_TIMING = 6.0
 
 
 def add_parser(subparsers: Any) -> None:
@@ -139,8 +140,7 @@ def _train_stages(stages: Any, out: Path, texts: Any, tokenizer: Any, args: argp
         with Progress("   encoding", unit="documents") as progress:
             stages.encode_texts(texts, tokenizer, out / "data", progress=progress.show)
         tokens = stages.open_tokens(out / "data", tokenizer)
-        n_tokens = steps * config.batch_size * model_config.block_size
-        print(textwrap.indent(tokens.mixture.table(n_tokens), "   "))
+        print(textwrap.indent(tokens.mixture.table(config.n_tokens(model_config.block_size)), "   "))
         _describe_model(model_config)
         model = stages.make_model(model_config, seed=args.seed, batch_size=config.batch_size)
         _tell(6, "Pre-training", "The model guesses the next token at every place, is told the right one, and is moved a little "
@@ -154,17 +154,17 @@ def _train_stages(stages: Any, out: Path, texts: Any, tokenizer: Any, args: argp
 
 
 def _describe_model(config: Any) -> None:
-    from tinyllm.training.memory import count_parameters, estimate_memory
+    from tinyllm.training import estimate_memory
 
     memory = estimate_memory(config, batch_size=TRAINING["batch_size"]).total
     _tell(5, "The model", f"A GPT: {config.n_layers} layers in which tokens first look at the tokens before them (attention, "
           f"{config.n_heads} heads), then think for themselves (feed-forward). It is GPT-2 in small: "
-          f"{count_parameters(config):,} weights instead of 124 million, in about {memory / 1e6:.0f} MB of memory while "
+          f"{config.num_parameters():,} weights instead of 124 million, in about {memory / 1e6:.0f} MB of memory while "
           f"training, and a context of {config.block_size} tokens.")
 
 
 def affordable_steps(config: Any, *, seconds: float) -> int:
-    """How many training steps fit into `seconds` here: some are timed on a model that is then thrown away."""
+    """How many training steps fit into `seconds` here: for some seconds a model is trained that is then thrown away."""
     import statistics
 
     import numpy as np
@@ -181,11 +181,11 @@ def affordable_steps(config: Any, *, seconds: float) -> int:
     optimizer = make_optimizer(model, TrainConfig())
     ids = rng.integers(0, config.vocab_size, (TRAINING["batch_size"], config.block_size + 1))
     batch = Batch(ids[:, :-1], ids[:, 1:])
-    times = []
-    for _ in range(12):
+    times: list[float] = []
+    while len(times) < 8 or sum(times) < SECONDS_OF_TIMING:
         begin = time.perf_counter()
         add_gradients(model, batch, loss_fn=next_token_loss, n_counted=batch.n_counted)
         update_weights(optimizer, learning_rate=1e-3, grad_clip=1.0)
         times.append(time.perf_counter() - begin)
-    steps = seconds / statistics.median(times[4:])  # the first ones fill caches
+    steps = seconds / statistics.median(times[len(times) // 2 :])  # the first ones are slower: caches, fresh memory
     return max(100, int(steps) // 100 * 100)

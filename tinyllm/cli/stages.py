@@ -272,6 +272,8 @@ def train_model(
 ) -> Iterator[Record]:
     """Train, or go on training, in the run's folder; yields each step, each evaluation, and each sample after it."""
     window = {"batch_size": config.batch_size, "block_size": model.config.block_size}
+    mixture = tokens.mixture.rows(config.n_tokens(model.config.block_size))
+    write_file(run.path / "mixture.json", strict_json.dump(mixture, indent=1))
     source = MixtureWindows(tokens.mixture, **window, rng=np.random.default_rng([config.seed, 1]))
     n_windows = config.eval_batches * config.batch_size
     try:

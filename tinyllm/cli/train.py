@@ -150,7 +150,7 @@ def _shower(progress: Progress) -> Any:
 
 def _describe(tokens: Any, model: Any, training: Any) -> None:
     """The mixture as LLaMA's paper prints it, and the size of the undertaking."""
-    n_tokens = training.max_steps * training.batch_size * training.gradient_accumulation * model.config.block_size
+    n_tokens = training.n_tokens(model.config.block_size)
     print(f"\n{tokens.mixture.table(n_tokens)}\nheld out for validation: {len(tokens.validation):,} tokens\n")
     print(f"Model: {model.num_parameters():,} parameters. Training: {training.max_steps:,} steps, {n_tokens:,} tokens.\n")
     sys.stdout.flush()

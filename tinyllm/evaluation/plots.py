@@ -106,7 +106,7 @@ def draw_loss(axes: Any, run: RunRecord) -> None:
 
 def draw_learning_rate(axes: Any, run: RunRecord) -> None:
     """The learning rate of each step."""
-    steps, rates = run.series("learning_rate", "lr")
+    steps, rates = run.series("learning_rate")
     axes.plot(*thin(steps, rates), color=TRAIN, linewidth=1.6)
     axes.set_ylim(bottom=0)
     axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)

@@ -31,7 +31,7 @@ _LOSS_HINT = (
     "on falling, the model has begun to learn its training text by heart."
 )
 _SMALL_FIGURES: list[tuple[str, plots.Draw, tuple[str, ...], str]] = [
-    ("learning rate", plots.draw_learning_rate, ("learning_rate", "lr"),
+    ("learning rate", plots.draw_learning_rate, ("learning_rate",),
      "The size of the steps: up during warm-up, then down. The last part of the loss's fall often comes with the decay."),
     ("gradient norm", plots.draw_gradient_norm, ("grad_norm",),
      "Should settle after warm-up. A spike is an odd batch; many spikes, or a steady climb, mean too large a learning rate."),

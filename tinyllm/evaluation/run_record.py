@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tinyllm.data import ShardHeader, read_header
+from tinyllm.data import read_header
 from tinyllm.storage import FormatError, safetensors, strict_json
 
 Series = tuple[list[float], list[float]]  # steps and values, equally long
@@ -77,7 +77,7 @@ def read_run(folder: str | os.PathLike[str]) -> RunRecord:
     settings = config["settings"] if isinstance(config.get("settings"), dict) else config
     environment = config["environment"] if isinstance(config.get("environment"), dict) else {}
     shared = path, {k: v for k, v in settings.items() if v is not environment}, environment
-    mixture = _read_mixture(path, settings)
+    mixture = _read_mixture(path)
     return RunRecord(
         *shared, records, samples, mixture, _n_parameters(path, settings), _tokens_per_byte(path), n_torn + n_torn_samples
     )
@@ -140,27 +140,7 @@ def _tokens_per_byte(path: Path) -> float | None:
     return header.n_tokens / header.n_bytes if header.n_bytes else None
 
 
-def _read_mixture(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows in mixture.json, or else reckoned from the run's token files and its planned number of steps."""
+def _read_mixture(path: Path) -> list[dict[str, Any]]:
+    """The rows in mixture.json, as data.Mixture.rows gave them; none if the run has no such file."""
     rows = _parse(_read_bytes(path / "mixture.json"), path)
-    if isinstance(rows, list):
-        return [row for row in rows if isinstance(row, dict)]
-    listed = _parse(_read_bytes(path / "data" / "sources.json"), path)
-    try:
-        headers = {one["name"]: read_header(path / "data" / one["file"]) for one in listed}
-        weights = {one["name"]: float(one["weight"] or headers[one["name"]].n_tokens) for one in listed}
-        training = settings["training"]
-        n_rows = training["max_steps"] * training["batch_size"] * training["gradient_accumulation"]
-        return _mixture_rows(headers, weights, n_rows * settings["model"]["block_size"])
-    except (FormatError, OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
-        return []  # not a run of the command line, or not whole: the report goes without the table
-
-
-def _mixture_rows(headers: dict[str, ShardHeader], weights: dict[str, float], n_training_tokens: int) -> list[dict[str, Any]]:
-    rows = []
-    for name, header in headers.items():
-        proportion = weights[name] / sum(weights.values())
-        epochs = n_training_tokens * proportion / header.n_tokens
-        counts = {"tokens": header.n_tokens, "bytes": header.n_bytes}
-        rows.append({"name": name, "proportion": proportion, "epochs": epochs, **counts})
-    return rows
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []

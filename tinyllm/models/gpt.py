@@ -56,6 +56,22 @@ class GPTConfig:
     def d_feedforward(self) -> int:
         return 4 * self.d_model
 
+    def num_parameters(self) -> int:
+        """Weights of such a GPT: V·C + block_size·C + L·(12C² + 13C) + 2C; fewer without biases."""
+        C, F = self.d_model, self.d_feedforward
+        norm = C * (1 + self.bias)
+        layer = 4 * C * C + 2 * C * F + self.bias * (5 * C + F) + 2 * norm
+        return (self.vocab_size + self.block_size) * C + self.n_layers * layer + norm
+
+    def flops_per_token(self, context: int | None = None) -> int:
+        """Floating point operations to read one token: 2 per weight in a product, 4·C per layer and key attended to.
+
+        A training step costs three times as much: backward makes two products of each. PaLM (Chowdhery et al. 2022),
+        appendix B, without counting norms and activations. `context` is the number of keys (block_size by default).
+        """
+        C, L = self.d_model, self.n_layers
+        return 2 * (12 * L * C**2 + self.vocab_size * C) + 4 * L * C * (context or self.block_size)
+
 
 class GPT(Module):
     """model(tokens) gives logits. Weights: tokens (V, C), positions (block_size, C), blocks, norm.
@@ -137,16 +153,6 @@ class GPT(Module):
         config = self.config
         shape = (batch_size, max_length or config.block_size, config.n_heads, config.d_model // config.n_heads)
         return KVCache(config.n_layers, shape, self.tokens.weight.dtype)
-
-    def flops_per_token(self, context: int | None = None) -> int:
-        """Floating point operations to read one token: 2 per weight in a product, 4·C per layer and key attended to.
-
-        A training step costs three times as much: backward makes two products of each. PaLM (Chowdhery et al. 2022),
-        appendix B, without counting norms and activations. `context` is the number of keys (block_size by default).
-        """
-        config = self.config
-        in_products = config.n_layers * 12 * config.d_model**2 + config.vocab_size * config.d_model
-        return 2 * in_products + 4 * config.n_layers * config.d_model * (context or config.block_size)
 
     def save_pretrained(self, folder: str | Path, tokenizer: Any = None) -> None:
         """Write config.json, model.safetensors and the tokenizer's tokenizer.json, in Hugging Face's GPT-2 layout."""

@@ -59,6 +59,10 @@ class TrainConfig:
                 f"min_learning_rate {self.min_learning_rate} is above learning_rate {self.learning_rate}; lower it"
             )
 
+    def n_tokens(self, block_size: int) -> int:
+        """Tokens read in the whole run, in windows of `block_size`."""
+        return self.max_steps * self.batch_size * self.gradient_accumulation * block_size
+
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of the step that follows after `step` steps are done (so it is counted from 0)."""
         if self.schedule == "constant":

@@ -36,14 +36,6 @@ class MemoryEstimate:
         return self.weights + self.gradients + self.moments + self.activations + self.base
 
 
-def count_parameters(config: GPTConfig) -> int:
-    """Weights of a GPT with this config: V·C + block_size·C + L·(12C² + 13C) + 2C; fewer without biases."""
-    C, F, bias = config.d_model, config.d_feedforward, config.bias
-    norm = C * (1 + bias)
-    layer = 4 * C * C + 2 * C * F + bias * (5 * C + F) + 2 * norm
-    return (config.vocab_size + config.block_size) * C + config.n_layers * layer + norm
-
-
 def activation_bytes(config: GPTConfig, *, length: int | None = None) -> int:
     """Bytes the graph of one row of `length` tokens (block_size by default) keeps when backward begins."""
     C, H, V = config.d_model, config.n_heads, config.vocab_size
@@ -54,7 +46,7 @@ def activation_bytes(config: GPTConfig, *, length: int | None = None) -> int:
 
 def estimate_memory(config: GPTConfig, *, batch_size: int, length: int | None = None) -> MemoryEstimate:
     """The peak memory of training with AdamW in float32, micro-batches of `batch_size` rows."""
-    parameters = 4 * count_parameters(config)
+    parameters = 4 * config.num_parameters()
     return MemoryEstimate(parameters, parameters, 2 * parameters, batch_size * activation_bytes(config, length=length))
 
 
