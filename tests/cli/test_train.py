@@ -44,7 +44,8 @@ def lines(path):
 def test_a_run_leaves_model_report_log_samples_and_settings(trained):
     names = {path.name for path in trained.iterdir()} - {".lock", "metrics.csv"}
     assert names == {
-        "config.json", "metrics.jsonl", "samples.jsonl", "checkpoints", "tokenizer", "data", "mixture.json", "model", "report.html",
+        "config.json", "metrics.jsonl", "samples.jsonl", "checkpoints", "tokenizer", "data", "mixture.json",
+        "model", "report.html",
     }  # fmt: skip
     assert GPT.from_pretrained(trained / "model").config.vocab_size == load_tokenizer_for(trained / "model").vocab_size
     events = [(record["event"], record["step"]) for record in read_records(trained / "metrics.jsonl")]

@@ -131,13 +131,14 @@ def _train_stages(stages: Any, out: Path, texts: Any, tokenizer: Any, args: argp
     steps = args.steps or affordable_steps(model_config, seconds=60 * args.minutes)
     every = max(1, steps // 5)
     config = TrainConfig(max_steps=steps, seed=args.seed, eval_interval=every, checkpoint_interval=every, **TRAINING)
-    samples = SampleConfig(sample_prompt=PROMPT, sample_tokens=60)
+    samples = SampleConfig(sample_prompt=PROMPT, sample_tokens=80, sample_temperature=0.7)
     settings = {"data": stages.DataConfig(data=DATA), "model": model_config, "training": config, "samples": samples}
     with stages.start_run(out, settings=settings, tokenizer=tokenizer) as run:
         _tell(4, "The mixture", "All documents become one long row of token ids for each source. Training draws windows from "
               "them by weight: more prose than code, since prose is what we want to read; epochs says how often each text "
               "will be seen.")
-        with Progress("   encoding", unit="documents") as progress:
+        n_documents = sum(len(documents) for side in (texts.training, texts.validation) for documents in side.values())
+        with Progress("   encoding", n_documents, unit="documents") as progress:
             stages.encode_texts(texts, tokenizer, out / "data", progress=progress.show)
         tokens = stages.open_tokens(out / "data", tokenizer)
         print(textwrap.indent(tokens.mixture.table(config.n_tokens(model_config.block_size)), "   "))
