@@ -21,10 +21,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyllm import no_grad, ops
+from tinyllm import ops
 from tinyllm.data import Batch, EvaluationWindows, RandomWindows
 from tinyllm.decoding import generate_text
 from tinyllm.models import GPT, GPTConfig
+from tinyllm.nn import evaluating
 from tinyllm.optim import AdamW, clip_grad_norm, warmup_cosine
 from tinyllm.tokenizers import CharacterTokenizer
 
@@ -43,10 +44,8 @@ def training_step(model: GPT, optimizer: AdamW, batch: Batch) -> float:
 
 def validation_loss(model: GPT, windows: EvaluationWindows) -> float:
     """Mean over every counted token, in nats."""
-    model.eval()
-    with no_grad():
+    with evaluating(model):
         sums = [(ops.cross_entropy(model(b.tokens), b.targets).item() * b.n_counted, b.n_counted) for b in windows]
-    model.train()
     return sum(s for s, _ in sums) / sum(n for _, n in sums)
 
 

@@ -14,10 +14,11 @@ import time
 
 import numpy as np
 
-from tinyllm import no_grad, ops
+from tinyllm import ops
 from tinyllm.data import EvaluationWindows, RandomWindows, read_standard_library
 from tinyllm.decoding import generate_text
 from tinyllm.models import GPT, GPTConfig
+from tinyllm.nn import evaluating
 from tinyllm.optim import AdamW, clip_grad_norm, warmup_cosine
 from tinyllm.tokenizers import CharacterTokenizer
 
@@ -30,10 +31,8 @@ def reference_text(n_bytes: int) -> str:
 
 def evaluate(model: GPT, windows: EvaluationWindows) -> float:
     """Mean loss over the held-out windows, in nats per character."""
-    model.eval()
-    with no_grad():
+    with evaluating(model):
         losses = [ops.cross_entropy(model(batch.tokens), batch.targets).item() for batch in windows]
-    model.train()
     return float(np.mean(losses))
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tinyllm import Tensor
-from tinyllm.nn import Dropout, Embedding, LayerNorm, Linear, Module, normal, ones, zeros
+from tinyllm.nn import Dropout, Embedding, LayerNorm, Linear, Module, evaluating, normal, ones, zeros
 
 RNG = np.random.default_rng(0)
 
@@ -133,3 +133,14 @@ def test_linear_keeps_the_size_of_what_passes_through():
     layer = Linear(400, 400, rng=np.random.default_rng(0))
     y = layer(Tensor(np.random.default_rng(1).standard_normal((50, 400)).astype(np.float32)))
     assert abs(y.data.std() - 1) < 0.05
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_evaluating_switches_dropout_and_recording_off_and_puts_the_mode_back_even_after_an_error(training):
+    layer = Dropout(0.5, rng=np.random.default_rng(0))
+    layer.train(training)
+    x = Tensor(np.ones(64, np.float32), requires_grad=True)
+    with pytest.raises(KeyError), evaluating(layer):
+        assert not layer.training and layer(x * 1.0).data.all() and not (x * 1.0).requires_grad
+        raise KeyError
+    assert layer.training is training and (x * 1.0).requires_grad

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from tinyllm import kernels
-from tinyllm.autograd import no_grad
 from tinyllm.decoding.config import GenerationConfig
+from tinyllm.nn import evaluating
 
 
 def check_logits(logits: np.ndarray) -> None:
@@ -33,16 +33,9 @@ def next_logits(model: Any, tokens: np.ndarray, *, cache: Any, mask: np.ndarray 
 
     Runs without gradient and with dropout off, and leaves the model in the mode (train or eval) it was in.
     """
-    was_training = model.training
-    try:
-        if was_training:
-            model.eval()
-        with no_grad():
-            hidden = model.hidden(tokens, cache=cache, mask=mask)
-            logits = model.logits(hidden[:, -1:]).data[:, 0]  # only the last position's: V is large
-    finally:
-        if was_training:
-            model.train()
+    with evaluating(model):
+        hidden = model.hidden(tokens, cache=cache, mask=mask)
+        logits = model.logits(hidden[:, -1:]).data[:, 0]  # only the last position's: V is large
     check_logits(logits)
     return logits
 

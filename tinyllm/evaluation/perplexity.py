@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from tinyllm import kernels
-from tinyllm.autograd import no_grad
 from tinyllm.data import Batch
+from tinyllm.nn import evaluating
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,8 @@ def measure_perplexity(model: Any, batches: Iterable[Batch], *, bytes_per_token:
     model: tokens (B, T) -> logits Tensor (B, T, V). bytes_per_token: (V,) ints, see `token_lengths`; gives bits per byte.
     Raises ValueError if there is nothing to count or a target is outside the vocabulary.
     """
-    was_training = model.training
-    model.eval()
-    try:
-        with no_grad():
-            windows = [_window_sums(model, batch, bytes_per_token) for batch in batches]
-    finally:
-        model.train(was_training)
+    with evaluating(model):
+        windows = [_window_sums(model, batch, bytes_per_token) for batch in batches]
     sums = np.concatenate(windows) if windows else np.zeros((0, 4))  # columns: nats, tokens, nats in bytes, bytes
     sums = sums[sums[:, 1] > 0]
     if not len(sums):

@@ -8,7 +8,7 @@ from tinyllm.nn.feedforward import FeedForward
 from tinyllm.nn.init import normal, ones, zeros
 from tinyllm.nn.kv_cache import KVCache, LayerCache
 from tinyllm.nn.linear import Linear
-from tinyllm.nn.module import Module
+from tinyllm.nn.module import Module, evaluating
 from tinyllm.nn.norm import LayerNorm, RMSNorm
 from tinyllm.nn.position import positions_from_mask, rotary_angles
 
@@ -24,6 +24,7 @@ __all__ = [
     "Module",
     "RMSNorm",
     "SelfAttention",
+    "evaluating",
     "normal",
     "ones",
     "positions_from_mask",

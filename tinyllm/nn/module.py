@@ -8,11 +8,12 @@ two paths (tied embeddings) appears once, under the first.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from tinyllm.autograd import Tensor
+from tinyllm.autograd import Tensor, no_grad
 
 
 def _walk(value: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -106,3 +107,17 @@ class Module:
             if path:
                 lines.append(f"{'  ' * path.count('.')}  {path}: {type(module).__name__} {', '.join(shapes)}".rstrip())
         return "\n".join(lines)
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Inside, `model` is used and not trained: no dropout, no gradients. Afterwards it is in the mode it was in."""
+    was_training = model.training
+    if was_training:
+        model.eval()
+    try:
+        with no_grad():
+            yield
+    finally:
+        if was_training:
+            model.train()

@@ -16,9 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tinyllm.autograd import no_grad
 from tinyllm.data.batches import BatchSource
-from tinyllm.nn import Module
+from tinyllm.nn import Module, evaluating
 from tinyllm.optim import AdamW, Optimizer
 from tinyllm.training.checkpoint import TrainState
 from tinyllm.training.config import TrainConfig
@@ -42,15 +41,11 @@ def evaluate(
 
     `poll` is called between batches and may raise; the model is put back into the mode it was in either way.
     """
-    n_counted, total, training = count_tokens(batches), 0.0, model.training
-    model.eval()
-    try:
-        with no_grad():
-            for batch in batches:
-                poll()
-                total += loss_fn(model, batch, n_counted=n_counted).item()
-    finally:
-        model.train(training)
+    n_counted, total = count_tokens(batches), 0.0
+    with evaluating(model):
+        for batch in batches:
+            poll()
+            total += loss_fn(model, batch, n_counted=n_counted).item()
     return total
 
 
