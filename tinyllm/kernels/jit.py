@@ -19,13 +19,12 @@ from pathlib import Path
 from typing import Any
 
 # Read by OpenMP when it is loaded, hence before numba: two thread pools share the cores (BLAS has its own), so a thread
-# without work must sleep; one that spins takes the core from the other pool (a training step took 4 times as long). But
-# waking up costs up to 0.15 ms, more than many a kernel takes, so a thread looks around for about 0.1 ms before it sleeps:
-# one kernel usually follows another (a product of 768 x 128 x 128 on two cores: 0.29 ms without, 0.14 with). A longer look
-# costs more than it saves whenever another program makes our two threads share one core.
+# without work must sleep in the end; one that spins takes the core from the other pool (a training step took 4 times as
+# long). But waking up costs up to 0.15 ms, more than many a kernel takes, so a thread looks around for about half a
+# millisecond before it sleeps: in a training step the next kernel comes before that.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 os.environ.setdefault("NUMBA_THREADING_LAYER_PRIORITY", "omp tbb workqueue")
 
 import numba  # noqa: E402
@@ -34,6 +33,8 @@ import numpy as np  # noqa: E402
 from llvmlite import binding  # noqa: E402
 from numba.core import caching, sigutils  # noqa: E402
 from numba.core.ccallback import CFunc  # noqa: E402
+
+from tinyllm.kernels.memory import keep_freed_memory  # noqa: E402
 
 prange: Any = numba.prange
 intrinsic: Any = numba.extending.intrinsic  # a function given as LLVM instructions
@@ -134,6 +135,7 @@ def _attach_cache(compiled: Any, function: Callable, folder: Path | None) -> Non
 
 
 _FOLDER = cache_folder()
+keep_freed_memory()
 
 
 def jit(function: Callable | None = None, *, parallel: bool = False) -> Any:
