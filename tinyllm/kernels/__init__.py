@@ -17,6 +17,11 @@ from typing import Any
 # kernel -> the file it is defined in
 TABLE = {
     "matmul": "matrix_product",
+    "linear_forward": "linear",
+    "linear_gelu_forward": "linear",
+    "gelu_linear_backward": "linear",
+    "linear_silu_gate_forward": "linear",
+    "silu_gate_linear_backward": "linear",
     "softmax_forward": "softmax",
     "softmax_backward": "softmax",
     "log_softmax_forward": "softmax",
@@ -43,7 +48,7 @@ TABLE = {
 }
 
 # These two are built from LLVM vector instructions and raw addresses, which Python cannot run when Numba is switched off.
-MACHINE_CODE_ONLY = ("matrix_product", "attention")
+MACHINE_CODE_ONLY = ("matrix_product", "linear", "attention")
 
 __all__ = [*TABLE, "backend", "warmup", "threading_layer"]  # noqa: PLE0604
 

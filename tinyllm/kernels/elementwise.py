@@ -30,38 +30,38 @@ def _limited(x):
 
 
 @inlined
-def _gelu_tanh(x):
+def gelu_tanh(x):
     c, cubic, z = type(x)(2.0 * math.sqrt(2.0 / math.pi)), type(x)(0.044715), _limited(x)
     return x * sigmoid(c * (z + cubic * z * z * z))
 
 
 @inlined
-def _gelu_tanh_slope(x):
+def gelu_tanh_slope(x):
     one, c, cubic, z = type(x)(1.0), type(x)(2.0 * math.sqrt(2.0 / math.pi)), type(x)(0.044715), _limited(x)
     s = sigmoid(c * (z + cubic * z * z * z))
     return s + z * s * (one - s) * c * (one + type(x)(3.0) * cubic * z * z)
 
 
 @inlined
-def _gelu_erf(x):
+def gelu_erf(x):
     half, root_half = type(x)(0.5), type(x)(math.sqrt(0.5))
     return x * (half + half * erf(x * root_half))
 
 
 @inlined
-def _gelu_erf_slope(x):
+def gelu_erf_slope(x):
     half, root_half, z = type(x)(0.5), type(x)(math.sqrt(0.5)), _limited(x)
     density = type(x)(1.0 / math.sqrt(2.0 * math.pi)) * exp(-half * z * z)
     return half + half * erf(x * root_half) + z * density
 
 
 @inlined
-def _silu(x):
+def silu(x):
     return x * sigmoid(x)
 
 
 @inlined
-def _silu_slope(x):
+def silu_slope(x):
     one, s = type(x)(1.0), sigmoid(x)
     return s * (one + _limited(x) * (one - s))
 
@@ -73,60 +73,60 @@ def _silu_slope(x):
 def _gelu_tanh_forward(x, y):
     if x.size <= SERIAL:
         for i in range(x.size):
-            y[i] = _gelu_tanh(x[i])
+            y[i] = gelu_tanh(x[i])
     else:
         for i in prange(x.size):
-            y[i] = _gelu_tanh(x[i])
+            y[i] = gelu_tanh(x[i])
 
 
 @jit(parallel=True)
 def _gelu_tanh_backward(dy, x, dx):
     if x.size <= SERIAL:
         for i in range(x.size):
-            dx[i] = dy[i] * _gelu_tanh_slope(x[i])
+            dx[i] = dy[i] * gelu_tanh_slope(x[i])
     else:
         for i in prange(x.size):
-            dx[i] = dy[i] * _gelu_tanh_slope(x[i])
+            dx[i] = dy[i] * gelu_tanh_slope(x[i])
 
 
 @jit(parallel=True)
 def _gelu_erf_forward(x, y):
     if x.size <= SERIAL:
         for i in range(x.size):
-            y[i] = _gelu_erf(x[i])
+            y[i] = gelu_erf(x[i])
     else:
         for i in prange(x.size):
-            y[i] = _gelu_erf(x[i])
+            y[i] = gelu_erf(x[i])
 
 
 @jit(parallel=True)
 def _gelu_erf_backward(dy, x, dx):
     if x.size <= SERIAL:
         for i in range(x.size):
-            dx[i] = dy[i] * _gelu_erf_slope(x[i])
+            dx[i] = dy[i] * gelu_erf_slope(x[i])
     else:
         for i in prange(x.size):
-            dx[i] = dy[i] * _gelu_erf_slope(x[i])
+            dx[i] = dy[i] * gelu_erf_slope(x[i])
 
 
 @jit(parallel=True)
 def _silu_forward(x, y):
     if x.size <= SERIAL:
         for i in range(x.size):
-            y[i] = _silu(x[i])
+            y[i] = silu(x[i])
     else:
         for i in prange(x.size):
-            y[i] = _silu(x[i])
+            y[i] = silu(x[i])
 
 
 @jit(parallel=True)
 def _silu_backward(dy, x, dx):
     if x.size <= SERIAL:
         for i in range(x.size):
-            dx[i] = dy[i] * _silu_slope(x[i])
+            dx[i] = dy[i] * silu_slope(x[i])
     else:
         for i in prange(x.size):
-            dx[i] = dy[i] * _silu_slope(x[i])
+            dx[i] = dy[i] * silu_slope(x[i])
 
 
 def _flat(x: ndarray) -> ndarray:

@@ -26,7 +26,13 @@ def _products(x: np.ndarray) -> dict[str, Callable[[], Any]]:
     """Matrix products (B, T, C) x (C, V) and attention."""
     query, key = x.reshape(B, T, H, D), x[..., : G * D].reshape(B, T, G, D)
     scores = {"scale": D**-0.5, "causal": True}
+    flat, square, work = x.reshape(B * T, C), np.ones((C, C), x.dtype), np.ones((2, B * T, C), x.dtype)
     return {
+        "linear_forward": lambda: kernels.linear_forward(flat, square, square[0], flat),
+        "linear_gelu_forward": lambda: kernels.linear_gelu_forward(flat, square, square[0]),
+        "gelu_linear_backward": lambda: kernels.gelu_linear_backward(flat, square, work[0]),
+        "linear_silu_gate_forward": lambda: kernels.linear_silu_gate_forward(flat, square, flat),
+        "silu_gate_linear_backward": lambda: kernels.silu_gate_linear_backward(flat, square, *work),
         "matmul": lambda: kernels.matmul(x, x[0, 0, :, None] * x[0, 0, :V]),
         "attention_forward": lambda: kernels.attention_forward(query, key, key, **scores),
         "attention_backward": lambda: kernels.attention_backward(

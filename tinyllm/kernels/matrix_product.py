@@ -18,15 +18,16 @@ reads A where it lies, whatever its strides: transposing is free. The tile is in
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
 from numba import types
 from numba.core import cgutils
 
+from tinyllm.kernels.epilogue import NOTHING, Epilogue, epilogue, finish_block
 from tinyllm.kernels.jit import inlined, intrinsic, jit, max_threads, prange
-from tinyllm.kernels.packing import pack_panel
+from tinyllm.kernels.packing import gather_rows, pack_slab
 from tinyllm.kernels.pointers import (
     Matrix,
     at,
@@ -46,7 +47,9 @@ from tinyllm.kernels.register_tile import call_symbol, make_symbol, multiply_pan
 
 DEPTH_BLOCK = 384  # steps of k summed in the registers before C is touched
 PANELS = 8  # panels of two vectors in a packed slab: 8 x 32 columns x 384 x 4 bytes = 393 kB, under half of an L2 cache
+LINE = DEPTH_BLOCK + 16  # numbers from one gathered row of A to the next
 SLAB = DEPTH_BLOCK * PANELS * 2 * 64  # bytes of one thread's slab
+GATHER = 16 * LINE * 8  # bytes of the gathered rows of A behind it
 FEW_ROWS = 8  # with so few rows B is read about once, so that packing it would double the traffic
 FEW_DEPTH = 16  # rows of B walked side by side when there are few rows of A
 SMALL = 1 << 21  # multiplications below which waking other threads costs more than it saves
@@ -62,13 +65,13 @@ def multiply_packed(a, b, c, size, slab):
     for block in range(n_blocks):
         k = block * steps
         n = min(steps, depth - k)
-        for j in range(0, columns, width):
-            pack_panel(at(b, k, j), n, min(width, columns - j), move(slab, j * steps))
+        pack_slab(at(b, k, 0), n, columns, slab, steps * width)
         for i in range(0, rows, height):
+            few = min(height, rows - i)
+            left = gather_rows(at(a, i, k), few, n, LINE, move(slab, PANELS * width * DEPTH_BLOCK))
             for j in range(0, columns, width):
                 panel = Matrix(move(slab, j * steps), width, 1)
-                tile = (min(height, rows - i), min(width, columns - j), n)
-                multiply_panel(at(a, i, k), panel, at(c, i, j), tile, block)
+                multiply_panel(left, panel, at(c, i, j), (few, min(width, columns - j), n), block)
 
 
 @inlined
@@ -147,7 +150,7 @@ def chunks(n_batch, rows, columns, height, width, n_workers):
 
 
 @inlined
-def multiply_tasks(counter, chunk, a, b, c, offsets, size, slab):
+def multiply_tasks(counter, chunk, a, b, c, offsets, size, work, slab):
     """Compute blocks of C as long as there are any: every worker takes the next one, so that a slow core takes fewer."""
     (rows, columns, depth), (tall, wide) = size, chunk
     a, b, c = matrix_of(a, slab), matrix_of(b, slab), matrix_of(c, slab)
@@ -160,12 +163,15 @@ def multiply_tasks(counter, chunk, a, b, c, offsets, size, slab):
         batch = task // (n_tall * n_wide)
         here_a, here_b = shifted(a, offsets[batch, 0] + i * a.row), shifted(b, offsets[batch, 1] + j * b.column)
         here_c = shifted(c, offsets[batch, 2] + i * c.row + j)
-        multiply_block(here_a, here_b, here_c, (min(tall, rows - i), min(wide, columns - j), depth), slab)
+        n_rows, n_columns = min(tall, rows - i), min(wide, columns - j)
+        multiply_block(here_a, here_b, here_c, (n_rows, n_columns, depth), slab)
+        if work[0] != NOTHING:
+            finish_block(work, i, j, n_rows, n_columns)
         task = take_number(counter)
 
 
 @jit(parallel=True)
-def _multiply(workspace, offsets, a, b, c, size):
+def _multiply(workspace, offsets, a, b, c, size, work):
     """Run all tasks. a, b, c: (address, row stride, column stride); workspace (workers, slab) also tells the dtype."""
     rows, columns, depth = size
     n_batch, slabs = offsets.shape[0], start(workspace)
@@ -174,11 +180,11 @@ def _multiply(workspace, offsets, a, b, c, size):
     chunk = chunks(n_batch, rows, columns, tile_rows(slabs), 2 * lanes(slabs), n_workers)
     counter = np.zeros(1, np.int64)
     if n_workers == 1:
-        multiply_tasks(counter, chunk, a, b, c, offsets, size, slabs)
+        multiply_tasks(counter, chunk, a, b, c, offsets, size, work, slabs)
     else:
         for worker in prange(n_workers):
             slab = move(start(workspace), np.int64(worker) * workspace.shape[1])
-            multiply_tasks(counter, chunk, a, b, c, offsets, size, slab)
+            multiply_tasks(counter, chunk, a, b, c, offsets, size, work, slab)
 
 
 # ---- the door from Python ----
@@ -192,10 +198,10 @@ def workspace_for(dtype: np.dtype) -> np.ndarray:
     if dtype not in WORKSPACES:
         prepare(dtype.name)
         make_symbol("tinyllm_block", block, "pnnpnnpnnnnp", dtype.name)
-        n_threads, size = max_threads(), SLAB // dtype.itemsize
-        raw = np.empty(n_threads * SLAB + 64, dtype=np.uint8)
+        n_threads, size = max_threads(), SLAB + GATHER
+        raw = np.empty(n_threads * size + 64, dtype=np.uint8)
         first = -raw.__array_interface__["data"][0] % 64
-        WORKSPACES[dtype] = raw[first : first + n_threads * SLAB].view(dtype).reshape(n_threads, size)
+        WORKSPACES[dtype] = raw[first : first + n_threads * size].view(dtype).reshape(n_threads, -1)
     return WORKSPACES[dtype]
 
 
@@ -222,6 +228,25 @@ def batch_strides(x: np.ndarray, batch: tuple[int, ...]) -> tuple[int, ...]:
     return (0,) * (len(batch) - len(own)) + tuple(own)
 
 
+@cache
+def no_epilogue(dtype: np.dtype) -> Epilogue:
+    """Return the Epilogue of a bare product."""
+    return epilogue(NOTHING, np.empty((0, 0), dtype))
+
+
+def operand_of(x: np.ndarray) -> tuple[int, int, int]:
+    """Return (address, row stride, column stride), the strides in numbers."""
+    return address(x), x.strides[-2] // x.itemsize, x.strides[-1] // x.itemsize
+
+
+def multiply_with(work: Epilogue, a: np.ndarray, b: np.ndarray) -> None:
+    """Fill work.target (M, N) with a @ b, a (M, K) and b (K, N) of any strides, and finish it as `work` says."""
+    if work.target.size:
+        a, b = (x if x.flags.aligned else x.copy() for x in (a, b))
+        operands = [operand_of(x) for x in (a, b, work.target)]
+        _multiply(workspace_for(a.dtype), ONE_MATRIX, *operands, (*work.target.shape, a.shape[1]), work)
+
+
 def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """Return a @ b for a (..., M, K) and b (..., K, N); leading dimensions broadcast; M, N, K may be 0.
 
@@ -239,10 +264,9 @@ def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.nd
     target: Any = out if direct else np.empty((*batch, rows, columns), dtype=a.dtype)
     if target.size:
         a, b = (x if x.flags.aligned else x.copy() for x in (a, b))
-        size = a.itemsize
         offsets = batch_offsets(batch, tuple(batch_strides(x, batch) for x in (a, b, target))) if batch else ONE_MATRIX
-        operands = [(address(x), x.strides[-2] // size, x.strides[-1] // size) for x in (a, b, target)]
-        _multiply(workspace_for(a.dtype), offsets, *operands, (rows, columns, depth))
+        operands = [operand_of(x) for x in (a, b, target)]
+        _multiply(workspace_for(a.dtype), offsets, *operands, (rows, columns, depth), no_epilogue(a.dtype))
     if out is not None and target is not out:
         out[...] = target
         return out

@@ -15,9 +15,12 @@ from __future__ import annotations
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 
 from tinyllm.kernels.jit import inlined, intrinsic
-from tinyllm.kernels.pointers import INT32, constant, lanes, lanes_of, load, move, store
+from tinyllm.kernels.pointers import INT32, INT64, Matrix, at, constant, lanes, lanes_of, load, move, store
+
+GATHERED = 16  # numbers from one column of a gathered A to the next
 
 
 def transposed(builder: ir.IRBuilder, vectors: list) -> list:
@@ -59,18 +62,60 @@ def transpose_square(typing_context, source, source_stride, target, target_strid
     return types.void(source, types.intp, source, types.intp), codegen
 
 
+@intrinsic
+def copy_vector(typing_context, source, target):
+    """Copy one register's worth of numbers."""
+    width, align = lanes_of(source.dtype), source.dtype.bitwidth // 8
+
+    def codegen(context, builder, signature, args):
+        where = [builder.bitcast(base, ir.VectorType(base.type.pointee, width).as_pointer()) for base in args]
+        value = builder.load(where[0])
+        value.align = align
+        builder.store(value, where[1]).align = align
+        return context.get_dummy_value()
+
+    return types.void(source, source), codegen
+
+
+@intrinsic
+def copy_part(typing_context, source, target, n):
+    """Copy n numbers, at most a register's worth, and fill the rest of that register of `target` with zeros."""
+    width, align = lanes_of(source.dtype), source.dtype.bitwidth // 8
+
+    def codegen(context, builder, signature, args):
+        vector = ir.VectorType(args[0].type.pointee, width)
+        flags, places = ir.VectorType(ir.IntType(1), width), ir.VectorType(INT64, width)
+        kind = ir.FunctionType(vector, [vector.as_pointer(), INT32, flags, vector])
+        name = f"llvm.masked.load.v{width}f{source.dtype.bitwidth}.p0"
+        masked_load = cgutils.get_or_insert_function(builder.module, kind, name)
+        limit = builder.insert_element(ir.Constant(places, ir.Undefined), args[2], ir.Constant(INT32, 0))
+        limit = builder.shuffle_vector(limit, limit, ir.Constant(ir.VectorType(INT32, width), [0] * width))
+        mask = builder.icmp_signed("<", ir.Constant(places, list(range(width))), limit)
+        where = [builder.bitcast(base, vector.as_pointer()) for base in args[:2]]
+        value = builder.call(masked_load, [where[0], ir.Constant(INT32, align), mask, ir.Constant(vector, [0.0] * width)])
+        builder.store(value, where[1]).align = align
+        return context.get_dummy_value()
+
+    return types.void(source, source, types.intp), codegen
+
+
+@inlined
+def copy_line(source, n, target):
+    """Copy n numbers, a register at a time."""
+    side = lanes(source)
+    whole = n // side * side
+    for j in range(0, whole, side):
+        copy_vector(move(source, j), move(target, j))
+    for j in range(whole, n):
+        store(target, j, load(source, j))
+
+
 @inlined
 def pack_rows(b, depth, columns, panel):
     """Copy B (depth × columns), whose rows are contiguous, into one panel."""
     width = 2 * lanes(panel)
     for k in range(depth):
-        row, target = move(b.base, k * b.row), move(panel, k * width)
-        if columns == width:
-            for j in range(width):
-                store(target, j, load(row, j))
-        else:
-            for j in range(columns):
-                store(target, j, load(row, j))
+        copy_line(move(b.base, k * b.row), columns, move(panel, k * width))
 
 
 @inlined
@@ -98,3 +143,44 @@ def pack_panel(b, depth, columns, panel):
         for k in range(depth):
             for j in range(columns):
                 store(panel, k * 2 * lanes(panel) + j, load(b.base, k * b.row + j * b.column))
+
+
+@inlined
+def pack_slab(b, depth, columns, slab, panel_size):
+    """Copy B (depth × columns) into panels, `panel_size` numbers apart; rows that are contiguous are read from end to end."""
+    width = 2 * lanes(slab)
+    if b.column == 1:
+        for k in range(depth):
+            row, line = move(b.base, k * b.row), move(slab, k * width)
+            for panel in range(columns // width):
+                source, target = move(row, panel * width), move(line, panel * panel_size)
+                copy_vector(source, target)
+                copy_vector(move(source, width // 2), move(target, width // 2))
+        whole = columns // width
+        if whole * width < columns:
+            pack_panel(at(b, 0, whole * width), depth, columns - whole * width, move(slab, whole * panel_size))
+    else:
+        for panel in range(-(-columns // width)):
+            n = min(width, columns - panel * width)
+            pack_panel(at(b, 0, panel * width), depth, n, move(slab, panel * panel_size))
+
+
+@inlined
+def gather_rows(a, rows, depth, line_size, copy):
+    """Return a copy of A (rows × depth) whose numbers lie close together; rows that are contiguous stay so.
+
+    Read where they lie, 12 rows 8 kB apart would all fall into the same few lines of the L1 cache and push each other out.
+    """
+    if a.column == 1:
+        for i in range(rows):
+            copy_line(move(a.base, i * a.row), depth, move(copy, i * line_size))
+        return Matrix(copy, line_size, 1)
+    for k in range(depth):
+        column, target = move(a.base, k * a.column), move(copy, k * GATHERED)
+        if a.row == 1:
+            for i in range(0, rows, lanes(copy)):
+                copy_part(move(column, i), move(target, i), rows - i)
+        else:
+            for i in range(rows):
+                store(target, i, load(column, i * a.row))
+    return Matrix(copy, 1, GATHERED)

@@ -31,6 +31,41 @@ def matmul(a: ndarray, b: ndarray, out: ndarray | None = None) -> ndarray:
     return out
 
 
+def linear_forward(x: ndarray, weight: ndarray, bias: ndarray | None = None, residual: ndarray | None = None) -> ndarray:
+    """y = x Wᵀ + b + residual"""
+    y = matmul(x, weight.T)
+    for term in (bias, residual):
+        y = y if term is None else y + term
+    return y
+
+
+def linear_gelu_forward(x: ndarray, weight: ndarray, bias: ndarray | None = None) -> tuple[ndarray, ndarray]:
+    """h = x Wᵀ + b,   y = gelu(h)"""
+    hidden = linear_forward(x, weight, bias)
+    return hidden, gelu_tanh_forward(hidden)
+
+
+def gelu_linear_backward(dy: ndarray, weight: ndarray, hidden: ndarray) -> ndarray:
+    """dh = (dy W) ∘ gelu'(h);   h ← gelu(h), in place"""
+    dhidden = gelu_tanh_backward(matmul(dy, weight), hidden)
+    hidden[...] = gelu_tanh_forward(hidden)
+    return dhidden
+
+
+def linear_silu_gate_forward(x: ndarray, weight: ndarray, gate: ndarray) -> tuple[ndarray, ndarray]:
+    """u = x Wᵀ,   y = silu(g) ∘ u"""
+    up = matmul(x, weight.T)
+    return up, silu_forward(gate) * up
+
+
+def silu_gate_linear_backward(dy: ndarray, weight: ndarray, gate: ndarray, up: ndarray) -> ndarray:
+    """du = (dy W) ∘ silu(g);   g ← dg = (dy W) ∘ u ∘ silu'(g),   u ← silu(g) ∘ u, in place"""
+    both, value = matmul(dy, weight), silu_forward(gate)
+    gate[...] = silu_backward(both * up, gate)
+    up *= value
+    return both * value
+
+
 # ------------------------------------------------------------------------------------------------ activations
 
 
