@@ -353,3 +353,17 @@ def test_nothing_is_checked_outside_detect_nonfinite():
     with np.errstate(divide="ignore"):
         assert ops.log(leaf(0.0)).item() == -np.inf
     assert not MODE.detecting
+
+
+@pytest.mark.parametrize("scores_first", [True, False])
+def test_a_table_used_twice_gets_the_rows_that_were_read_and_the_rest(scores_first):
+    """Tied weights: the gradient of a few rows is added into the dense one, whichever comes first."""
+    rng = np.random.default_rng(0)
+    table, x, ids = Tensor(rng.standard_normal((6, 3)), requires_grad=True), rng.standard_normal((2, 3)), np.array([1, 4, 1])
+    read, scored = lambda: ops.embedding(table, ids=ids) ** 2, lambda: ops.linear(Tensor(x), table) ** 2
+    first, second = (scored, read) if scores_first else (read, scored)
+    (ops.sum(first()) + ops.sum(second())).backward()
+    wanted = 2 * (table.data @ x.T) @ x
+    for i in ids:
+        wanted[i] += 2 * table.data[i]
+    np.testing.assert_allclose(table.grad, wanted)

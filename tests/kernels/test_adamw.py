@@ -8,13 +8,13 @@ from twin import assert_close, in_float64
 from tinyllm import kernels
 from tinyllm.kernels import reference
 
-SETTINGS = {"lr": 1e-2, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.1}
+SETTINGS = {"lr": 1e-2, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decays": [0.1]}
 
 
 def four_arrays(shape, dtype, seed=0, scale=1.0):
     rng = np.random.default_rng(seed)
     param, grad, exp_avg, exp_avg_sq = (rng.standard_normal(shape) for _ in range(4))
-    return [x.astype(dtype) for x in (param, scale * grad, scale * exp_avg, scale**2 * exp_avg_sq**2)]
+    return [np.asarray(x, dtype) for x in (param, scale * grad, scale * exp_avg, scale**2 * exp_avg_sq**2)]
 
 
 @given(
@@ -30,8 +30,8 @@ def test_one_step_matches_the_twin(shape, dtype, seed, layout, step, scale):
     mine[1] = laid_out(mine[1], layout)
     wanted = [in_float64(x.copy()) for x in mine]
     gradient = mine[1].copy()
-    kernels.adamw_update(*mine, step=step, **SETTINGS)
-    reference.adamw_update(*wanted, step=step, **SETTINGS)
+    kernels.adamw_update(*([x] for x in mine), step=step, **SETTINGS)
+    reference.adamw_update(*([x] for x in wanted), step=step, **SETTINGS)
     np.testing.assert_array_equal(mine[1], gradient)
     for result, exact, size in zip(mine, wanted, (2.0, 0.0, 4 * scale, 0.0), strict=True):
         assert result.dtype == dtype
@@ -48,13 +48,13 @@ def test_many_steps_stay_with_the_twin_and_any_number_of_threads_gives_the_same_
         numba.set_num_threads(n_threads)
         mine = four_arrays((size,), np.float32)
         for step in range(1, 6):
-            kernels.adamw_update(*mine, step=step, **SETTINGS)
+            kernels.adamw_update(*([x] for x in mine), step=step, **SETTINGS)
         results.append(mine)
     assert all(a.tobytes() == b.tobytes() for a, b in zip(*results, strict=True))
     wanted = four_arrays((size,), np.float32)
     wanted = [in_float64(x) for x in wanted]
     for step in range(1, 6):
-        reference.adamw_update(*wanted, step=step, **SETTINGS)
+        reference.adamw_update(*([x] for x in wanted), step=step, **SETTINGS)
     for result, exact in zip(results[0], wanted, strict=True):
         assert_close(result, exact, ulps=32, size=4.0)
 
@@ -62,14 +62,14 @@ def test_many_steps_stay_with_the_twin_and_any_number_of_threads_gives_the_same_
 def test_the_first_step_moves_by_the_learning_rate_against_the_sign_of_the_gradient():
     """m̂ = g and √v̂ = |g|: the size of the gradient does not matter, its sign does (Kingma & Ba 2015, §2.1)."""
     param, grad = np.zeros(4), np.array([1e-3, -5.0, 2.0, 0.0])
-    kernels.adamw_update(param, grad, np.zeros(4), np.zeros(4), step=1, **(SETTINGS | {"eps": 1e-12}))
+    kernels.adamw_update([param], [grad], [np.zeros(4)], [np.zeros(4)], step=1, **(SETTINGS | {"eps": 1e-12}))
     np.testing.assert_allclose(param, [-0.01, 0.01, -0.01, 0.0], rtol=1e-6)
 
 
 def test_decay_shrinks_a_parameter_without_gradient_and_leaves_the_averages_alone():
     param, zero = np.full(3, 2.0), np.zeros(3)
     exp_avg, exp_avg_sq = np.zeros(3), np.zeros(3)
-    kernels.adamw_update(param, zero, exp_avg, exp_avg_sq, step=1, **SETTINGS)
+    kernels.adamw_update([param], [zero], [exp_avg], [exp_avg_sq], step=1, **SETTINGS)
     np.testing.assert_allclose(param, 2.0 * (1 - 1e-2 * 0.1), rtol=1e-15)
     assert not exp_avg.any() and not exp_avg_sq.any()
 
@@ -77,7 +77,7 @@ def test_decay_shrinks_a_parameter_without_gradient_and_leaves_the_averages_alon
 def test_nan_in_the_gradient_reaches_exactly_its_parameter():
     arrays = four_arrays((40,), np.float32)
     arrays[1][17] = np.nan
-    kernels.adamw_update(*arrays, step=3, **SETTINGS)
+    kernels.adamw_update(*([x] for x in arrays), step=3, **SETTINGS)
     for x in (arrays[0], arrays[2], arrays[3]):
         assert np.flatnonzero(np.isnan(x)).tolist() == [17]
 
@@ -86,5 +86,42 @@ def test_a_parameter_that_would_be_copied_is_refused():
     if kernels.backend() == "numpy":
         pytest.skip("NumPy updates any layout in place")
     arrays = [np.asfortranarray(x) for x in four_arrays((3, 4), np.float32)]
-    with pytest.raises(ValueError, match=r"param has strides .* C-contiguous"):
-        kernels.adamw_update(*arrays, step=1, **SETTINGS)
+    with pytest.raises(ValueError, match=r"array of params has strides .* C-contiguous"):
+        kernels.adamw_update(*([x] for x in arrays), step=1, **SETTINGS)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_many_weights_in_one_call_move_as_they_would_alone(dtype):
+    """Sizes around the block of 8192, an empty weight and a scalar; each with its own decay."""
+    shapes = [(3,), (8192,), (0,), (), (100, 90), (8193,), (5, 7)]
+    together = list(zip(*(four_arrays(shape, dtype, seed) for seed, shape in enumerate(shapes)), strict=True))
+    alone = [four_arrays(shape, dtype, seed) for seed, shape in enumerate(shapes)]
+    decays = [0.1 * i for i in range(len(shapes))]
+    settings = SETTINGS | {"step": 3, "grad_scale": 0.25}
+    kernels.adamw_update(*together, **settings | {"weight_decays": decays})
+    for arrays, decay in zip(alone, decays, strict=True):
+        kernels.adamw_update(*([x] for x in arrays), **settings | {"weight_decays": [decay]})
+    for mine, wanted in zip(zip(*together, strict=True), alone, strict=True):
+        assert [x.tobytes() for x in mine] == [x.tobytes() for x in wanted]
+
+
+def test_gradients_are_scaled_first():
+    scaled, plain = four_arrays((50,), np.float64), four_arrays((50,), np.float64)
+    kernels.adamw_update(*([x] for x in scaled), step=2, grad_scale=0.125, **SETTINGS)
+    plain[1] *= 0.125
+    kernels.adamw_update(*([x] for x in plain), step=2, **SETTINGS)
+    for got, wanted in zip(scaled[2:], plain[2:], strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_sum_of_squares_of_many_arrays(dtype):
+    rng = np.random.default_rng(0)
+    shapes = [(8193,), (0, 3), (), (300, 200)]
+    arrays = [*(np.asarray(rng.standard_normal(shape), dtype) for shape in shapes), np.ones((4, 6), dtype).T]
+    wanted = sum(float(np.square(x.astype(np.float64)).sum()) for x in arrays)
+    for sum_of_squares in (kernels.sum_of_squares, reference.sum_of_squares):
+        assert sum_of_squares(arrays) == pytest.approx(wanted, rel=1e-6)
+        assert sum_of_squares([]) == sum_of_squares(arrays[1:2]) == 0.0
+    assert np.isnan(kernels.sum_of_squares([*arrays, np.array([np.nan], dtype)]))
+    assert kernels.sum_of_squares([np.array([np.inf], dtype)]) == np.inf

@@ -58,3 +58,11 @@ def test_nan_reaches_only_its_own_row():
     dy = np.ones((3, 2), np.float32)
     dy[1, 0] = np.nan
     assert np.isnan(kernels.embedding_backward(dy, np.array([0, 1, 2]), 3)).tolist() == [[0, 0], [1, 0], [0, 0]]
+
+
+def test_gradients_are_added_to_what_is_there():
+    there, dy, ids = np.full((4, 2), 10.0, np.float32), np.ones((3, 2), np.float32), np.array([1, 1, 3])
+    for embedding_backward in (kernels.embedding_backward, reference.embedding_backward):
+        out = there.copy()
+        assert embedding_backward(dy, ids, 4, out=out) is out
+        assert out[:, 0].tolist() == [10, 12, 10, 11]

@@ -92,6 +92,13 @@ def plain_rotary(x, cos, sin):
     return np.concatenate([z.real, z.imag], axis=-1)
 
 
+def plain_feedforward(x, up, up_bias, down, down_bias, residual):
+    h = np.einsum("...c,fc->...f", x, up) + (0 if up_bias is None else up_bias)
+    a = 0.5 * h * (1 + np.tanh(CELU * (h + 0.044715 * h**3)))
+    y = np.einsum("...f,cf->...c", a, down) + (0 if down_bias is None else down_bias)
+    return y if residual is None else y + residual
+
+
 ANGLES = RNG.uniform(-3, 3, (2, 3, 2))
 COS_SIN = {"cos": np.cos(ANGLES), "sin": np.sin(ANGLES)}
 COS_SIN_SHARED = {"cos": np.cos(ANGLES[:1]), "sin": np.sin(ANGLES[:1])}
@@ -194,6 +201,17 @@ CASES = [
              lambda x, w, b: np.einsum("...i,oi->...o", x, w) + (0 if b is None else b))
         for s in [(2, 3, 4), (4,), (0, 4)]
         for bias in (normal(3), None)
+    ],
+    *[
+        Case("linear", (normal(*s, 4), normal(3, 4), bias, normal(*s, 3)),
+             lambda x, w, b, r: np.einsum("...i,oi->...o", x, w) + (0 if b is None else b) + r)
+        for s in [(2, 3), (), (0,), (3, 5)]
+        for bias in (normal(3), None)
+    ],
+    *[
+        Case("gelu_feedforward", (normal(*s, 4), normal(6, 4), up_bias, normal(3, 6), down_bias, residual), plain_feedforward)
+        for s in [(2, 3), (), (0,), (3, 5)]
+        for up_bias, down_bias, residual in [(normal(6), normal(3), normal(*s, 3)), (None, None, None)]
     ],
     Case("linear", (normal(2, 0), normal(3, 0), normal(3)), lambda x, w, b: np.stack([b, b])),
     Case("linear", (normal(2, 4), normal(0, 4), None), lambda x, w, b: np.zeros((2, 0))),

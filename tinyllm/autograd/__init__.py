@@ -5,13 +5,14 @@ A `Tensor` is a NumPy array that remembers how it was made. `@op` turns a functi
 """
 
 from tinyllm.autograd.gradcheck import gradcheck, numerical_gradient
-from tinyllm.autograd.graph import GraphFreedError, NonFiniteError, detect_nonfinite, no_grad
+from tinyllm.autograd.graph import GraphFreedError, NonFiniteError, RowGradient, detect_nonfinite, no_grad
 from tinyllm.autograd.tensor import OPS, Tensor, check_dtypes, op
 
 __all__ = [
     "OPS",
     "GraphFreedError",
     "NonFiniteError",
+    "RowGradient",
     "Tensor",
     "check_dtypes",
     "detect_nonfinite",

@@ -14,9 +14,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from tinyllm import kernels
 
 Backward = Callable[[np.ndarray], Any]
 
@@ -127,6 +130,26 @@ def unbroadcast(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return gradient.sum(axis=repeated, keepdims=True) if repeated else gradient
 
 
+@dataclass(frozen=True)
+class RowGradient:
+    """The gradient of a table (V, C) of which only some rows were read: values (..., C) for the rows `ids` (...).
+
+    A backward may return it instead of an array that is nearly all zeros: 50,257 rows for the 256 tokens of a batch.
+    """
+
+    ids: np.ndarray
+    values: np.ndarray
+    shape: tuple[int, int]
+
+    def dense(self) -> np.ndarray:
+        """The whole table's gradient, (V, C)."""
+        return kernels.embedding_backward(self.values, self.ids, self.shape[0])
+
+    def add_to(self, gradient: np.ndarray) -> None:
+        """Add it to `gradient` (V, C), a C-contiguous array, in place."""
+        kernels.embedding_backward(self.values, self.ids, self.shape[0], out=gradient)
+
+
 class _Gradients:
     """The gradients on their way, by node; knows which arrays are its own, since only those may be added to in place.
 
@@ -140,10 +163,17 @@ class _Gradients:
         held = self.waiting.get(id(parent))
         if held is None:
             self.waiting[id(parent)] = (gradient, own)
-        elif held[1]:
-            np.add(held[0], gradient, out=held[0])
+            return
+        into = held[0] if held[1] else gradient if own else None
+        self.waiting[id(parent)] = (np.asarray(np.add(held[0], gradient, out=into)), True)
+
+    def add_rows(self, parent: Any, gradient: RowGradient) -> None:
+        """Add the gradient of a few rows: into the array that is waiting if it may be written to, else to a new one."""
+        held = self.waiting.get(id(parent))
+        if held is not None and held[1] and held[0].flags.c_contiguous:
+            gradient.add_to(held[0])
         else:
-            self.waiting[id(parent)] = (np.asarray(held[0] + gradient), True)
+            self.add(parent, gradient.dense(), own=True)
 
     def pop(self, node: Any) -> tuple[np.ndarray, bool] | None:
         return self.waiting.pop(id(node), None)
@@ -170,8 +200,11 @@ def walk_backward(root: Any, gradient: np.ndarray) -> None:
         for parent, dparent in zip(parents, dparents, strict=True):
             if parent is None or dparent is None:
                 continue
-            if MODE.detecting and not np.isfinite(dparent).all():
+            if MODE.detecting and not np.isfinite(getattr(dparent, "values", dparent)).all():
                 raise NonFiniteError(node.name, "gradient")
+            if isinstance(dparent, RowGradient):
+                gradients.add_rows(parent, dparent)
+                continue
             summed = np.asarray(unbroadcast(dparent, parent.shape), dtype=parent.dtype)  # float32 input, float32 gradient
             fresh = summed is not dparent or (dparent is not dy and dparent.base is None)
             alone = sum(other is dparent or getattr(other, "base", None) is dparent for other in dparents) == 1

@@ -200,14 +200,20 @@ def op(function: Callable[..., tuple]) -> Callable[..., Tensor]:
     """Turn `f(*arrays, **settings) -> (value, backward)` into a function of Tensors, and register it in OPS.
 
     `backward(dy)` returns one gradient per positional argument, in order (a bare array if there is one), None for none.
-    A function with a keyword `needs` is told, as a tuple of booleans, which positional arguments want a gradient.
+    A function with a keyword `needs` is told, as a tuple of booleans, which positional arguments want a gradient. Positional
+    arguments with a default (None) count too, also where the caller leaves them out.
     """
     name = function.__name__
-    takes_needs = "needs" in inspect.signature(function).parameters
+    parameters = inspect.signature(function).parameters
+    takes_needs = "needs" in parameters
+    positional = [p.default for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    n_required = sum(default is inspect.Parameter.empty for default in positional)
 
     @functools.wraps(function)
     def apply(*inputs: Any, **settings: Any) -> Tensor:
         settings = {key: _setting(name, key, value) for key, value in settings.items()}
+        if n_required <= len(inputs) < len(positional):
+            inputs += (None,) * (len(positional) - len(inputs))
         parents = tuple(map(_parent, inputs)) if MODE.recording else ()
         recording = any(parent is not None for parent in parents)
         if takes_needs:

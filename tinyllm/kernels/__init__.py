@@ -39,16 +39,17 @@ TABLE = {
     "silu_forward": "elementwise",
     "silu_backward": "elementwise",
     "attention_forward": "attention",
-    "attention_backward": "attention",
+    "attention_backward": "attention_gradient",
     "embedding_forward": "embedding",
     "embedding_backward": "embedding",
     "rotary_forward": "rotary",
     "rotary_backward": "rotary",
+    "sum_of_squares": "adamw",
     "adamw_update": "adamw",
 }
 
-# These two are built from LLVM vector instructions and raw addresses, which Python cannot run when Numba is switched off.
-MACHINE_CODE_ONLY = ("matrix_product", "linear", "attention")
+# These are built from LLVM vector instructions and raw addresses, which Python cannot run when Numba is switched off.
+MACHINE_CODE_ONLY = ("matrix_product", "linear", "attention", "adamw")
 
 __all__ = [*TABLE, "backend", "warmup", "threading_layer"]  # noqa: PLE0604
 

@@ -1,69 +1,141 @@
-"""Adam with decoupled weight decay, one parameter at a time, in one pass over memory.
+"""Adam with decoupled weight decay for all weights of a model at once, in one pass over memory.
 
-    θ ← θ (1 - lr·λ);   m ← β₁m + (1-β₁)g;   v ← β₂v + (1-β₂)g²
+    θ ← θ (1 - lr·λ);   g ← s·g;   m ← β₁m + (1-β₁)g;   v ← β₂v + (1-β₂)g²
     θ ← θ - lr · m̂ / (√v̂ + eps),   m̂ = m / (1-β₁ᵗ),   v̂ = v / (1-β₂ᵗ)      (Loshchilov & Hutter 2019, algorithm 2)
 Written with NumPy the same lines read and write memory some fifteen times. Here each number is loaded once and stored once;
-the corrections depend only on the step and are worked out before, in double precision.
+the corrections depend only on the step and are worked out before, in double precision. s is the factor of gradient clipping: its
+norm needs a sweep of its own (`sum_of_squares`), because the last gradient may change the factor of the first.
+
+A model has dozens of weights, some large, many tiny. They are cut into blocks of at most 8192 numbers, wherever they lie in
+memory, and the blocks are shared among the threads: one launch for all. Copying them into one flat array first would
+cost another pass over the gradients.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+from numba import carray
 from numpy import ndarray
 
 from tinyllm.kernels.jit import inlined, jit, prange, rows
+from tinyllm.kernels.pointers import pointer
 
-SERIAL = 8192  # numbers; fewer are not worth waking another core
-BLOCK = 8192
+BLOCK = 8192  # numbers
+FEW_BLOCKS = 2  # not worth waking another core
 
 
 @inlined
-def _update(param, grad, exp_avg, exp_avg_sq, numbers):
-    keep, step_size, beta1, rest1, beta2, rest2, root_correction, eps = numbers
+def _update(param, grad, exp_avg, exp_avg_sq, numbers, keep):
+    scale, step_size, beta1, rest1, beta2, rest2, root_correction, eps = numbers
     for i in range(param.size):
-        m = beta1 * exp_avg[i] + rest1 * grad[i]
-        v = beta2 * exp_avg_sq[i] + rest2 * grad[i] * grad[i]
+        g = scale * grad[i]
+        m = beta1 * exp_avg[i] + rest1 * g
+        v = beta2 * exp_avg_sq[i] + rest2 * g * g
         exp_avg[i] = m
         exp_avg_sq[i] = v
         param[i] = keep * param[i] - step_size * m / (np.sqrt(v) * root_correction + eps)
 
 
+@inlined
+def _update_block(where, block, numbers, keep):
+    """where: rows of (four addresses, numbers); block: (which row, first number); keep: a factor for each row."""
+    row, first = block
+    n, skip = min(BLOCK, where[row, 4] - first), first * keep.itemsize
+    param, grad = carray(pointer(where[row, 0] + skip, keep), (n,)), carray(pointer(where[row, 1] + skip, keep), (n,))
+    exp_avg, exp_avg_sq = carray(pointer(where[row, 2] + skip, keep), (n,)), carray(pointer(where[row, 3] + skip, keep), (n,))
+    _update(param, grad, exp_avg, exp_avg_sq, numbers, keep[row])
+
+
 @jit(parallel=True)
-def _adamw(param, grad, exp_avg, exp_avg_sq, numbers):
-    n = param.size
-    if n <= SERIAL:
-        _update(param, grad, exp_avg, exp_avg_sq, numbers)
+def _adamw(where, blocks, numbers, keep):
+    if blocks.shape[0] <= FEW_BLOCKS:
+        for i in range(blocks.shape[0]):
+            _update_block(where, blocks[i], numbers, keep)
     else:
-        for block in prange((n + BLOCK - 1) // BLOCK):
-            a = np.int64(block) * BLOCK
-            b = min(a + BLOCK, n)
-            _update(param[a:b], grad[a:b], exp_avg[a:b], exp_avg_sq[a:b], numbers)
+        for i in prange(blocks.shape[0]):
+            _update_block(where, blocks[i], numbers, keep)
+
+
+@inlined
+def _sum_block(where, block, like):
+    row, first = block
+    n = min(BLOCK, where[row, 1] - first)
+    x, total = carray(pointer(where[row, 0] + first * like.itemsize, like), (n,)), like.dtype.type(0)
+    for i in range(n):
+        total += x[i] * x[i]
+    return total
+
+
+@jit(parallel=True)
+def _sum_of_squares(where, blocks, sums, like):
+    """One sum per block, so that the order of additions does not depend on the number of threads."""
+    if blocks.shape[0] <= FEW_BLOCKS:
+        for i in range(blocks.shape[0]):
+            sums[i] = _sum_block(where, blocks[i], like)
+    else:
+        for i in prange(blocks.shape[0]):
+            sums[i] = _sum_block(where, blocks[i], like)
+
+
+def _table(groups: Sequence[Sequence[ndarray]]) -> ndarray:
+    """One row per weight: where its array in each group lies, and how many numbers it has."""
+    places = [[x.__array_interface__["data"][0] for x in group] for group in groups]
+    return np.array([*places, [x.size for x in groups[0]]], np.int64).T.copy()
+
+
+def _blocks(sizes: ndarray) -> ndarray:
+    """(weight, first number) of every block."""
+    counts = -(-sizes // BLOCK)
+    weights = np.repeat(np.arange(len(sizes)), counts)
+    starts = np.arange(len(weights)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.stack([weights, starts * BLOCK], axis=1)
+
+
+def sum_of_squares(arrays: Sequence[ndarray]) -> float:
+    """Return Σ x² over all numbers of all arrays, 0.0 if there are none; the sums of blocks are added in double precision."""
+    lines = [rows(x.reshape(1, -1).astype(arrays[0].dtype, copy=False)) for x in arrays if x.size]
+    if not lines:
+        return 0.0
+    where = _table([lines])
+    blocks = _blocks(where[:, 1])
+    sums = np.empty(len(blocks), np.float64)
+    _sum_of_squares(where, blocks, sums, np.empty(0, lines[0].dtype))
+    return float(sums.sum())
 
 
 def adamw_update(
-    param: ndarray,
-    grad: ndarray,
-    exp_avg: ndarray,
-    exp_avg_sq: ndarray,
+    params: Sequence[ndarray],
+    grads: Sequence[ndarray],
+    exp_avgs: Sequence[ndarray],
+    exp_avg_sqs: Sequence[ndarray],
     *,
     lr: float,
-    beta1: float,
-    beta2: float,
+    betas: tuple[float, float],
     eps: float,
-    weight_decay: float,
+    weight_decays: Sequence[float],
     step: int,
+    grad_scale: float = 1.0,
 ) -> None:
-    """Update param, exp_avg (m) and exp_avg_sq (v) in place; all of one shape and dtype; step counts from 1.
+    """Update params, exp_avgs (m) and exp_avg_sqs (v) in place: one array per weight, all of one dtype.
 
-    Raises ValueError if one of the three is not C-contiguous: flattening would copy it, and the update would be lost.
+    weight_decays: λ of each weight; step counts from 1; gradients are multiplied by grad_scale first. Raises ValueError if
+    an array to be updated is not C-contiguous: flattening would copy it, and the update would be lost.
     """
-    for name, array in (("param", param), ("exp_avg", exp_avg), ("exp_avg_sq", exp_avg_sq)):
-        if not array.flags.c_contiguous:
-            raise ValueError(f"{name} has strides {array.strides}, expected a C-contiguous array: use np.ascontiguousarray")
+    for name, arrays in (("params", params), ("exp_avgs", exp_avgs), ("exp_avg_sqs", exp_avg_sqs)):
+        for array in arrays:
+            if not array.flags.c_contiguous:
+                expected = "expected C-contiguous arrays: use np.ascontiguousarray"
+                raise ValueError(f"an array of {name} has strides {array.strides}, {expected}")
+    if len(params) == 0:
+        return
+    (beta1, beta2), dtype = betas, params[0].dtype
     step_size = lr / (1.0 - beta1**step)
     root_correction = 1.0 / math.sqrt(1.0 - beta2**step)  # √(v / c) = √v · (1 / √c)
-    numbers = (1.0 - lr * weight_decay, step_size, beta1, 1.0 - beta1, beta2, 1.0 - beta2, root_correction, eps)
-    gradient = rows(grad.reshape(1, -1))[0]
-    _adamw(param.reshape(-1), gradient, exp_avg.reshape(-1), exp_avg_sq.reshape(-1), tuple(map(param.dtype.type, numbers)))
+    numbers = (grad_scale, step_size, beta1, 1.0 - beta1, beta2, 1.0 - beta2, root_correction, eps)
+    lines = [rows(grad.reshape(1, -1)) for grad in grads]  # named, so that a copy lives until the end
+    where = _table([params, lines, exp_avgs, exp_avg_sqs])
+    keep = np.array([1.0 - lr * decay for decay in weight_decays], dtype)
+    _adamw(where, _blocks(where[:, 4]), tuple(map(dtype.type, numbers)), keep)

@@ -37,9 +37,15 @@ def gelu_tanh(x):
 
 @inlined
 def gelu_tanh_slope(x):
+    return gelu_tanh_both(x)[1]
+
+
+@inlined
+def gelu_tanh_both(x):
+    """Value and slope, for little more than the price of one."""
     one, c, cubic, z = type(x)(1.0), type(x)(2.0 * math.sqrt(2.0 / math.pi)), type(x)(0.044715), _limited(x)
     s = sigmoid(c * (z + cubic * z * z * z))
-    return s + z * s * (one - s) * c * (one + type(x)(3.0) * cubic * z * z)
+    return x * s, s + z * s * (one - s) * c * (one + type(x)(3.0) * cubic * z * z)
 
 
 @inlined

@@ -74,9 +74,12 @@ def embedding_forward(weight: ndarray, ids: ndarray) -> ndarray:
     return y
 
 
-def embedding_backward(dy: ndarray, ids: ndarray, n_rows: int) -> ndarray:
-    """dy (..., C), ids (...) -> dweight (n_rows, C); rows that no id names are zero."""
-    dweight = np.zeros((n_rows, dy.shape[-1]), dy.dtype)  # zero pages from the system: untouched rows cost nothing
+def embedding_backward(dy: ndarray, ids: ndarray, n_rows: int, out: ndarray | None = None) -> ndarray:
+    """dy (..., C), ids (...) -> dweight (n_rows, C); rows that no id names are zero.
+
+    `out` (n_rows, C), C-contiguous: the sums are added to what it holds, and it is returned.
+    """
+    dweight = np.zeros((n_rows, dy.shape[-1]), dy.dtype) if out is None else out
     ids = _line(ids)
     order = np.argsort(ids, kind="stable") if dy.size > SERIAL else ids[:0]
     _backward(rows(dy), ids, order, dweight)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy import ndarray
 
-from tinyllm.kernels.elementwise import gelu_tanh, gelu_tanh_slope, silu, silu_slope
+from tinyllm.kernels.elementwise import gelu_tanh, gelu_tanh_both, silu, silu_slope
 from tinyllm.kernels.jit import inlined
 
 NOTHING, LINEAR, GELU, GELU_BACKWARD, SILU_GATE, SILU_GATE_BACKWARD = range(6)
@@ -59,9 +59,9 @@ def _gelu(c, bias, y):
 @inlined
 def _gelu_backward(c, x):
     for j in range(c.size):
-        c[j] *= gelu_tanh_slope(x[j])
-    for j in range(c.size):
-        x[j] = gelu_tanh(x[j])
+        value, slope = gelu_tanh_both(x[j])
+        c[j] *= slope
+        x[j] = value
 
 
 @inlined

@@ -45,33 +45,37 @@ from tinyllm.kernels.pointers import (
 )
 from tinyllm.kernels.register_tile import call_symbol, make_symbol, multiply_panel, prepare
 
-DEPTH_BLOCK = 384  # steps of k summed in the registers before C is touched
+DEPTH_BLOCK = 384  # steps of k summed in the registers before C is touched; twice as many if B is narrow
 PANELS = 8  # panels of two vectors in a packed slab: 8 x 32 columns x 384 x 4 bytes = 393 kB, under half of an L2 cache
-LINE = DEPTH_BLOCK + 16  # numbers from one gathered row of A to the next
+STRIPE = 48  # rows of A gathered at a time: four tiles of 12
+DEEPEST_BLOCK = 2 * DEPTH_BLOCK
+LINE = DEEPEST_BLOCK + 16  # numbers from one gathered row of A to the next
 SLAB = DEPTH_BLOCK * PANELS * 2 * 64  # bytes of one thread's slab
-GATHER = 16 * LINE * 8  # bytes of the gathered rows of A behind it
+GATHER = STRIPE * LINE * 8  # bytes of the gathered rows of A behind it
 FEW_ROWS = 8  # with so few rows B is read about once, so that packing it would double the traffic
 FEW_DEPTH = 16  # rows of B walked side by side when there are few rows of A
 SMALL = 1 << 21  # multiplications below which waking other threads costs more than it saves
 
 
 @inlined
-def multiply_packed(a, b, c, size, slab):
-    """One task's block of C (rows × columns) = A·B: for each block of the depth pack B, then run the tile down the rows."""
+def multiply_packed(a, b, c, size, slab, steps, known):
+    """One task's block of C (rows × columns) = A·B: for every `steps` of the depth pack B, then run the tiles down the rows.
+
+    known: the slab already holds this B, packed for the worker's previous task (if its depth is a single block).
+    """
     rows, columns, depth = size
-    width, height = 2 * lanes(slab), tile_rows(slab)
-    n_blocks = max(1, -(-depth // DEPTH_BLOCK))
-    steps = -(-depth // n_blocks)
-    for block in range(n_blocks):
-        k = block * steps
+    width, stripe = 2 * lanes(slab), tile_rows(slab) if a.column == 1 else STRIPE
+    gathered = move(slab, PANELS * width * DEPTH_BLOCK)
+    for k in range(0, max(1, depth), steps):
         n = min(steps, depth - k)
-        pack_slab(at(b, k, 0), n, columns, slab, steps * width)
-        for i in range(0, rows, height):
-            few = min(height, rows - i)
-            left = gather_rows(at(a, i, k), few, n, LINE, move(slab, PANELS * width * DEPTH_BLOCK))
+        if not known or n < depth:
+            pack_slab(at(b, k, 0), n, columns, slab, steps * width)
+        for i in range(0, rows, stripe):
+            few = min(stripe, rows - i)
+            left = gather_rows(at(a, i, k), few, n, LINE, gathered)
             for j in range(0, columns, width):
                 panel = Matrix(move(slab, j * steps), width, 1)
-                multiply_panel(left, panel, at(c, i, j), (few, min(width, columns - j), n), block)
+                multiply_panel(left, panel, at(c, i, j), (few, min(width, columns - j), n), k)
 
 
 @inlined
@@ -101,31 +105,35 @@ def multiply_few_rows_transposed(a, b, c, size, line):
             store(c.base, i * c.row + j, total)
 
 
-def block(a, a_row, a_column, b, b_row, b_column, c, c_row, rows, columns, depth, slab):
+def block(a, a_row, a_column, b, b_row, b_column, c, c_row, rows, columns, depth, slab, steps, few, known):
     """One task, compiled once as the symbol tinyllm_block_f32 (or f64): choose the way that fits the shape."""
     left, right, target = Matrix(a, a_row, a_column), Matrix(b, b_row, b_column), Matrix(c, c_row, 1)
     size = (rows, columns, depth)
-    if rows <= FEW_ROWS and b_column == 1:
+    if few and b_column == 1:
         multiply_few_rows(left, right, target, size)
-    elif rows <= FEW_ROWS and b_row == 1 and rows * depth <= SLAB // 8:
+    elif few and b_row == 1 and rows * depth <= SLAB // 8:
         multiply_few_rows_transposed(left, right, target, size, slab)
     else:
-        multiply_packed(left, right, target, size, slab)
+        multiply_packed(left, right, target, size, slab, steps, known)
 
 
 @intrinsic
-def multiply_block(typing_context, a, b, c, size, slab):
-    """C = A·B for matrices a, b, c (c with contiguous rows), size = (rows, columns, depth), by the machine code of `block`."""
+def multiply_block(typing_context, a, b, c, size, slab, plan):
+    """C = A·B for matrices a, b, c (c with contiguous rows), size = (rows, columns, depth), by the machine code of `block`.
+
+    plan: (steps of the depth to sum at a time, whether the whole product has few rows, whether B is packed already).
+    """
     numbers = slab.dtype
 
     def codegen(context, builder, signature, args):
-        (*a_parts,), (*b_parts,), (c_base, c_row, _), (*sizes,) = (
-            cgutils.unpack_tuple(builder, value, 3) for value in args[:4]
+        (*a_parts,), (*b_parts,), (c_base, c_row, _), (*sizes,), (*plan,) = (
+            cgutils.unpack_tuple(builder, value, 3) for value in (*args[:4], args[5])
         )
-        call_symbol(builder, "tinyllm_block", numbers, [*a_parts, *b_parts, c_base, c_row, *sizes, args[4]])
+        call_symbol(builder, "tinyllm_block", numbers, [*a_parts, *b_parts, c_base, c_row, *sizes, args[4], *plan])
         return context.get_dummy_value()
 
-    return types.void(a, a, a, types.UniTuple(types.intp, 3), slab), codegen
+    three = types.UniTuple(types.intp, 3)
+    return types.void(a, a, a, three, slab, three), codegen
 
 
 # ---- sharing the blocks of C among the threads ----
@@ -150,13 +158,21 @@ def chunks(n_batch, rows, columns, height, width, n_workers):
 
 
 @inlined
+def depth_block(columns, depth, width):
+    """Return the steps of k summed before C is touched; a property of the whole product, so that threads change no bit."""
+    n_panels = min(PANELS, -(-columns // width))
+    n_blocks = max(1, -(-depth // min(DEEPEST_BLOCK, DEPTH_BLOCK * PANELS // n_panels)))
+    return max(1, -(-depth // n_blocks))
+
+
+@inlined
 def multiply_tasks(counter, chunk, a, b, c, offsets, size, work, slab):
     """Compute blocks of C as long as there are any: every worker takes the next one, so that a slow core takes fewer."""
     (rows, columns, depth), (tall, wide) = size, chunk
     a, b, c = matrix_of(a, slab), matrix_of(b, slab), matrix_of(c, slab)
     n_tall, n_wide = -(-rows // tall), -(-columns // wide)
-    n_tasks = offsets.shape[0] * n_tall * n_wide
-    task = take_number(counter)
+    n_tasks, steps = offsets.shape[0] * n_tall * n_wide, depth_block(columns, depth, 2 * lanes(slab))
+    task, packed = take_number(counter), -1
     while task < n_tasks:
         i = task % n_tall * tall
         j = task // n_tall % n_wide * wide
@@ -164,7 +180,9 @@ def multiply_tasks(counter, chunk, a, b, c, offsets, size, work, slab):
         here_a, here_b = shifted(a, offsets[batch, 0] + i * a.row), shifted(b, offsets[batch, 1] + j * b.column)
         here_c = shifted(c, offsets[batch, 2] + i * c.row + j)
         n_rows, n_columns = min(tall, rows - i), min(wide, columns - j)
-        multiply_block(here_a, here_b, here_c, (n_rows, n_columns, depth), slab)
+        plan = (steps, np.int64(rows <= FEW_ROWS), np.int64(task // n_tall == packed))
+        multiply_block(here_a, here_b, here_c, (n_rows, n_columns, depth), slab, plan)
+        packed = task // n_tall
         if work[0] != NOTHING:
             finish_block(work, i, j, n_rows, n_columns)
         task = take_number(counter)
@@ -197,7 +215,7 @@ def workspace_for(dtype: np.dtype) -> np.ndarray:
     """Return one slab per thread, aligned to 64 bytes. It is shared by all calls: a kernel holds the GIL while it runs."""
     if dtype not in WORKSPACES:
         prepare(dtype.name)
-        make_symbol("tinyllm_block", block, "pnnpnnpnnnnp", dtype.name)
+        make_symbol("tinyllm_block", block, "pnnpnnpnnnnpnnn", dtype.name)
         n_threads, size = max_threads(), SLAB + GATHER
         raw = np.empty(n_threads * size + 64, dtype=np.uint8)
         first = -raw.__array_interface__["data"][0] % 64

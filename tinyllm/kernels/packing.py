@@ -18,9 +18,9 @@ from numba import types
 from numba.core import cgutils
 
 from tinyllm.kernels.jit import inlined, intrinsic
-from tinyllm.kernels.pointers import INT32, INT64, Matrix, at, constant, lanes, lanes_of, load, move, store
+from tinyllm.kernels.pointers import INT32, INT64, Matrix, at, constant, fetch, lanes, lanes_of, load, move, store
 
-GATHERED = 16  # numbers from one column of a gathered A to the next
+GATHERED = 48  # numbers from one column of a gathered A to the next
 
 
 def transposed(builder: ir.IRBuilder, vectors: list) -> list:
@@ -125,6 +125,8 @@ def pack_columns(b, depth, columns, panel):
     whole_depth, whole_columns = depth // side * side, columns // side * side
     for j in range(0, whole_columns, side):
         for k in range(0, whole_depth, side):
+            for i in range(side):
+                fetch(move(b.base, (j + i) * b.column + k + 2 * side))
             transpose_square(move(b.base, j * b.column + k), b.column, move(panel, k * 2 * side + j), 2 * side)
     for j in range(columns):
         column = move(b.base, j * b.column)
@@ -154,6 +156,8 @@ def pack_slab(b, depth, columns, slab, panel_size):
             row, line = move(b.base, k * b.row), move(slab, k * width)
             for panel in range(columns // width):
                 source, target = move(row, panel * width), move(line, panel * panel_size)
+                fetch(move(source, 4 * b.row))
+                fetch(move(source, 4 * b.row + width // 2))
                 copy_vector(source, target)
                 copy_vector(move(source, width // 2), move(target, width // 2))
         whole = columns // width
@@ -169,16 +173,21 @@ def pack_slab(b, depth, columns, slab, panel_size):
 def gather_rows(a, rows, depth, line_size, copy):
     """Return a copy of A (rows × depth) whose numbers lie close together; rows that are contiguous stay so.
 
-    Read where they lie, 12 rows 8 kB apart would all fall into the same few lines of the L1 cache and push each other out.
+    Read where they lie, 12 rows 8 kB apart would all fall into the same few lines of the L1 cache and push each other out. The
+    next rows are asked for on the way: by the time this tile is done they will have come.
     """
     if a.column == 1:
         for i in range(rows):
-            copy_line(move(a.base, i * a.row), depth, move(copy, i * line_size))
+            line = move(a.base, i * a.row)
+            for k in range(0, depth, lanes(copy)):
+                fetch(move(line, rows * a.row + k))
+            copy_line(line, depth, move(copy, i * line_size))
         return Matrix(copy, line_size, 1)
     for k in range(depth):
         column, target = move(a.base, k * a.column), move(copy, k * GATHERED)
         if a.row == 1:
             for i in range(0, rows, lanes(copy)):
+                fetch(move(column, 8 * a.column + i))
                 copy_part(move(column, i), move(target, i), rows - i)
         else:
             for i in range(rows):

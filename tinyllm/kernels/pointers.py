@@ -103,6 +103,19 @@ def store(typing_context, base, n, value):
 
 
 @intrinsic
+def fetch(typing_context, base):
+    """fetch(base): start bringing what lies at `base` into the cache; nothing waits for it, any address is allowed."""
+
+    def codegen(context, builder, signature, args):
+        kind = ir.FunctionType(ir.VoidType(), [args[0].type, INT32, INT32, INT32])
+        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(prefetch, [args[0], *(ir.Constant(INT32, value) for value in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return types.void(base), codegen
+
+
+@intrinsic
 def lanes(typing_context, base):
     """lanes(base): numbers in one vector register, a constant for the compiler (16 for float32 with AVX-512)."""
     count = lanes_of(base.dtype)

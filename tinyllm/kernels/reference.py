@@ -10,6 +10,7 @@ loss with respect to `name`. A backward takes what came from above first, then w
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy import ndarray
@@ -33,10 +34,7 @@ def matmul(a: ndarray, b: ndarray, out: ndarray | None = None) -> ndarray:
 
 def linear_forward(x: ndarray, weight: ndarray, bias: ndarray | None = None, residual: ndarray | None = None) -> ndarray:
     """y = x Wᵀ + b + residual"""
-    y = matmul(x, weight.T)
-    for term in (bias, residual):
-        y = y if term is None else y + term
-    return y
+    return matmul(x, weight.T) + (0 if bias is None else bias) + (0 if residual is None else residual)
 
 
 def linear_gelu_forward(x: ndarray, weight: ndarray, bias: ndarray | None = None) -> tuple[ndarray, ndarray]:
@@ -342,9 +340,9 @@ def embedding_forward(weight: ndarray, ids: ndarray) -> ndarray:
     return np.take(weight, ids, axis=0)
 
 
-def embedding_backward(dy: ndarray, ids: ndarray, n_rows: int) -> ndarray:
-    """dweight[v] = Σ dy over the places where ids = v, added in the order of the places.      -> (n_rows, C)"""
-    dweight = np.zeros((n_rows, dy.shape[-1]), dy.dtype)
+def embedding_backward(dy: ndarray, ids: ndarray, n_rows: int, out: ndarray | None = None) -> ndarray:
+    """dweight[v] = Σ dy over the places where ids = v, in the order of the places      -> (n_rows, C); added to `out` if given"""
+    dweight = np.zeros((n_rows, dy.shape[-1]), dy.dtype) if out is None else out
     np.add.at(dweight, ids.reshape(-1), dy.reshape(-1, dy.shape[-1]))
     return dweight
 
@@ -368,29 +366,35 @@ def rotary_backward(dy: ndarray, cos: ndarray, sin: ndarray) -> ndarray:
 # ------------------------------------------------------------------------------------------------ optimizer
 
 
+def sum_of_squares(arrays: Sequence[ndarray]) -> float:
+    """Σ x² over all numbers of all arrays, in double precision."""
+    return float(sum(np.square(x, dtype=np.float64).sum() for x in arrays))
+
+
 def adamw_update(
-    param: ndarray,
-    grad: ndarray,
-    exp_avg: ndarray,
-    exp_avg_sq: ndarray,
+    params: Sequence[ndarray],
+    grads: Sequence[ndarray],
+    exp_avgs: Sequence[ndarray],
+    exp_avg_sqs: Sequence[ndarray],
     *,
     lr: float,
-    beta1: float,
-    beta2: float,
+    betas: tuple[float, float],
     eps: float,
-    weight_decay: float,
+    weight_decays: Sequence[float],
     step: int,
+    grad_scale: float = 1.0,
 ) -> None:
     """One step of Adam with decoupled weight decay, in place      (Loshchilov & Hutter 2019, algorithm 2)
 
     θ ← θ (1 - lr·λ);   m ← β₁m + (1-β₁)g;   v ← β₂v + (1-β₂)g²;   θ ← θ - lr · m/(1-β₁ᵗ) / (√(v/(1-β₂ᵗ)) + eps)
-    `step` is t and counts from 1. The paper's schedule multiplier η is part of lr here.
+    `step` is t and counts from 1. The paper's schedule multiplier η is part of lr here; g is grad · grad_scale.
     """
-    param *= 1.0 - lr * weight_decay
-    exp_avg *= beta1
-    exp_avg += (1.0 - beta1) * grad
-    exp_avg_sq *= beta2
-    exp_avg_sq += (1.0 - beta2) * grad * grad
-    corrected_avg = exp_avg / (1.0 - beta1**step)
-    corrected_sq = exp_avg_sq / (1.0 - beta2**step)
-    param -= lr * corrected_avg / (np.sqrt(corrected_sq) + eps)
+    beta1, beta2 = betas
+    for param, grad, m, v, decay in zip(params, grads, exp_avgs, exp_avg_sqs, weight_decays, strict=True):
+        g = grad * grad.dtype.type(grad_scale)
+        param *= 1.0 - lr * decay
+        m *= beta1
+        m += (1.0 - beta1) * g
+        v *= beta2
+        v += (1.0 - beta2) * g * g
+        param -= lr * (m / (1.0 - beta1**step)) / (np.sqrt(v / (1.0 - beta2**step)) + eps)

@@ -111,6 +111,7 @@ class TileWriter:
         *_, self.c, self.c_row, depth, self.columns, accumulate = self.function.args
         self.zero = ir.Constant(self.vector, [0.0] * self.lanes)
         self.masks = [self.mask_of(j) for j in range(self.vectors)]
+        self.fetch_ahead()
         build.cbranch(build.icmp_signed(">", depth, constant(0)), loop, finish)
         sums = self.write_loop(entry, loop, finish, depth)
         build.position_at_end(finish)
@@ -127,6 +128,16 @@ class TileWriter:
         for (i, j), value in zip(places, results, strict=True):
             self.store_vector(value, c_rows[i], j)
         build.ret_void()
+
+    def fetch_ahead(self) -> None:
+        """Ask for the tile's part of C now, since it is written when the depth is done: by then it will have come."""
+        build, pointer = self.build, BYTE.as_pointer()
+        prefetch = self.intrinsic("llvm.prefetch.p0", ir.VoidType(), [pointer, INT32, INT32, INT32])
+        to_write, keep_near, data = (ir.Constant(INT32, value) for value in (1, 3, 1))
+        for i in range(self.rows):
+            row = self.step(self.c, build.mul(self.c_row, constant(i)), BYTE)
+            for j in range(self.vectors):
+                build.call(prefetch, [build.gep(row, [constant(j * self.lanes * self.align)]), to_write, keep_near, data])
 
     def phi_of(self, incoming: list[tuple[Any, Any]]) -> Any:
         """Return the value that depends on the block we came from."""

@@ -39,13 +39,23 @@ class SelfAttention(Module):
         self.n_heads = n_heads
         self.causal = causal
 
-    def __call__(self, x: Tensor, *, cache: LayerCache | None = None, key_mask: np.ndarray | None = None) -> Tensor:
-        """x (B, T, C), key_mask (B, S) bool -> (B, T, C). With a cache, keys and values of earlier calls are seen too."""
+    def __call__(
+        self,
+        x: Tensor,
+        *,
+        cache: LayerCache | None = None,
+        key_mask: np.ndarray | None = None,
+        residual: Tensor | None = None,
+    ) -> Tensor:
+        """x (B, T, C), key_mask (B, S) bool -> (B, T, C), plus `residual` if there is one.
+
+        With a cache, keys and values of earlier calls are seen too.
+        """
         qkv = self.qkv(x)  # (B, T, 3C)
         if cache is None:
             mixed = ops.self_attention(qkv, n_heads=self.n_heads, causal=self.causal, key_mask=key_mask)
-            return self.out(mixed)
+            return self.out(mixed, residual=residual)
         parts = qkv.data.reshape(*x.shape[:2], 3, self.n_heads, -1)  # (B, T, 3, H, D)
         keys, values = cache.append(parts[:, :, 1], parts[:, :, 2])
         mixed = ops.attention(parts[:, :, 0], keys, values, causal=self.causal, key_mask=key_mask)
-        return self.out(ops.reshape(mixed, shape=x.shape))
+        return self.out(ops.reshape(mixed, shape=x.shape), residual=residual)

@@ -9,6 +9,8 @@ section 2.3; Xiong et al. 2020.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tinyllm.autograd import Tensor
@@ -18,7 +20,7 @@ from tinyllm.nn.module import Module
 
 
 class Block(Module):
-    """Pre-norm residual block around an attention layer and a feed-forward layer."""
+    """Pre-norm residual block around an attention layer and a feed-forward layer, both called as layer(x, residual=...)."""
 
     def __init__(self, *, norm1: Module, attention: Module, norm2: Module, feedforward: Module, dropout: Dropout):
         self.norm1, self.attention = norm1, attention
@@ -27,5 +29,11 @@ class Block(Module):
 
     def __call__(self, x: Tensor, *, cache: LayerCache | None = None, key_mask: np.ndarray | None = None) -> Tensor:
         """x (B, T, C) -> (B, T, C)."""
-        x = x + self.dropout(self.attention(self.norm1(x), cache=cache, key_mask=key_mask))
-        return x + self.dropout(self.feedforward(self.norm2(x)))
+        x = self.add(self.attention, self.norm1(x), x, cache=cache, key_mask=key_mask)
+        return self.add(self.feedforward, self.norm2(x), x)
+
+    def add(self, layer: Module, normed: Tensor, x: Tensor, **settings: Any) -> Tensor:
+        """x + dropout(layer(normed)); without dropout the layer's last product adds x itself, one pass over memory less."""
+        if self.dropout.active:
+            return x + self.dropout(layer(normed, **settings))
+        return layer(normed, residual=x, **settings)

@@ -18,6 +18,11 @@ class Dropout(Module):
         self.p = p
         self.rng = rng
 
+    @property
+    def active(self) -> bool:
+        """Whether anything is dropped now."""
+        return self.training and self.p > 0
+
     def __call__(self, x: Tensor) -> Tensor:
         """x of any shape -> the same shape."""
-        return ops.dropout(x, p=self.p, rng=self.rng) if self.training and self.p else x
+        return ops.dropout(x, p=self.p, rng=self.rng) if self.active else x

@@ -19,6 +19,6 @@ class Linear(Module):
         self.weight = normal(n_out, n_in, std=1 / math.sqrt(n_in) if std is None else std, rng=rng)
         self.bias = zeros(n_out) if bias else None
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """x (..., in) -> (..., out)."""
-        return ops.linear(x, self.weight, self.bias)
+    def __call__(self, x: Tensor, *, residual: Tensor | None = None) -> Tensor:
+        """x (..., in) -> (..., out), plus `residual` if there is one."""
+        return ops.linear(x, self.weight, self.bias, residual)

@@ -9,6 +9,7 @@ from tinyllm.ops.cross_entropy import cross_entropy
 from tinyllm.ops.dropout import dropout
 from tinyllm.ops.elementwise import absolute, clip, exp, log, maximum, minimum, sqrt, where
 from tinyllm.ops.embedding import embedding
+from tinyllm.ops.feedforward import gelu_feedforward
 from tinyllm.ops.linear import linear
 from tinyllm.ops.norm import layer_norm, rms_norm
 from tinyllm.ops.reduce import max, mean, sum
@@ -26,6 +27,7 @@ __all__ = [
     "embedding",
     "exp",
     "gelu",
+    "gelu_feedforward",
     "layer_norm",
     "linear",
     "log",

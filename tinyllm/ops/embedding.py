@@ -3,7 +3,8 @@
     y = weight[ids]              dweight[id] = Σ dy over the positions that read row id
 
 Looking a row up is the same as multiplying by a one-hot vector, without the multiplying; the gradient is therefore added
-up by row. Bengio et al. 2003, section 2. Loops: `kernels/embedding.py`; weights: `nn/embedding.py`.
+up by row, and only the rows that were read have one (`RowGradient`). Bengio et al. 2003, section 2. Loops:
+`kernels/embedding.py`; weights: `nn/embedding.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinyllm import kernels
-from tinyllm.autograd import check_dtypes, op
+from tinyllm.autograd import RowGradient, check_dtypes, op
 from tinyllm.ops.cross_entropy import check_ids
 
 
@@ -20,4 +21,4 @@ def embedding(weight, *, ids: np.ndarray):
     """weight (V, C), ids (...) int -> (..., C)."""
     check_dtypes("embedding", weight=weight)
     check_ids(ids, weight.shape[0], "ids")
-    return kernels.embedding_forward(weight, ids), lambda dy: kernels.embedding_backward(dy, ids, weight.shape[0])
+    return kernels.embedding_forward(weight, ids), lambda dy: RowGradient(ids, dy, weight.shape)

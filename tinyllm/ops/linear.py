@@ -10,29 +10,39 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from tinyllm import kernels
 from tinyllm.autograd import check_dtypes, op
 
 
 @op
-def linear(x, weight, bias, *, needs):
-    """x (..., in), weight (out, in), bias (out,) or None -> (..., out). `needs` comes from `op`: who wants a gradient."""
-    check_dtypes("linear", x=x, weight=weight, bias=bias)
-    if weight.ndim != 2 or x.shape[-1:] != weight.shape[1:]:
-        raise ValueError(f"linear: weight {weight.shape} came with x {x.shape}, expected (out, {x.shape[-1]})")
-    if bias is not None and bias.shape != weight.shape[:1]:
-        raise ValueError(f"linear: bias {bias.shape} came, {weight.shape[:1]} expected for weight {weight.shape}")
+def linear(x, weight, bias=None, residual=None, *, needs):
+    """x (..., in), weight (out, in), bias (out,) or None -> (..., out). `needs` comes from `op`: who wants a gradient.
+
+    residual (..., out): added to the result while it is still in the cache; its gradient is dy itself.
+    """
+    check_linear("linear", x, weight, bias)
+    if residual is not None and (residual.dtype != x.dtype or residual.shape != (*x.shape[:-1], len(weight))):
+        expected = f"{x.dtype} {(*x.shape[:-1], len(weight))} expected"
+        raise ValueError(f"linear: residual {residual.dtype} {residual.shape} came, {expected}, like the result")
     n_out, n_in = weight.shape
     rows = x.reshape(math.prod(x.shape[:-1]), n_in)  # (N, in)
-    y = kernels.matmul(rows, weight.T)
-    if bias is not None:
-        y += bias
+    y = kernels.linear_forward(rows, weight, bias, None if residual is None else residual.reshape(len(rows), n_out))
 
     def backward(dy):
         drows = dy.reshape(len(rows), n_out)
         dx = kernels.matmul(drows, weight).reshape(x.shape) if needs[0] else None
         dweight = kernels.matmul(drows.T, rows) if needs[1] else None
-        dbias = drows.sum(axis=0) if needs[2] else None
-        return dx, dweight, dbias
+        return dx, dweight, drows.sum(axis=0) if needs[2] else None, dy if needs[3] else None
 
     return y.reshape(*x.shape[:-1], n_out), backward
+
+
+def check_linear(op_name: str, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> None:
+    """ValueError unless x (..., in), weight (out, in) and bias (out,) or None fit."""
+    check_dtypes(op_name, x=x, weight=weight, bias=bias)
+    if weight.ndim != 2 or x.shape[-1:] != weight.shape[1:]:
+        raise ValueError(f"{op_name}: weight {weight.shape} came with x {x.shape}, expected (out, {x.shape[-1]})")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(f"{op_name}: bias {bias.shape} came, {weight.shape[:1]} expected for weight {weight.shape}")

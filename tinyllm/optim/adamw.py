@@ -13,8 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-import numpy as np
-
 from tinyllm import kernels
 from tinyllm.autograd import Tensor
 from tinyllm.optim.optimizer import Optimizer
@@ -42,15 +40,16 @@ class AdamW(Optimizer):
                 raise ValueError(f"{name} must be a finite number of at least 0, got {value}")
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
 
-    def update(self, param: np.ndarray, grad: np.ndarray, memory: tuple[np.ndarray, ...]) -> None:
+    def update(self, moving: list[int], grad_scale: float) -> None:
+        weights = [self.params[i] for i in moving]
         kernels.adamw_update(
-            param,
-            grad,
-            *memory,
+            [weight.data for weight in weights],
+            [weight.grad for weight in weights],
+            *([self.memory[slot][i] for i in moving] for slot in self.slots),
             lr=self.lr,
-            beta1=self.betas[0],
-            beta2=self.betas[1],
+            betas=self.betas,
             eps=self.eps,
-            weight_decay=self.weight_decay if param.ndim >= 2 else 0.0,
+            weight_decays=[self.weight_decay if weight.ndim >= 2 else 0.0 for weight in weights],
             step=self.step_count,
+            grad_scale=grad_scale,
         )

@@ -1,6 +1,6 @@
 """What every optimizer does: hold the weights, count steps, keep one or more arrays of memory per weight.
 
-A subclass names its memories (`slots`) and says how one weight moves (`update`). `lr` is an attribute: a schedule sets it
+A subclass names its memories (`slots`) and says how weights move (`update`). `lr` is an attribute: a schedule sets it
 before each step.
 """
 
@@ -24,6 +24,8 @@ class Optimizer:
             raise ValueError("params is empty: pass model.parameters()")
         if not lr >= 0:
             raise ValueError(f"lr, the learning rate, must be at least 0, got {lr}")
+        if len(dtypes := {param.dtype.name for param in self.params}) > 1:
+            raise ValueError(f"params hold weights of different dtypes: {', '.join(sorted(dtypes))}; use one for all of them")
         for param in self.params:  # mapped or transposed weights become ordinary arrays that may be written to
             if not (param.data.flags.c_contiguous and param.data.flags.writeable):
                 param.data = np.array(param.data, order="C")
@@ -31,17 +33,17 @@ class Optimizer:
         self.step_count = 0
         self.memory = {slot: [np.zeros_like(param.data) for param in self.params] for slot in self.slots}
 
-    def update(self, param: np.ndarray, grad: np.ndarray, memory: tuple[np.ndarray, ...]) -> None:
-        """Move one weight, in place; `memory` holds its arrays in the order of `slots`."""
+    def update(self, moving: list[int], grad_scale: float) -> None:
+        """Move params[i] for every i in `moving`, in place, by memory[slot][i] and grad_scale times its gradient."""
         raise TypeError(f"{type(self).__name__} does not define update")
 
-    def step(self) -> None:
-        """Move every weight that has a gradient."""
+    def step(self, *, grad_scale: float = 1.0) -> None:
+        """Move every weight that has a gradient. grad_scale: what gradients are multiplied by first (see `clip_factor`)."""
         self.step_count += 1
-        for i, param in enumerate(self.params):
-            if param.grad is not None:
-                self.update(param.data, param.grad, tuple(self.memory[slot][i] for slot in self.slots))
-                param.version += 1
+        moving = [i for i, param in enumerate(self.params) if param.grad is not None]
+        self.update(moving, grad_scale)
+        for i in moving:
+            self.params[i].version += 1
 
     def zero_grad(self) -> None:
         """Forget all gradients."""

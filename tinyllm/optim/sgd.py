@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import numpy as np
-
 from tinyllm.autograd import Tensor
 from tinyllm.optim.optimizer import Optimizer
 
@@ -27,8 +25,10 @@ class SGD(Optimizer):
             raise ValueError(f"momentum must be in [0, 1), got {momentum}")
         self.momentum, self.weight_decay = momentum, weight_decay
 
-    def update(self, param: np.ndarray, grad: np.ndarray, memory: tuple[np.ndarray, ...]) -> None:
-        (velocity,) = memory
-        velocity *= self.momentum
-        velocity += grad + self.weight_decay * param
-        param -= self.lr * velocity
+    def update(self, moving: list[int], grad_scale: float) -> None:
+        for i in moving:
+            param, grad, velocity = self.params[i].data, self.params[i].grad, self.memory["velocity"][i]
+            assert grad is not None  # or it would not be moving
+            velocity *= self.momentum
+            velocity += grad_scale * grad + self.weight_decay * param
+            param -= self.lr * velocity

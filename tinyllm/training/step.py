@@ -17,7 +17,7 @@ import numpy as np
 
 from tinyllm.autograd import NonFiniteError, Tensor, detect_nonfinite
 from tinyllm.nn import Module
-from tinyllm.optim import Optimizer, clip_grad_norm
+from tinyllm.optim import Optimizer, clip_factor, grad_norm
 
 
 class Batch(Protocol):
@@ -66,12 +66,11 @@ def update_weights(optimizer: Optimizer, *, learning_rate: float, grad_clip: flo
 
     FloatingPointError if that norm is not finite: then nothing has moved.
     """
-    with np.errstate(invalid="ignore"):  # an infinite norm scales gradients to NaN; they are thrown away just below
-        norm = clip_grad_norm(optimizer.params, grad_clip or math.inf)
+    norm = grad_norm(optimizer.params)
     if not math.isfinite(norm):
         raise FloatingPointError(f"the norm of the gradients is {norm}")
     optimizer.lr = learning_rate
-    optimizer.step()
+    optimizer.step(grad_scale=clip_factor(norm, grad_clip or math.inf))
     optimizer.zero_grad()
     return norm
 
