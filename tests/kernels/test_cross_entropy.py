@@ -89,3 +89,17 @@ def test_any_number_of_threads_gives_the_same_bits(shape):
     assert_same_bits_on_any_number_of_threads("cross_entropy_forward", logits, targets)
     assert_same_bits_on_any_number_of_threads("cross_entropy_backward", nll, logits, targets, log_normalizer)
     assert_like_twin("cross_entropy_backward", nll, logits, targets, log_normalizer, ulps=16, size=8.0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(3, 5), (40, 1000), (0, 4)])
+def test_the_gradient_may_be_written_over_the_logits(shape, dtype):
+    rng = np.random.default_rng(0)
+    logits, targets, dnll = rng.standard_normal(shape).astype(dtype), rng.integers(0, shape[1], shape[0]), rng.random(shape[0])
+    dnll = np.where(dnll < 0.3, 0, dnll).astype(dtype)
+    _, log_normalizer = kernels.cross_entropy_forward(logits, targets)
+    wanted = kernels.cross_entropy_backward(dnll, logits, targets, log_normalizer)
+    for cross_entropy_backward in (kernels.cross_entropy_backward, reference.cross_entropy_backward):
+        work = logits.copy()
+        assert cross_entropy_backward(dnll, work, targets, log_normalizer, out=work) is work
+        np.testing.assert_allclose(work, wanted, rtol=1e-5, atol=1e-7)

@@ -77,3 +77,20 @@ def test_silu_gate_forward_and_backward(n, width, dtype):
 def test_values_that_are_not_finite_are_not_hidden():
     x, weight = np.full((20, 4), np.nan, np.float32), np.ones((6, 4), np.float32)
     assert all(np.isnan(part).all() for part in kernels.linear_gelu_forward(x, weight))
+
+
+@given(sizes=st.tuples(SIZES, SIZES, SIZES), layouts=st.tuples(*[st.sampled_from(LAYOUTS)] * 2), dtype=st.sampled_from(DTYPES))
+def test_matmul_add_adds_to_what_is_there(sizes, layouts, dtype):
+    (m, n, k), rng = sizes, np.random.default_rng(sum(sizes))
+    a, b = (
+        laid_out(rng.standard_normal(shape).astype(dtype), layout) for shape, layout in zip([(m, k), (k, n)], layouts, strict=True)
+    )
+    there = rng.standard_normal((m, n)).astype(dtype)
+    mine, twin = there.copy(), there.copy()
+    assert kernels.matmul_add(a, b, mine) is mine
+    assert_same(mine, reference.matmul_add(a, b, twin))
+
+
+def test_matmul_add_over_a_deep_product_adds_once():
+    a, b, out = np.ones((50, 2000), np.float32), np.ones((2000, 70), np.float32), np.full((50, 70), 5, np.float32)
+    assert (kernels.matmul_add(a, b, out) == 2005).all()

@@ -86,6 +86,10 @@ def plain_cross_entropy(logits, targets, mask=None, n_counted=None):
     return np.array(nll)[counted].sum() / (n_counted or counted.sum())
 
 
+def plain_linear_cross_entropy(hidden, weight, *arguments, **settings):
+    return plain_cross_entropy(np.einsum("...c,vc->...v", hidden, weight), *arguments, **settings)
+
+
 def plain_rotary(x, cos, sin):
     z = x[..., : x.shape[-1] // 2] + 1j * x[..., x.shape[-1] // 2 :]  # a pair is a complex number, a turn is a product
     z = z * (cos + 1j * sin)[:, :, None, :]
@@ -186,6 +190,11 @@ CASES = [
          lambda x, t: plain_cross_entropy(x, t, LOSS_MASK), always(mask=LOSS_MASK)),
     Case("cross_entropy", (normal(2, 3), ids(3, 2)), lambda x, t: plain_cross_entropy(x, t, n_counted=8), always(n_counted=8)),
     Case("cross_entropy", (normal(1, 1), ids(1, 1)), lambda x, t: 0.0),
+    Case("linear_cross_entropy", (normal(2, 3, 4), normal(5, 4), ids(5, 2, 3)), plain_linear_cross_entropy),
+    Case("linear_cross_entropy", (normal(2, 3, 4), normal(5, 4), ids(5, 2, 3)),
+         lambda *a: plain_linear_cross_entropy(*a, LOSS_MASK), always(mask=LOSS_MASK)),
+    Case("linear_cross_entropy", (normal(7, 4), normal(33, 4), ids(33, 7)),
+         lambda *a: plain_linear_cross_entropy(*a, n_counted=20), always(n_counted=20)),
     *[
         Case("layer_norm", (normal(*s, 6), normal(6), bias), plain_layer_norm)
         for s in [(2, 3), (), (0,), (1,)]

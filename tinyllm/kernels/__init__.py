@@ -17,6 +17,7 @@ from typing import Any
 # kernel -> the file it is defined in
 TABLE = {
     "matmul": "matrix_product",
+    "matmul_add": "linear",
     "linear_forward": "linear",
     "linear_gelu_forward": "linear",
     "gelu_linear_backward": "linear",
@@ -49,7 +50,7 @@ TABLE = {
 }
 
 # These are built from LLVM vector instructions and raw addresses, which Python cannot run when Numba is switched off.
-MACHINE_CODE_ONLY = ("matrix_product", "linear", "attention", "adamw")
+MACHINE_CODE_ONLY = ("matrix_product", "linear", "attention", "attention_gradient", "adamw")
 
 __all__ = [*TABLE, "backend", "warmup", "threading_layer"]  # noqa: PLE0604
 

@@ -52,9 +52,21 @@ def _forward(logits, targets, nll, log_normalizer):
             nll[i], log_normalizer[i] = _forward_row(logits[i], targets[i])
 
 
+@inlined
+def _backward_row_in_place(dnll, logits, target, log_normalizer):
+    """The same with one name for both: told of two arrays that overlap, the compiler would work number by number."""
+    for j in range(logits.size):
+        logits[j] = dnll * exp(logits[j] - log_normalizer) if dnll != 0 else 0
+    logits[target] -= dnll
+
+
 @jit(parallel=True)
 def _backward(dnll, logits, targets, log_normalizer, dlogits):
-    if logits.size <= SERIAL:
+    """dlogits (0, 0): in place of the logits."""
+    if dlogits.size == 0:
+        for i in prange(logits.shape[0]):
+            _backward_row_in_place(dnll[i], logits[i], targets[i], log_normalizer[i])
+    elif logits.size <= SERIAL:
         for i in range(logits.shape[0]):
             _backward_row(dnll[i], logits[i], targets[i], log_normalizer[i], dlogits[i])
     else:
@@ -74,9 +86,16 @@ def cross_entropy_forward(logits: ndarray, targets: ndarray) -> tuple[ndarray, n
     return nll, log_normalizer
 
 
-def cross_entropy_backward(dnll: ndarray, logits: ndarray, targets: ndarray, log_normalizer: ndarray) -> ndarray:
-    """dnll (N,), what the forward was given and its log_normalizer (N,) -> dlogits (N, V)."""
-    dlogits = np.empty(logits.shape, logits.dtype)
+def cross_entropy_backward(
+    dnll: ndarray, logits: ndarray, targets: ndarray, log_normalizer: ndarray, out: ndarray | None = None
+) -> ndarray:
+    """dnll (N,), what the forward was given and its log_normalizer (N,) -> dlogits (N, V).
+
+    `out`, C-contiguous, if given, is written and returned; it may be `logits` itself.
+    """
     dtype = logits.dtype
-    _backward(_line(dnll, dtype), rows(logits), _line(targets, np.int64), _line(log_normalizer, dtype), dlogits)
+    dlogits = np.empty(logits.shape, dtype) if out is None else out
+    separate = np.empty((0, 0), dtype) if out is logits else dlogits
+    if dlogits.size:
+        _backward(_line(dnll, dtype), rows(logits), _line(targets, np.int64), _line(log_normalizer, dtype), separate)
     return dlogits

@@ -31,12 +31,14 @@ def _limited(x):
 
 @inlined
 def gelu_tanh(x):
+    """x σ(2u)."""
     c, cubic, z = type(x)(2.0 * math.sqrt(2.0 / math.pi)), type(x)(0.044715), _limited(x)
     return x * sigmoid(c * (z + cubic * z * z * z))
 
 
 @inlined
 def gelu_tanh_slope(x):
+    """Its derivative by x."""
     return gelu_tanh_both(x)[1]
 
 
@@ -50,12 +52,14 @@ def gelu_tanh_both(x):
 
 @inlined
 def gelu_erf(x):
+    """x Φ(x)."""
     half, root_half = type(x)(0.5), type(x)(math.sqrt(0.5))
     return x * (half + half * erf(x * root_half))
 
 
 @inlined
 def gelu_erf_slope(x):
+    """Its derivative by x."""
     half, root_half, z = type(x)(0.5), type(x)(math.sqrt(0.5)), _limited(x)
     density = type(x)(1.0 / math.sqrt(2.0 * math.pi)) * exp(-half * z * z)
     return half + half * erf(x * root_half) + z * density
@@ -63,11 +67,13 @@ def gelu_erf_slope(x):
 
 @inlined
 def silu(x):
+    """x σ(x)."""
     return x * sigmoid(x)
 
 
 @inlined
 def silu_slope(x):
+    """Its derivative by x."""
     one, s = type(x)(1.0), sigmoid(x)
     return s * (one + _limited(x) * (one - s))
 

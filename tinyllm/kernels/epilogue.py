@@ -4,6 +4,7 @@
     GELU                 c ← c + bias;            second ← gelu(c)
     GELU_BACKWARD        c ← c · gelu'(first);    first ← gelu(first)
     SILU_GATE            second ← silu(first) · c
+    ADD_TO               c ← what C held before + c      (done by the tile itself)
     SILU_GATE_BACKWARD   first ← c · second · silu'(first);   second ← silu(first) · second;   c ← c · silu(first)
 A separate pass over C reads it from memory and writes it back, which takes longer than the arithmetic: for the products of
 a small model as long as a tenth of the product itself. The two backward forms overwrite what the forward kept, with what
@@ -20,7 +21,7 @@ from numpy import ndarray
 from tinyllm.kernels.elementwise import gelu_tanh, gelu_tanh_both, silu, silu_slope
 from tinyllm.kernels.jit import inlined
 
-NOTHING, LINEAR, GELU, GELU_BACKWARD, SILU_GATE, SILU_GATE_BACKWARD = range(6)
+NOTHING, LINEAR, GELU, GELU_BACKWARD, SILU_GATE, SILU_GATE_BACKWARD, ADD_TO = range(7)
 
 
 class Epilogue(NamedTuple):

@@ -28,6 +28,7 @@ def _products(x: np.ndarray) -> dict[str, Callable[[], Any]]:
     scores = {"scale": D**-0.5, "causal": True}
     flat, square, work = x.reshape(B * T, C), np.ones((C, C), x.dtype), np.ones((2, B * T, C), x.dtype)
     return {
+        "matmul_add": lambda: kernels.matmul_add(flat, square, work[0]),
         "linear_forward": lambda: kernels.linear_forward(flat, square, square[0], flat),
         "linear_gelu_forward": lambda: kernels.linear_gelu_forward(flat, square, square[0]),
         "gelu_linear_backward": lambda: kernels.gelu_linear_backward(flat, square, work[0]),

@@ -1,5 +1,6 @@
 """Linear layers and feed-forward layers: matrix products with their epilogue, one pass over each array.
 
+    matmul_add                  C += A·B
     linear_forward              y = x Wᵀ + b + residual
     linear_gelu_forward         h = x Wᵀ + b,   y = gelu(h)
     gelu_linear_backward        dh = (dy W) ∘ gelu'(h), for a product y = gelu(h) Wᵀ
@@ -14,7 +15,7 @@ import numpy as np
 from numpy import ndarray
 
 from tinyllm.kernels.elementwise import gelu_tanh_forward
-from tinyllm.kernels.epilogue import GELU, GELU_BACKWARD, LINEAR, SILU_GATE, SILU_GATE_BACKWARD, epilogue
+from tinyllm.kernels.epilogue import ADD_TO, GELU, GELU_BACKWARD, LINEAR, SILU_GATE, SILU_GATE_BACKWARD, epilogue
 from tinyllm.kernels.jit import rows
 from tinyllm.kernels.matrix_product import FEW_ROWS, matmul, multiply_with
 
@@ -24,6 +25,12 @@ def _product(kind: int, a: ndarray, b: ndarray, **arrays: ndarray | None) -> nda
     target = np.empty((a.shape[0], b.shape[1]), a.dtype)
     multiply_with(epilogue(kind, target, **arrays), a, b)
     return target
+
+
+def matmul_add(a: ndarray, b: ndarray, out: ndarray) -> ndarray:
+    """out (M, N), C-contiguous, += a (M, K) @ b (K, N), in place: how gradients add up without an array in between."""
+    multiply_with(epilogue(ADD_TO, out), a, b)
+    return out
 
 
 def linear_forward(x: ndarray, weight: ndarray, bias: ndarray | None = None, residual: ndarray | None = None) -> ndarray:

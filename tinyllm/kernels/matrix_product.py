@@ -25,7 +25,7 @@ import numpy as np
 from numba import types
 from numba.core import cgutils
 
-from tinyllm.kernels.epilogue import NOTHING, Epilogue, epilogue, finish_block
+from tinyllm.kernels.epilogue import ADD_TO, NOTHING, Epilogue, epilogue, finish_block
 from tinyllm.kernels.jit import inlined, intrinsic, jit, max_threads, prange
 from tinyllm.kernels.packing import gather_rows, pack_slab
 from tinyllm.kernels.pointers import (
@@ -58,12 +58,12 @@ SMALL = 1 << 21  # multiplications below which waking other threads costs more t
 
 
 @inlined
-def multiply_packed(a, b, c, size, slab, steps, known):
+def multiply_packed(a, b, c, size, slab, plan):
     """One task's block of C (rows × columns) = A·B: for every `steps` of the depth pack B, then run the tiles down the rows.
 
-    known: the slab already holds this B, packed for the worker's previous task (if its depth is a single block).
+    plan: (steps; whether the slab already holds this B, packed for the worker's previous task; whether to add to C).
     """
-    rows, columns, depth = size
+    (rows, columns, depth), (steps, known, add_to) = size, plan
     width, stripe = 2 * lanes(slab), tile_rows(slab) if a.column == 1 else STRIPE
     gathered = move(slab, PANELS * width * DEPTH_BLOCK)
     for k in range(0, max(1, depth), steps):
@@ -75,7 +75,7 @@ def multiply_packed(a, b, c, size, slab, steps, known):
             left = gather_rows(at(a, i, k), few, n, LINE, gathered)
             for j in range(0, columns, width):
                 panel = Matrix(move(slab, j * steps), width, 1)
-                multiply_panel(left, panel, at(c, i, j), (few, min(width, columns - j), n), k)
+                multiply_panel(left, panel, at(c, i, j), (few, min(width, columns - j), n), k + add_to)
 
 
 @inlined
@@ -105,7 +105,7 @@ def multiply_few_rows_transposed(a, b, c, size, line):
             store(c.base, i * c.row + j, total)
 
 
-def block(a, a_row, a_column, b, b_row, b_column, c, c_row, rows, columns, depth, slab, steps, few, known):
+def block(a, a_row, a_column, b, b_row, b_column, c, c_row, rows, columns, depth, slab, steps, few, known, add_to):
     """One task, compiled once as the symbol tinyllm_block_f32 (or f64): choose the way that fits the shape."""
     left, right, target = Matrix(a, a_row, a_column), Matrix(b, b_row, b_column), Matrix(c, c_row, 1)
     size = (rows, columns, depth)
@@ -114,26 +114,27 @@ def block(a, a_row, a_column, b, b_row, b_column, c, c_row, rows, columns, depth
     elif few and b_row == 1 and rows * depth <= SLAB // 8:
         multiply_few_rows_transposed(left, right, target, size, slab)
     else:
-        multiply_packed(left, right, target, size, slab, steps, known)
+        multiply_packed(left, right, target, size, slab, (steps, known, add_to))
 
 
 @intrinsic
 def multiply_block(typing_context, a, b, c, size, slab, plan):
     """C = A·B for matrices a, b, c (c with contiguous rows), size = (rows, columns, depth), by the machine code of `block`.
 
-    plan: (steps of the depth to sum at a time, whether the whole product has few rows, whether B is packed already).
+    plan: (steps of the depth to sum at a time; whether the whole product has few rows; whether B is packed already; whether to
+    add to C, which then has more than a few rows).
     """
     numbers = slab.dtype
 
     def codegen(context, builder, signature, args):
-        (*a_parts,), (*b_parts,), (c_base, c_row, _), (*sizes,), (*plan,) = (
-            cgutils.unpack_tuple(builder, value, 3) for value in (*args[:4], args[5])
+        (*a_parts,), (*b_parts,), (c_base, c_row, _), (*sizes,) = (
+            cgutils.unpack_tuple(builder, value, 3) for value in args[:4]
         )
+        plan = cgutils.unpack_tuple(builder, args[5], 4)
         call_symbol(builder, "tinyllm_block", numbers, [*a_parts, *b_parts, c_base, c_row, *sizes, args[4], *plan])
         return context.get_dummy_value()
 
-    three = types.UniTuple(types.intp, 3)
-    return types.void(a, a, a, three, slab, three), codegen
+    return types.void(a, a, a, types.UniTuple(types.intp, 3), slab, types.UniTuple(types.intp, 4)), codegen
 
 
 # ---- sharing the blocks of C among the threads ----
@@ -180,7 +181,8 @@ def multiply_tasks(counter, chunk, a, b, c, offsets, size, work, slab):
         here_a, here_b = shifted(a, offsets[batch, 0] + i * a.row), shifted(b, offsets[batch, 1] + j * b.column)
         here_c = shifted(c, offsets[batch, 2] + i * c.row + j)
         n_rows, n_columns = min(tall, rows - i), min(wide, columns - j)
-        plan = (steps, np.int64(rows <= FEW_ROWS), np.int64(task // n_tall == packed))
+        add_to = np.int64(work[0] == ADD_TO)
+        plan = (steps, np.int64(rows <= FEW_ROWS and not add_to), np.int64(task // n_tall == packed), add_to)
         multiply_block(here_a, here_b, here_c, (n_rows, n_columns, depth), slab, plan)
         packed = task // n_tall
         if work[0] != NOTHING:
@@ -215,7 +217,7 @@ def workspace_for(dtype: np.dtype) -> np.ndarray:
     """Return one slab per thread, aligned to 64 bytes. It is shared by all calls: a kernel holds the GIL while it runs."""
     if dtype not in WORKSPACES:
         prepare(dtype.name)
-        make_symbol("tinyllm_block", block, "pnnpnnpnnnnpnnn", dtype.name)
+        make_symbol("tinyllm_block", block, "pnnpnnpnnnnpnnnn", dtype.name)
         n_threads, size = max_threads(), SLAB + GATHER
         raw = np.empty(n_threads * size + 64, dtype=np.uint8)
         first = -raw.__array_interface__["data"][0] % 64

@@ -3,8 +3,7 @@
 Each function has the name, arguments and results of its compiled twin, and does nothing but write the equation down.
 The tests compare the two, so what stands here is what the kernels mean. TINYLLM_KERNELS=numpy runs the whole library
 on this file: no compiler, no threads, the same mathematics.
-Letters: rows are everything but the last axis; C is the length of a row (V for logits). `dname` is the gradient of the
-loss with respect to `name`. A backward takes what came from above first, then what the forward saw or made.
+Letters: rows are everything but the last axis, C long (V for logits); `dname` is the gradient of the loss by `name`.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ _erf_of_number = np.vectorize(math.erf, otypes=[np.float64])
 
 # ------------------------------------------------------------------------------------------------ matrix product
 
-
 def matmul(a: ndarray, b: ndarray, out: ndarray | None = None) -> ndarray:
     """out[..., m, n] = Σₖ a[..., m, k] · b[..., k, n].
 
@@ -29,6 +27,12 @@ def matmul(a: ndarray, b: ndarray, out: ndarray | None = None) -> ndarray:
     if out is None:
         return product
     out[...] = product
+    return out
+
+
+def matmul_add(a: ndarray, b: ndarray, out: ndarray) -> ndarray:
+    """out += a @ b, in place"""
+    out += matmul(a, b)
     return out
 
 
@@ -65,13 +69,10 @@ def silu_gate_linear_backward(dy: ndarray, weight: ndarray, gate: ndarray, up: n
 
 
 # ------------------------------------------------------------------------------------------------ activations
-
-
 def gelu_tanh_forward(x: ndarray) -> ndarray:
     """y = ½ x (1 + tanh u) = x σ(2u),   u = √(2/π) (x + 0.044715 x³)
 
-    The approximation GPT-2 uses (Hendrycks & Gimpel 2016, §2). The second form is the same number, but keeps its digits
-    in the left tail, where 1 + tanh u is the difference of two ones.
+    As in GPT-2 (Hendrycks & Gimpel 2016, §2). The second form keeps its digits where 1 + tanh u would lose them.
     """
     return x * _sigmoid(_gelu_angle(x)[0])
 
@@ -124,8 +125,6 @@ def _sigmoid(x: ndarray) -> ndarray:
 
 
 # ------------------------------------------------------------------------------------------------ softmax
-
-
 def softmax_forward(x: ndarray, mask: ndarray | None = None) -> ndarray:
     """yᵢ = exp(xᵢ - max x) / Σⱼ exp(xⱼ - max x) over the last axis.
 
@@ -171,8 +170,6 @@ def _shifted_exp(x: ndarray, mask: ndarray | None) -> tuple[ndarray, ndarray, nd
 
 
 # ------------------------------------------------------------------------------------------------ cross-entropy
-
-
 def cross_entropy_forward(logits: ndarray, targets: ndarray) -> tuple[ndarray, ndarray]:
     """nllₙ = Zₙ - logitsₙ[targetsₙ],   Zₙ = log Σᵥ exp(logitsₙᵥ)
 
@@ -186,17 +183,21 @@ def cross_entropy_forward(logits: ndarray, targets: ndarray) -> tuple[ndarray, n
         return log_total - (logits[rows, targets] - largest), log_total + largest
 
 
-def cross_entropy_backward(dnll: ndarray, logits: ndarray, targets: ndarray, log_normalizer: ndarray) -> ndarray:
+def cross_entropy_backward(
+    dnll: ndarray, logits: ndarray, targets: ndarray, log_normalizer: ndarray, out: ndarray | None = None
+) -> ndarray:
     """dlogitsₙᵥ = dnllₙ (exp(logitsₙᵥ - Zₙ) - [v = targetₙ]).   A row with dnll 0 is 0, whatever its logits are."""
     with np.errstate(invalid="ignore"):
         probability = np.exp(logits - log_normalizer[:, None])
         probability[np.arange(len(targets)), targets] -= 1.0
-        return np.where(dnll[:, None] == 0, 0.0, dnll[:, None] * probability).astype(logits.dtype)
+        dlogits = np.where(dnll[:, None] == 0, 0.0, dnll[:, None] * probability).astype(logits.dtype)
+    if out is None:
+        return dlogits
+    out[...] = dlogits
+    return out
 
 
 # ------------------------------------------------------------------------------------------------ normalisation
-
-
 def layer_norm_forward(
     x: ndarray, weight: ndarray, bias: ndarray | None, eps: float
 ) -> tuple[ndarray, ndarray, ndarray]:
@@ -244,8 +245,6 @@ def _sum_rows(x: ndarray) -> ndarray:
 
 
 # ------------------------------------------------------------------------------------------------ attention
-
-
 def attention_forward(
     query: ndarray,
     key: ndarray,
@@ -333,8 +332,6 @@ def _add_groups(x: ndarray, n_groups: int) -> ndarray:
 
 
 # ------------------------------------------------------------------------------------------------ embedding, rotary
-
-
 def embedding_forward(weight: ndarray, ids: ndarray) -> ndarray:
     """y[...] = weight[ids[...]].      weight (V, C), ids (...) integers in [0, V) -> (..., C)"""
     return np.take(weight, ids, axis=0)
@@ -364,8 +361,6 @@ def rotary_backward(dy: ndarray, cos: ndarray, sin: ndarray) -> ndarray:
 
 
 # ------------------------------------------------------------------------------------------------ optimizer
-
-
 def sum_of_squares(arrays: Sequence[ndarray]) -> float:
     """Σ x² over all numbers of all arrays, in double precision."""
     return float(sum(np.square(x, dtype=np.float64).sum() for x in arrays))

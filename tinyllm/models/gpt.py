@@ -128,6 +128,12 @@ class GPT(Module):
         """hidden (..., C) -> (..., V), by the token table itself."""
         return ops.linear(hidden, self.tokens.weight, None)
 
+    def loss(
+        self, tokens: np.ndarray, targets: np.ndarray, *, mask: np.ndarray | None = None, n_counted: float | None = None
+    ) -> Tensor:
+        """cross_entropy(model(tokens), targets), in nats, without ever holding all logits (`ops/linear_cross_entropy.py`)."""
+        return ops.linear_cross_entropy(self.hidden(tokens), self.tokens.weight, targets, mask=mask, n_counted=n_counted)
+
     def _check(self, tokens: np.ndarray, cache: KVCache | None, mask: np.ndarray | None) -> int:
         """Refuse what cannot be computed; returns the number of cached positions."""
         if tokens.ndim != 2 or not tokens.size:

@@ -11,6 +11,7 @@ from tinyllm.ops.elementwise import absolute, clip, exp, log, maximum, minimum, 
 from tinyllm.ops.embedding import embedding
 from tinyllm.ops.feedforward import gelu_feedforward
 from tinyllm.ops.linear import linear
+from tinyllm.ops.linear_cross_entropy import linear_cross_entropy
 from tinyllm.ops.norm import layer_norm, rms_norm
 from tinyllm.ops.reduce import max, mean, sum
 from tinyllm.ops.rotary import rotary
@@ -30,6 +31,7 @@ __all__ = [
     "gelu_feedforward",
     "layer_norm",
     "linear",
+    "linear_cross_entropy",
     "log",
     "log_softmax",
     "max",

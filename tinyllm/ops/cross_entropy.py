@@ -24,6 +24,29 @@ def check_ids(ids: np.ndarray, size: int, name: str) -> None:
         raise ValueError(f"{name}: id {bad} is outside the vocabulary of {size} (0..{size - 1})")
 
 
+def counted_targets(
+    op_name: str,
+    targets: np.ndarray,
+    *,
+    shape: tuple[int, ...],
+    n_vocab: int,
+    mask: np.ndarray | None,
+    n_counted: float | None,
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return the targets (N,), which of them count (N,) bool, and what to divide by; ValueError for what does not fit."""
+    if mask is not None and mask.dtype != np.bool_:
+        raise ValueError(f"{op_name}: mask is {mask.dtype}, bool expected (True = counts)")
+    if targets.shape != shape:
+        raise ValueError(f"{op_name}: targets {targets.shape} came, {shape} expected, one for each position")
+    counted = np.ones(targets.size, bool) if mask is None else np.broadcast_to(mask, targets.shape).ravel()
+    ids = targets.ravel() if mask is None else np.where(counted, targets.ravel(), 0)
+    check_ids(ids, n_vocab, "targets")
+    divisor = float(counted.sum() if n_counted is None else n_counted)
+    if divisor <= 0:
+        raise ValueError(f"{op_name}: no position counts (the mask is False everywhere, or there are no targets)")
+    return ids, counted, divisor
+
+
 @op
 def cross_entropy(logits, targets, *, mask: np.ndarray | None = None, n_counted: float | None = None):
     """Mean negative log-likelihood of `targets` in nats, a scalar.
@@ -34,25 +57,14 @@ def cross_entropy(logits, targets, *, mask: np.ndarray | None = None, n_counted:
     """
     check_dtypes("cross_entropy", logits=logits)
     n_vocab = logits.shape[-1]
-    if mask is not None and mask.dtype != np.bool_:
-        raise ValueError(f"cross_entropy: mask is {mask.dtype}, bool expected (True = counts)")
-    if targets.shape != logits.shape[:-1]:
-        raise ValueError(f"cross_entropy: targets {targets.shape} came, {logits.shape[:-1]} expected (logits without V)")
-    counted = None if mask is None else np.broadcast_to(mask, targets.shape).ravel()
-    ids = targets.ravel() if counted is None else np.where(counted, targets.ravel(), 0)
-    check_ids(ids, n_vocab, "targets")
+    shape = logits.shape[:-1]
+    settings: dict = {"shape": shape, "n_vocab": n_vocab, "mask": mask, "n_counted": n_counted}
+    ids, counted, divisor = counted_targets("cross_entropy", targets, **settings)
     rows = logits.reshape(-1, n_vocab)
-    divisor = float(n_counted if n_counted is not None else len(ids) if counted is None else counted.sum())
-    if divisor <= 0:
-        raise ValueError("cross_entropy: no position counts (the mask is False everywhere, or there are no targets)")
     nll, log_normalizer = kernels.cross_entropy_forward(rows, ids)
-    if counted is not None:
-        nll = np.where(counted, nll, 0)
 
     def backward(dy):
-        dnll = np.full(len(ids), dy / divisor, rows.dtype)
-        if counted is not None:
-            dnll *= counted
+        dnll = np.full(len(ids), dy / divisor, rows.dtype) * counted
         return kernels.cross_entropy_backward(dnll, rows, ids, log_normalizer).reshape(logits.shape), None
 
-    return np.asarray(nll.sum() / divisor, dtype=logits.dtype), backward
+    return np.asarray(nll[counted].sum() / divisor, dtype=logits.dtype), backward

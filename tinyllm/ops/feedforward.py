@@ -24,10 +24,10 @@ def gelu_feedforward(x, up, up_bias, down, down_bias, residual=None, *, needs):
 
     GELU by tanh, as in GPT-2 (see `ops/activations.py`). `needs` comes from `op`: who wants a gradient.
     """
-    check_linear("gelu_feedforward", x, up, up_bias)
+    check_linear("gelu_feedforward", x, up, bias=up_bias)
     rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])  # (N, C)
     hidden, active = kernels.linear_gelu_forward(rows, up, up_bias)  # (N, F)
-    check_linear("gelu_feedforward", active, down, down_bias)
+    check_linear("gelu_feedforward", active, down, bias=down_bias)
     y = kernels.linear_forward(active, down, down_bias, None if residual is None else residual.reshape(len(rows), len(down)))
     del active  # backward makes it again
 

@@ -22,7 +22,7 @@ def linear(x, weight, bias=None, residual=None, *, needs):
 
     residual (..., out): added to the result while it is still in the cache; its gradient is dy itself.
     """
-    check_linear("linear", x, weight, bias)
+    check_linear("linear", x, weight, bias=bias)
     if residual is not None and (residual.dtype != x.dtype or residual.shape != (*x.shape[:-1], len(weight))):
         expected = f"{x.dtype} {(*x.shape[:-1], len(weight))} expected"
         raise ValueError(f"linear: residual {residual.dtype} {residual.shape} came, {expected}, like the result")
@@ -39,7 +39,7 @@ def linear(x, weight, bias=None, residual=None, *, needs):
     return y.reshape(*x.shape[:-1], n_out), backward
 
 
-def check_linear(op_name: str, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> None:
+def check_linear(op_name: str, x: np.ndarray, weight: np.ndarray, *, bias: np.ndarray | None = None) -> None:
     """ValueError unless x (..., in), weight (out, in) and bias (out,) or None fit."""
     check_dtypes(op_name, x=x, weight=weight, bias=bias)
     if weight.ndim != 2 or x.shape[-1:] != weight.shape[1:]:

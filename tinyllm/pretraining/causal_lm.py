@@ -18,7 +18,11 @@ from tinyllm.ops import cross_entropy
 def next_token_loss(model: Callable[..., Tensor], batch: Batch, *, n_counted: int | None = None) -> Tensor:
     """Mean -log p(target) over the counted targets of `batch`, a scalar in nats.
 
-    model: tokens (B, T) -> logits (B, T, V). n_counted: what the sum is divided by; gradient accumulation gives the
-    number counted in all its micro-batches, so that their losses add up to the loss of one large batch.
+    model: tokens (B, T) -> logits (B, T, V), or a model with a method `loss` that does the same without making all logits at
+    once. n_counted: what the sum is divided by; gradient accumulation gives the number counted in all its micro-batches, so
+    that their losses add up to the loss of one large batch.
     """
-    return cross_entropy(model(batch.tokens), batch.targets, mask=batch.mask, n_counted=n_counted or batch.n_counted)
+    settings = {"mask": batch.mask, "n_counted": n_counted or batch.n_counted}
+    if hasattr(model, "loss"):
+        return model.loss(batch.tokens, batch.targets, **settings)
+    return cross_entropy(model(batch.tokens), batch.targets, **settings)
