@@ -9,4 +9,5 @@ settings.register_profile(
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
+settings.register_profile("few", settings.get_profile("tinyllm"), max_examples=5)  # pytest --hypothesis-profile=few
 settings.load_profile("tinyllm")

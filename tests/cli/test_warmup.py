@@ -25,6 +25,7 @@ def compiler(monkeypatch, tmp_path):
     monkeypatch.setattr(kernels, "warmup", pretend)
     monkeypatch.setattr(jit, "compilations", lambda: dict(counts))
     monkeypatch.setattr(jit, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(warmup, "compile_elsewhere", lambda: main(["warmup"]) == 0)
     return calls
 
 
@@ -66,3 +67,26 @@ def test_without_a_folder_to_keep_code_in_it_says_so(compiler, monkeypatch, caps
     warmup.ensure_compiled()
     assert main(["warmup"]) == 0
     assert "Set NUMBA_CACHE_DIR" in capsys.readouterr().out
+
+
+def test_what_trains_loads_code_that_another_process_compiled(compiler, monkeypatch, tmp_path):
+    """Freshly compiled code may round differently from the same code loaded: then a resumed run would not be exact."""
+    monkeypatch.undo()
+    started = []
+    monkeypatch.setattr(warmup.subprocess, "run", lambda words, **settings: started.append(words) or Done(started))
+    assert warmup.compile_elsewhere() is True
+    assert warmup.compile_elsewhere() is False
+    assert started[0][1:] == ["-m", "tinyllm", "warmup"]
+
+
+class Done:
+    """The first process succeeds, the second fails."""
+
+    def __init__(self, started):
+        self.returncode = len(started) - 1
+
+
+def test_compiling_here_is_the_way_out_if_another_process_cannot_be_had(compiler, monkeypatch, capsys):
+    monkeypatch.setattr(warmup, "compile_elsewhere", lambda: False)
+    warmup.ensure_compiled()
+    assert compiler == ["float32"]

@@ -1,6 +1,10 @@
 """The compiled attention against its twin: every shape, mask and layout, forward and backward."""
 
-import numba
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -149,17 +153,54 @@ def test_gradients_go_into_the_views_given():
     assert np.isnan(frame[..., 20]).all()
 
 
-def test_same_bits_on_any_number_of_threads():
-    rng = np.random.default_rng(7)
-    query = packed(rng, 3, 70, 4, 24, "f")[0]
-    _, key, value = packed(rng, 3, 110, 2, 24, "f")
-    everyone, results = numba.get_num_threads(), []
-    try:
-        for n_threads in range(1, numba.config.NUMBA_NUM_THREADS + 1):
-            numba.set_num_threads(n_threads)
-            out, log_normalizer = kernels.attention_forward(query, key, value, scale=0.2, causal=True)
-            grads = kernels.attention_backward(out, query, key, value, out, log_normalizer, scale=0.2, causal=True)
-            results.append(b"".join(x.tobytes() for x in (out, log_normalizer, *grads)))
-    finally:
-        numba.set_num_threads(everyone)
-    assert len(set(results)) == 1
+@pytest.mark.parametrize("case", ["plain", "causal", "more queries", "masked"])
+def test_chunks_of_keys_add_up_to_the_whole(case):
+    """With one or two key/value heads, the keys are shared out among several tasks."""
+    rng = np.random.default_rng(8)
+    n_queries, n_keys = {"more queries": (900, 600)}.get(case, (70, 900))
+    query = packed(rng, 1, n_queries, 2, 8, "d")[0]
+    _, key, value = packed(rng, 1, n_keys, 1, 8, "d")
+    mask = rng.random((1, n_keys)) < 0.5 if case == "masked" else None
+    settings = {"scale": 0.3, "causal": case != "plain", "key_mask": mask}
+    out, log_normalizer = reference.attention_forward(query, key, value, **settings)
+    rest = (rng.standard_normal(query.shape), query, key, value, out, log_normalizer)
+    grads = tuple(np.full(x.shape[:-1] + (9,), np.nan)[..., :8] for x in (query, key, value))
+    kernels.attention_backward(*rest, **settings, grads=grads)
+    for got, wanted in zip(grads, reference.attention_backward(*rest, **settings), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-11, atol=1e-11)
+
+
+SAME_BITS = """
+import numba, numpy as np
+from tinyllm import kernels
+
+rng = np.random.default_rng(7)
+for B, T, S, H, G in ((3, 70, 110, 4, 2), (1, 500, 900, 2, 1), (1, 1, 3000, 12, 12), (2, 96, 96, 6, 6)):
+    query = rng.standard_normal((B, T, H, 24)).astype("f")
+    key, value = (rng.standard_normal((B, S, G, 24)).astype("f") for _ in range(2))
+    results = []
+    for n_threads in (1, 2, 4):
+        numba.set_num_threads(n_threads)
+        out, log_normalizer = kernels.attention_forward(query, key, value, scale=0.2, causal=True)
+        grads = kernels.attention_backward(out, query, key, value, out, log_normalizer, scale=0.2, causal=True)
+        results.append(b"".join(x.tobytes() for x in (out, log_normalizer, *grads)))
+    assert len(set(results)) == 1, (B, T, S, H, G)
+"""
+
+
+@pytest.mark.skipif(kernels.backend() == "numpy", reason="no threads")
+def test_same_bits_on_1_2_and_4_threads():
+    environment = {**os.environ, "NUMBA_NUM_THREADS": "4"}
+    subprocess.run([sys.executable, "-c", SAME_BITS], check=True, env=environment, cwd=Path(__file__).parents[2])
+
+
+def test_the_parts_of_a_long_cache_are_put_together():
+    """One query over many chunks of keys, of which one is hidden whole and one holds by far the largest score."""
+    rng = np.random.default_rng(9)
+    query, (key, value) = rng.standard_normal((2, 1, 4, 16)), rng.standard_normal((2, 2, 1000, 2, 16))
+    key[:, 500], mask = 20 * query[:, 0, ::2], np.ones((2, 1000), bool)
+    mask[:, 100:350] = False
+    settings = {"scale": 0.25, "causal": True, "key_mask": mask}
+    got, wanted = (module.attention_forward(query, key, value, **settings) for module in (kernels, reference))
+    np.testing.assert_allclose(got[0], wanted[0], rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(got[1], wanted[1], rtol=1e-12)

@@ -83,7 +83,8 @@ def test_values_that_are_not_finite_are_not_hidden():
 def test_matmul_add_adds_to_what_is_there(sizes, layouts, dtype):
     (m, n, k), rng = sizes, np.random.default_rng(sum(sizes))
     a, b = (
-        laid_out(rng.standard_normal(shape).astype(dtype), layout) for shape, layout in zip([(m, k), (k, n)], layouts, strict=True)
+        laid_out(rng.standard_normal(shape).astype(dtype), layout)
+        for shape, layout in zip([(m, k), (k, n)], layouts, strict=True)
     )
     there = rng.standard_normal((m, n)).astype(dtype)
     mine, twin = there.copy(), there.copy()

@@ -26,6 +26,12 @@ def exp_loop(x, y):
 
 
 @jit
+def power_loop(x, y):
+    for i in range(x.size):
+        y[i] = simd_math.power_of_two(x[i])
+
+
+@jit
 def log_loop(x, y):
     for i in range(x.size):
         y[i] = simd_math.log(x[i])
@@ -61,6 +67,7 @@ def sigmoid64(x):
 # name: loop, float64 reference, where to look, worst error in units of the last place in float32 and float64
 FUNCTIONS = {
     "exp": (exp_loop, np.exp, (-104.5, 89.5), 1.1, 1.0),
+    "power_of_two": (power_loop, np.exp2, (-126.0, 127.5), 2.1, 1.0),
     "log": (log_loop, np.log, (0.0, 10.0), 1.0, 1.0),
     "tanh": (tanh_loop, np.tanh, (-12.0, 12.0), 2.6, 4.0),
     "erf": (erf_loop, erf64, (-5.0, 5.0), 2.6, 1.0),
@@ -116,6 +123,7 @@ def test_log_of_every_magnitude_including_denormals():
     ("name", "x", "y"),
     [
         ("exp", [np.inf, -np.inf, 0.0, -0.0, 1e30, -1e30], [np.inf, 0, 1, 1, np.inf, 0]),
+        ("power_of_two", [-np.inf, -1e30, -1100.0, 0.0, -0.0, -1.0, 100.0], [0, 0, 0, 1, 1, 0.5, 2.0**100]),
         ("log", [np.inf, 0.0, -0.0, 1.0, -1.0, -np.inf], [np.inf, -np.inf, -np.inf, 0, np.nan, np.nan]),
         ("tanh", [np.inf, -np.inf, 0.0, -0.0, 1e30], [1, -1, 0.0, -0.0, 1]),
         ("erf", [np.inf, -np.inf, 0.0, -0.0, 1e30], [1, -1, 0.0, -0.0, 1]),
@@ -154,7 +162,7 @@ def test_float32_loops_call_no_function_and_use_vectors(name):
     apply(loop, np.ones(4, np.float32))
     signature = next(s for s in loop.signatures if s[0].dtype.name == "float32")
     code = loop.inspect_llvm(signature)
-    assert not any(f"@{name}f(" in code or f"@llvm.{name}.f32" in code for name in ("exp", "log", "tanh", "erf"))
+    assert not any(f"@{name}f(" in code or f"@llvm.{name}.f32" in code for name in ("exp", "exp2", "log", "tanh", "erf"))
     if platform.machine() in ("x86_64", "AMD64"):
         assembly = loop.inspect_asm(signature)
         assert "zmm" in assembly or "ymm" in assembly or "mulps" in assembly

@@ -206,9 +206,14 @@ def walk_backward(root: Any, gradient: np.ndarray) -> None:
                 gradients.add_rows(parent, dparent)
                 continue
             summed = np.asarray(unbroadcast(dparent, parent.shape), dtype=parent.dtype)  # float32 input, float32 gradient
-            fresh = summed is not dparent or (dparent is not dy and dparent.base is None)
-            alone = sum(other is dparent or getattr(other, "base", None) is dparent for other in dparents) == 1
-            gradients.add(parent, summed, own=fresh and alone)
+            fresh = summed is not dparent or (own if dparent is dy else dparent.base is None)
+            gradients.add(parent, summed, own=fresh and _is_alone(dparent, dparents))
+
+
+def _is_alone(gradient: np.ndarray, gradients: tuple) -> bool:
+    """Whether no other of `gradients` is the same memory, and `gradient` thus belongs to its parent only."""
+    memory = [getattr(other, "values", other) for other in gradients]  # a RowGradient keeps the array it was made from
+    return sum(other is gradient or getattr(other, "base", None) is gradient for other in memory) == 1
 
 
 def _check_count(node: Node, parents: tuple, dparents: tuple) -> None:

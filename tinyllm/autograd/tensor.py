@@ -25,6 +25,7 @@ import numpy as np
 from tinyllm import kernels
 from tinyllm.autograd.graph import MODE, Node, NonFiniteError, walk_backward
 
+NATIVE_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))  # not those with their bytes swapped
 OPS: dict[str, Callable[..., Tensor]] = {}
 
 
@@ -233,10 +234,11 @@ def op(function: Callable[..., tuple]) -> Callable[..., Tensor]:
 
 def check_dtypes(op_name: str, **arrays: np.ndarray | None) -> None:
     """ValueError unless all arrays are float32, or all float64: kernels read memory as the first one's dtype."""
-    found = {name: array.dtype for name, array in arrays.items() if array is not None}
-    if len(set(found.values())) != 1 or next(iter(found.values())) not in (np.float32, np.float64):
-        came = ", ".join(f"{name} {dtype}" for name, dtype in found.items())
-        raise ValueError(f"{op_name}: {came}; all float32 or all float64 expected, convert with .astype")
+    dtypes = [array.dtype for array in arrays.values() if array is not None]
+    if dtypes and dtypes[0] in NATIVE_FLOATS and dtypes.count(dtypes[0]) == len(dtypes):
+        return
+    came = ", ".join(f"{name} {array.dtype}" for name, array in arrays.items() if array is not None)
+    raise ValueError(f"{op_name}: {came}; all float32 or all float64 expected, convert with .astype")
 
 
 @op

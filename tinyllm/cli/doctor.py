@@ -23,6 +23,7 @@ EPILOG = """example:
 """
 
 NEEDED = ("numpy", "numba", "regex")
+LOADED_BY = {"numba": "tinyllm.kernels.jit"}  # which tells it the number of threads first
 OPTIONAL = {  # package -> what it is good for
     "tqdm": "progress bars",
     "matplotlib": "pictures in the examples",
@@ -88,7 +89,7 @@ def _package(name: str, advice: str, *, fatal: bool) -> Finding:
     try:
         found = version(name)
         if fatal:
-            importlib.import_module(name)
+            importlib.import_module(LOADED_BY.get(name, name))
         return Finding(name, found)
     except PackageNotFoundError:
         return Finding(name, "missing", advice, fatal)
@@ -100,12 +101,12 @@ def machine() -> Iterator[Finding]:
     """Processor, cores, memory."""
     import platform
 
+    from tinyllm.kernels.threads import usable_cores
     from tinyllm.training.environment import describe_environment
 
     yield Finding("system", f"{platform.system()} {platform.release()}, {platform.machine()}")
     yield Finding("processor", describe_environment()["processor"])
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    yield Finding("cores", f"{usable} usable of {os.cpu_count()}")
+    yield Finding("cores", f"{usable_cores()} usable of {os.cpu_count()}")
     yield _memory()
 
 
@@ -154,10 +155,26 @@ def _numba_findings() -> Iterator[Finding]:
     narrow = "" if bits >= 256 else "this processor has no wide vectors: training will be slow"
     yield Finding("vector width", f"{bits} bits, {bits // 32} numbers at once", narrow)
     layer = kernels.threading_layer()
-    yield Finding("threads", str(jit.numba.get_num_threads()))
+    yield from _thread_findings()
     slow_start = "starting threads is slow: install GNU OpenMP (Debian, Ubuntu: apt install libgomp1) for the layer omp"
     yield Finding("threading layer", layer, slow_start if layer == "workqueue" else "")
     yield _cache(jit.cache_folder(), jit.cache_root())
+
+
+def _thread_findings() -> Iterator[Finding]:
+    """How many threads the kernels use and who says so; then each pool of threads in this process."""
+    from tinyllm.cli.pools import advice, thread_pools
+    from tinyllm.kernels import jit
+    from tinyllm.kernels.threads import usable_cores
+
+    threads, pools = jit.numba.get_num_threads(), list(thread_pools())
+    source = jit.THREADS_FROM if threads == jit.THREADS else "--threads"
+    warning = advice(pools, threads=threads, source=source, cores=usable_cores())
+    yield Finding("threads", f"{threads} ({source})", warning)
+    for pool in pools:
+        count = "unknown number of" if pool.threads is None else pool.threads
+        parts = [f"{count} threads, {pool.file}", pool.idle, "" if pool.kind == "OpenMP" else "not used by the kernels"]
+        yield Finding(f"pool {pool.kind}", "; ".join(filter(None, parts)))
 
 
 def _cache(folder: Path | None, root: Path | None) -> Finding:

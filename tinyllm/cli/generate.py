@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 EPILOG = """examples:
   tinyllm generate runs/mine --prompt "Once upon a time"
   tinyllm generate runs/mine --temperature 0.8 --top-p 0.95 --num-samples 3
+  tinyllm generate runs/mine --int8 --temperature 0
   tinyllm generate runs/mine --prompt - --max-new-tokens 500 < story.txt
 """
 FLAGS = {"stop_strings": "stop", "n_beams": "beams"}
@@ -37,6 +38,7 @@ def add_parser(subparsers: Any) -> None:
     add("--prompt", default="", metavar="TEXT", help="how the text begins; - reads it from the input (default: empty)")
     add("--num-samples", type=int, default=1, metavar="N", help="how many texts (default: 1)")
     add("--seed", type=int, metavar="N", help="the same number gives the same text (default: a new one each time)")
+    add("--int8", action="store_true", help="weights rounded to 8 bits: a quarter of the memory, faster, a little less exact")
     add("--echo", action=argparse.BooleanOptionalAction, default=True, help="show the prompt too (default: yes)")
 
     def fill() -> None:
@@ -69,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     typed = args.prompt.encode("utf-8", "surrogateescape")
     # the line end that echo and editors put behind a text is hardly meant
     prompt = sys.stdin.buffer.read().removesuffix(b"\n") if args.prompt == "-" else typed
-    model, tokenizer = load(args.model)
+    model, tokenizer = load(args.model, int8=args.int8)
     seed = secrets.randbelow(2**32) if args.seed is None else args.seed
     show: Callable[[str], str] = harmless if sys.stdout.isatty() else str
     notes: list[str] = []  # shown behind the text: on a terminal they would come in its middle
@@ -87,14 +89,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def load(path: str) -> tuple[Any, Any]:
+def load(path: str, *, int8: bool = False) -> tuple[Any, Any]:
     """The model and the tokenizer that a folder stands for, checked to belong together; kernels are compiled if need be."""
     from tinyllm.cli.model_folder import find_model
     from tinyllm.cli.warmup import ensure_compiled
     from tinyllm.models import GPT, load_tokenizer_for
+    from tinyllm.nn import quantize
 
     folder = find_model(path)
     model, tokenizer = GPT.from_pretrained(folder), load_tokenizer_for(folder)
+    if int8:
+        quantize(model)
     ensure_compiled()
     return model, tokenizer
 

@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the three tables."""
     if args.batch_size < 1:
         raise ValueError(f"--batch-size is {args.batch_size}; expected at least 1")
-    title, config = _config(args)
+    title, config = shape_of(args, _group())
     settings = dataclasses.asdict(config).items()
     print(title)
     print("  " + "  ".join(f"{name} {_plain(value)}" for name, value in settings))
@@ -66,15 +66,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _config(args: argparse.Namespace) -> tuple[str, GPTConfig]:
-    """What is looked at, in words, and its shape."""
+def shape_of(args: argparse.Namespace, group: Group) -> tuple[str, GPTConfig]:
+    """What is looked at, in words, and its shape: that of the folder args.model, or that of `group`'s flags."""
     from tinyllm.cli.settings import read_groups, values_of
 
-    groups = [_group()]
     if args.model is None:
-        return "A GPT of this shape", read_groups(groups, args)["model"]
-    if given := values_of(groups, args)["model"]:
-        flag = groups[0].flag(next(iter(given)))
+        return "A GPT of this shape", read_groups([group], args)[group.name]
+    if given := values_of([group], args)[group.name]:
+        flag = group.flag(next(iter(given)))
         raise ValueError(f"{flag} and a model folder came; a trained model has its own shape: leave one of them out")
     from tinyllm.cli.model_folder import find_model
     from tinyllm.models import GPT

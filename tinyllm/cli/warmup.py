@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
+import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from tinyllm.cli.parser import lesson
@@ -80,5 +83,19 @@ def ensure_compiled() -> None:
 
     folder = cache_folder()
     if folder is not None and not (folder / DONE).exists():
-        print("Compiling the kernels: once on this machine, about a minute.", file=sys.stderr)
-        compile_kernels()
+        print("Compiling the kernels: once on this machine, about a minute.", file=sys.stderr, flush=True)
+        if not compile_elsewhere():
+            compile_kernels()
+
+
+def compile_elsewhere() -> bool:
+    """Compile all kernels in another process, which shows its progress; False if that did not work.
+
+    In the process that compiled it, code may round a few sums in another order than the same code loaded from the disk: the
+    compiler optimises the body of a parallel loop once alone and once within its kernel, and only the latter is kept. A run
+    resumed by another process would not be exact to the bit. So whoever trains loads, the first time, too.
+    """
+    root = str(Path(__file__).parents[2])
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    words = [sys.executable, "-m", "tinyllm", "warmup"]
+    return subprocess.run(words, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": path}).returncode == 0

@@ -17,6 +17,7 @@ from typing import Any
 # kernel -> the file it is defined in
 TABLE = {
     "matmul": "matrix_product",
+    "int8_linear_forward": "quantized",
     "matmul_add": "linear",
     "linear_forward": "linear",
     "linear_gelu_forward": "linear",
@@ -40,7 +41,7 @@ TABLE = {
     "silu_forward": "elementwise",
     "silu_backward": "elementwise",
     "attention_forward": "attention",
-    "attention_backward": "attention_gradient",
+    "attention_backward": "attention",
     "embedding_forward": "embedding",
     "embedding_backward": "embedding",
     "rotary_forward": "rotary",
@@ -50,7 +51,7 @@ TABLE = {
 }
 
 # These are built from LLVM vector instructions and raw addresses, which Python cannot run when Numba is switched off.
-MACHINE_CODE_ONLY = ("matrix_product", "linear", "attention", "attention_gradient", "adamw")
+MACHINE_CODE_ONLY = ("matrix_product", "linear", "attention", "adamw", "quantized")
 
 __all__ = [*TABLE, "backend", "warmup", "threading_layer"]  # noqa: PLE0604
 

@@ -1,20 +1,29 @@
-"""How query, key, value and their gradients travel from Python into an attention task: as one small array of integers.
+"""How query, key, value and their gradients travel from Python into attention's tasks, and how the tasks are shared out.
 
 Each array (B, T, H, D) may lie anywhere with any strides, e.g. as a slice of one packed (B, T, 3, H, D). Handing over the
-arrays themselves would compile the kernel again for every combination of layouts, so it gets addresses and strides instead.
-`make_job` packs them on the Python side, `read_job` unpacks them inside the task, `head_of` picks one head's matrix.
+arrays themselves would compile the kernel again for every combination of layouts, so it gets addresses and strides instead:
+one small array of integers. `make_job` packs it on the Python side, `read_job` unpacks it inside the task, `head_of` picks one
+head's matrix. Forward and backward tasks look alike from outside, so that one parallel kernel serves both.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from numba import carray
+from numba import carray, get_num_threads, types
 from numpy import ndarray
 
-from tinyllm.kernels.jit import inlined
-from tinyllm.kernels.pointers import Matrix, load, move, pointer
+from tinyllm.kernels.jit import inlined, intrinsic, jit, prange
+from tinyllm.kernels.pointers import INT64, Matrix, constant, load, move, pointer, start, take_number
+from tinyllm.kernels.register_tile import call_symbol
 
 NO_MASK = np.zeros((1, 1), dtype=np.uint8)
+SMALL = 1 << 17  # multiplications in a product below which waking other threads costs more than it saves
+CACHE_LINE = 64  # bytes
+
+
+# ---- Python's side ----
 
 
 def readable(x: ndarray) -> ndarray:
@@ -22,36 +31,121 @@ def readable(x: ndarray) -> ndarray:
     return x if x.strides[-1] == x.itemsize and x.flags.aligned else np.array(x, order="C")
 
 
-def make_job(operands: tuple[ndarray, ...], causal: bool, masked: bool) -> ndarray:
+def make_job(operands: tuple[ndarray, ...], *, causal: bool, masked: bool, chunks: tuple[int, int]) -> ndarray:
     """Return all that a task needs to know as one array of integers; `read_job` is the other end.
 
-    First the number of operands; a row for each operand (B, T, H, D) of address and strides (batch, position, head), in
-    numbers; then B, T, S, whether there is a mask; then H, G, D, whether it is causal.
+    First the number of operands, the number of chunks of keys and the keys in each; a row for each operand (B, T, H, D) or
+    (B, T, H) of address and strides (batch, position, head), in numbers; B, T, S, whether there is a mask; H, G, D, causal.
     """
     (n_batch, n_queries, n_heads, width), (_, n_keys, n_groups, _) = operands[0].shape, operands[1].shape
-    size = operands[0].itemsize
-    rows = [(x.__array_interface__["data"][0], *(stride // size for stride in x.strides[:3])) for x in operands]
-    sizes = [(n_batch, n_queries, n_keys, masked), (n_heads, n_groups, width, causal)]
-    return np.array([(len(rows), 0, 0, 0), *rows, *sizes], dtype=np.int64)
+    size, job = operands[0].itemsize, [len(operands), *chunks, 0]
+    for x in operands:
+        batch, position, head = x.strides[:3]
+        job += (x.__array_interface__["data"][0], batch // size, position // size, head // size)
+    job += (n_batch, n_queries, n_keys, masked, n_heads, n_groups, width, causal)
+    return np.array(job, dtype=np.int64)
 
 
-def mask_rows(key_mask: ndarray | None) -> ndarray:
-    """Return the mask (B, S) in the one layout that the kernels are compiled for."""
-    return NO_MASK if key_mask is None else np.array(key_mask, dtype=np.uint8, order="C")
+def run_job(
+    job: ndarray, mask: ndarray | None, scale: np.floating, *, tasks: int, work: int, backward: bool, merge: bool
+) -> None:
+    """Run all tasks of a job, and with `merge` a last one alone. mask: (B, S) bool; work: numbers of room that a thread needs."""
+    n_batch, n_queries, n_keys, _, n_heads, _, width, _ = job[-8:].tolist()
+    alone = n_batch * n_queries * n_heads * n_keys * width < SMALL
+    masks = NO_MASK if mask is None else np.array(mask, dtype=np.uint8, order="C")  # the one layout that is compiled for
+    room = np.empty((1 if alone else get_num_threads(), work + CACHE_LINE), scale.dtype)
+    _run(job, masks, room, scale, tasks, backward, merge)
+
+
+# ---- the kernel ----
+
+
+def task_call(symbol: str) -> Any:
+    """Return an intrinsic that calls the machine code `symbol`: (job, mask, work, scale, task number)."""
+
+    @intrinsic
+    def call(typing_context, job, mask, work, scale, task):
+        def codegen(context, builder, signature, args):
+            call_symbol(builder, symbol, signature.args[3], args)
+            return context.get_dummy_value()
+
+        return types.void(job, mask, work, scale, types.intp), codegen
+
+    return call
+
+
+forward_call, backward_call = task_call("tinyllm_attend"), task_call("tinyllm_attend_back")
+
+
+@intrinsic
+def aligned(typing_context, array):
+    """aligned(array): a pointer to the first number of a contiguous array that begins a cache line."""
+
+    def codegen(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        address = builder.add(builder.ptrtoint(data, INT64), constant(CACHE_LINE - 1))
+        return builder.inttoptr(builder.and_(address, constant(-CACHE_LINE)), data.type)
+
+    return types.CPointer(array.dtype)(array), codegen
+
+
+@inlined
+def take_tasks(job, mask, work, scale, counter, n_tasks, backward):
+    """Take tasks until none is left."""
+    task = take_number(counter)
+    while task < n_tasks:
+        if backward:
+            backward_call(start(job), start(mask), aligned(work), scale, task)
+        else:
+            forward_call(start(job), start(mask), aligned(work), scale, task)
+        task = take_number(counter)
+
+
+@jit(parallel=True)
+def _run(job, mask, work, scale, n_tasks, backward, merge):
+    """Every row of `work` is a thread that takes one task after the other; each task writes only its own rows."""
+    counter = np.zeros(1, np.int64)
+    if len(work) == 1:
+        take_tasks(job, mask, work[0], scale, counter, n_tasks, backward)
+    else:
+        for worker in prange(len(work)):
+            take_tasks(job, mask, work[worker], scale, counter, n_tasks, backward)
+    if merge:
+        counter[0] = n_tasks
+        take_tasks(job, mask, work[0], scale, counter, n_tasks + 1, backward)
+
+
+# ---- the task's side ----
 
 
 @inlined
 def read_job(job, mask):
-    """Return what `make_job` packed: operands, mask (B, S), (B, T, S), (H, G, D, causal)."""
-    n_operands = load(job, 0)
-    operands = carray(move(job, 4), (n_operands, 4))
-    sizes, heads = carray(move(job, 4 * n_operands + 4), (4,)), carray(move(job, 4 * n_operands + 8), (4,))
-    masks = carray(mask, (sizes[0], sizes[2] if sizes[3] else 0))
-    return operands, masks, (sizes[0], sizes[1], sizes[2]), (heads[0], heads[1], heads[2], heads[3])
+    """Return what `make_job` packed: operands, mask (B, S), (chunks, keys in each), (B, T, S), (H, G, D, causal)."""
+    operands, n_operands = move(job, 4), load(job, 0)
+    sizes, heads = move(operands, 4 * n_operands), move(operands, 4 * n_operands + 4)
+    masks = carray(mask, (load(sizes, 0), load(sizes, 2) if load(sizes, 3) else 0))
+    shape, chunks = (load(sizes, 0), load(sizes, 1), load(sizes, 2)), (load(job, 1), load(job, 2))
+    return operands, masks, chunks, shape, (load(heads, 0), load(heads, 1), load(heads, 2), load(heads, 3))
+
+
+@intrinsic
+def operand(typing_context, operands, i):
+    """operand(operands, i): the four integers of operand i. (As a number i would have each of its values compiled anew.)"""
+
+    def codegen(context, builder, signature, args):
+        return builder.gep(args[0], [builder.mul(args[1], constant(4))])
+
+    return operands(operands, types.intp), codegen
 
 
 @inlined
-def head_of(operand, batch, position, head, like):
-    """The matrix (positions, D) of one head, from `position` on. operand: address and strides (batch, position, head)."""
-    address, row = operand[0], operand[2]
-    return Matrix(move(pointer(address, like), batch * operand[1] + position * row + head * operand[3]), row, 1)
+def head_of(place, batch, position, head, like):
+    """The matrix (positions, D) of one head of an operand, from `position` on."""
+    row, shift = load(place, 2), batch * load(place, 1) + position * load(place, 2) + head * load(place, 3)
+    return Matrix(move(pointer(load(place, 0), like), shift), row, 1)
+
+
+@inlined
+def rows_of(place, batch, position, like):
+    """All heads of an operand, from `position` on: the first head's matrix, and the step from one head to the next."""
+    return head_of(place, batch, position, 0, like), load(place, 3)

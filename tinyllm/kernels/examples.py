@@ -34,6 +34,7 @@ def _products(x: np.ndarray) -> dict[str, Callable[[], Any]]:
         "gelu_linear_backward": lambda: kernels.gelu_linear_backward(flat, square, work[0]),
         "linear_silu_gate_forward": lambda: kernels.linear_silu_gate_forward(flat, square, flat),
         "silu_gate_linear_backward": lambda: kernels.silu_gate_linear_backward(flat, square, *work),
+        "int8_linear_forward": lambda: kernels.int8_linear_forward(x[0], np.ones((V, C), np.int8), np.ones(V, x.dtype)),
         "matmul": lambda: kernels.matmul(x, x[0, 0, :, None] * x[0, 0, :V]),
         "attention_forward": lambda: kernels.attention_forward(query, key, key, **scores),
         "attention_backward": lambda: kernels.attention_backward(

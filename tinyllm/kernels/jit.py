@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tinyllm.kernels.threads import allowed_cores, wanted_threads
+
 # Read by OpenMP when it is loaded, hence before numba: two thread pools share the cores (BLAS has its own), so a thread
 # without work must sleep in the end; one that spins takes the core from the other pool (a training step took 4 times as
 # long). But waking up costs up to 0.15 ms, more than many a kernel takes, so a thread looks around for about half a
@@ -26,6 +28,9 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 os.environ.setdefault("NUMBA_THREADING_LAYER_PRIORITY", "omp tbb workqueue")
+THREADS, THREADS_FROM = wanted_threads()
+if THREADS != allowed_cores() and "numba" not in sys.modules:  # once it is loaded, Numba refuses another number
+    os.environ["NUMBA_NUM_THREADS"] = str(THREADS)
 
 import numba  # noqa: E402
 import numba.extending  # noqa: E402
@@ -44,18 +49,20 @@ FASTMATH = frozenset({"contract", "reassoc", "nsz", "arcp", "afn"})
 OPTIONS: dict[str, Any] = {"fastmath": set(FASTMATH), "error_model": "numpy"}
 
 CONFIG: Any = numba.config
+CODE_SETTINGS = ("BOUNDSCHECK", "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DEBUGINFO_DEFAULT")  # NUMBA_... that change the code
 KERNELS: list[Any] = []  # every dispatcher made by `jit`, in the order of definition
 SYMBOLS: dict[str, Any] = {}  # machine code that kernels call by name
 
 
 def source_fingerprint() -> str:
-    """Return a short hash of what is compiled into kernels of other files: these options and every file another imports.
+    """Return a short hash of what is compiled into kernels of other files: Numba's settings and every file another imports.
 
     Numba looks only at the kernel's own file when it decides whether code on disk is stale; this covers the rest.
     """
     sources = {path.stem: path.read_bytes() for path in Path(__file__).parent.glob("*.py")}
     shared = {name.decode() for source in sources.values() for name in re.findall(rb"from tinyllm\.kernels\.(\w+)", source)}
-    digest = hashlib.sha256(f"{numba.__version__} {sys.version_info[:2]}".encode())
+    settings = {name: getattr(CONFIG, name, None) for name in CODE_SETTINGS}
+    digest = hashlib.sha256(f"{numba.__version__} {sys.version_info[:2]} {settings}".encode())
     for name in sorted(shared & set(sources)):
         digest.update(name.encode() + b"\0" + sources[name])
     return digest.hexdigest()[:16]
@@ -100,8 +107,35 @@ def _locked(folder: str) -> Iterator[None]:
         yield
 
 
+class SealedFile(caching.IndexDataCacheFile):
+    """Numba's files of one kernel, except that machine code is followed by a hash of whose it is and what it is.
+
+    Code that a crash has torn, that belongs to another kernel or to an older source is not even looked at: run, it could do
+    anything. (A seal against accidents: whoever can write to the folder can also write a right one.)
+    """
+
+    def _seal(self, name: str, packed: bytes) -> bytes:
+        return hashlib.sha256(f"{name} {self._source_stamp} ".encode() + packed).digest()
+
+    def _save_data(self, name: str, data: Any) -> None:
+        packed = self._dump(data)
+        with self._open_for_write(self._data_path(name)) as file:
+            file.write(packed + self._seal(name, packed))
+
+    def _load_data(self, name: str) -> Any:
+        content = Path(self._data_path(name)).read_bytes()
+        if content[-32:] != self._seal(name, content[:-32]):
+            raise OSError(f"{name} is damaged")  # like a file that is gone: the kernel is compiled again
+        return super()._load_data(name)  # which reads up to the seal
+
+
 class ForgivingCache(caching.FunctionCache):
     """Numba's cache on disk, except that a damaged or unwritable file means compiling again, never an error."""
+
+    def __init__(self, function: Callable) -> None:
+        super().__init__(function)
+        stamp = self._impl.locator.get_source_stamp()
+        self._cache_file = SealedFile(self._cache_path, self._impl.filename_base, stamp)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return the compiled code for `sig`, or None if there is none or it cannot be read."""

@@ -17,7 +17,8 @@ from numpy import ndarray
 from tinyllm.kernels.elementwise import gelu_tanh_forward
 from tinyllm.kernels.epilogue import ADD_TO, GELU, GELU_BACKWARD, LINEAR, SILU_GATE, SILU_GATE_BACKWARD, epilogue
 from tinyllm.kernels.jit import rows
-from tinyllm.kernels.matrix_product import FEW_ROWS, matmul, multiply_with
+from tinyllm.kernels.matrix_product import matmul, multiply_with
+from tinyllm.kernels.matrix_vector import DOT_ROWS
 
 
 def _product(kind: int, a: ndarray, b: ndarray, **arrays: ndarray | None) -> ndarray:
@@ -35,7 +36,7 @@ def matmul_add(a: ndarray, b: ndarray, out: ndarray) -> ndarray:
 
 def linear_forward(x: ndarray, weight: ndarray, bias: ndarray | None = None, residual: ndarray | None = None) -> ndarray:
     """x (N, in), weight (out, in), bias (out,), residual (N, out) -> (N, out)."""
-    if x.shape[0] <= FEW_ROWS:
+    if x.shape[0] <= DOT_ROWS:
         y = matmul(x, weight.T)
         for term in (bias, residual):
             y = y if term is None else np.add(y, term, out=y)
@@ -46,7 +47,7 @@ def linear_forward(x: ndarray, weight: ndarray, bias: ndarray | None = None, res
 
 def linear_gelu_forward(x: ndarray, weight: ndarray, bias: ndarray | None = None) -> tuple[ndarray, ndarray]:
     """x (N, in), weight (out, in), bias (out,) -> h (N, out) before GELU (tanh), y (N, out) after it."""
-    if x.shape[0] <= FEW_ROWS:
+    if x.shape[0] <= DOT_ROWS:
         hidden = linear_forward(x, weight, bias)
         return hidden, gelu_tanh_forward(hidden)
     y = np.empty((x.shape[0], weight.shape[0]), x.dtype)

@@ -27,6 +27,7 @@ from numba.core import cgutils
 
 from tinyllm.kernels.epilogue import ADD_TO, NOTHING, Epilogue, epilogue, finish_block
 from tinyllm.kernels.jit import inlined, intrinsic, jit, max_threads, prange
+from tinyllm.kernels.matrix_vector import has_few_rows, multiply_few
 from tinyllm.kernels.packing import gather_rows, pack_slab
 from tinyllm.kernels.pointers import (
     Matrix,
@@ -198,7 +199,8 @@ def _multiply(workspace, offsets, a, b, c, size, work):
     small = n_batch * rows * columns * depth + 12 * columns * depth < SMALL  # 12: fetching B takes longest with few rows
     n_workers = 1 if small else thread_count()
     chunk = chunks(n_batch, rows, columns, tile_rows(slabs), 2 * lanes(slabs), n_workers)
-    counter = np.zeros(1, np.int64)
+    counter = np.empty(1, np.int64)  # np.zeros would be a parallel loop of its own to Numba: one more launch
+    counter[0] = 0
     if n_workers == 1:
         multiply_tasks(counter, chunk, a, b, c, offsets, size, work, slabs)
     else:
@@ -284,6 +286,9 @@ def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.nd
     target: Any = out if direct else np.empty((*batch, rows, columns), dtype=a.dtype)
     if target.size:
         a, b = (x if x.flags.aligned else x.copy() for x in (a, b))
+    if target.size and a.ndim == b.ndim == 2 and has_few_rows(a, b):
+        multiply_few(a, b, target)
+    elif target.size:
         offsets = batch_offsets(batch, tuple(batch_strides(x, batch) for x in (a, b, target))) if batch else ONE_MATRIX
         operands = [operand_of(x) for x in (a, b, target)]
         _multiply(workspace_for(a.dtype), offsets, *operands, (rows, columns, depth), no_epilogue(a.dtype))

@@ -139,10 +139,10 @@ def _line(x: ndarray) -> ndarray:
     return rows(x.reshape(1, -1))[0]
 
 
-def _partial_sums(x: ndarray) -> ndarray:
-    """(chunks, C) zeros: at least 8 rows and SERIAL / 2 numbers a chunk, whatever the number of threads."""
+def _partial_sums(x: ndarray, n: int) -> ndarray:
+    """(n, chunks, C) zeros: at least 8 rows and SERIAL / 2 numbers a chunk, whatever the number of threads."""
     chunks = min(MOST_CHUNKS, x.shape[0] // 8, x.size // (SERIAL // 2))
-    return np.zeros((max(chunks, 1), x.shape[1]), x.dtype)
+    return np.zeros((n, max(chunks, 1), x.shape[1]), x.dtype)
 
 
 def layer_norm_forward(
@@ -161,9 +161,10 @@ def layer_norm_backward(
 ) -> tuple[ndarray, ndarray, ndarray]:
     """With x̂ = (x - mean) rstd and g = dy weight:   dx = rstd (g - mean(g) - x̂ mean(g x̂)); dweight (C,); dbias (C,)."""
     dx, x = np.empty(x.shape, x.dtype), rows(x)
-    dweights, dbiases = _partial_sums(x), _partial_sums(x)
-    _layer_norm_backward(rows(dy), x, _line(weight), _line(mean), _line(rstd), rows(dx), dweights, dbiases)
-    return dx, dweights.sum(axis=0), dbiases.sum(axis=0)
+    sums = _partial_sums(x, 2)
+    _layer_norm_backward(rows(dy), x, _line(weight), _line(mean), _line(rstd), rows(dx), *sums)
+    dweight, dbias = sums.sum(axis=1)
+    return dx, dweight, dbias
 
 
 def rms_norm_forward(x: ndarray, weight: ndarray, eps: float) -> tuple[ndarray, ndarray]:
@@ -176,6 +177,6 @@ def rms_norm_forward(x: ndarray, weight: ndarray, eps: float) -> tuple[ndarray, 
 def rms_norm_backward(dy: ndarray, x: ndarray, weight: ndarray, rstd: ndarray) -> tuple[ndarray, ndarray]:
     """With x̂ = x rstd and g = dy weight:   dx = rstd (g - x̂ mean(g x̂)); dweight = Σ dy x̂ (C,)."""
     dx, x = np.empty(x.shape, x.dtype), rows(x)
-    dweights = _partial_sums(x)
+    (dweights,) = _partial_sums(x, 1)
     _rms_norm_backward(rows(dy), x, _line(weight), _line(rstd), rows(dx), dweights)
     return dx, dweights.sum(axis=0)

@@ -68,6 +68,11 @@ def silu_gate_linear_backward(dy: ndarray, weight: ndarray, gate: ndarray, up: n
     return both * value
 
 
+def int8_linear_forward(x: ndarray, weight: ndarray, scale: ndarray, bias: ndarray | None = None) -> ndarray:
+    """y = (x Qᵀ) ∘ scale + b for int8 weights Q (out, in) that stand for scale[o] · Q[o, k]; a scale for each output."""
+    return (x @ weight.T.astype(x.dtype)) * scale + (0 if bias is None else bias)
+
+
 # ------------------------------------------------------------------------------------------------ activations
 def gelu_tanh_forward(x: ndarray) -> ndarray:
     """y = ½ x (1 + tanh u) = x σ(2u),   u = √(2/π) (x + 0.044715 x³)

@@ -126,7 +126,7 @@ class GPT(Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden (..., C) -> (..., V), by the token table itself."""
-        return ops.linear(hidden, self.tokens.weight, None)
+        return self.tokens.scores(hidden)
 
     def loss(
         self, tokens: np.ndarray, targets: np.ndarray, *, mask: np.ndarray | None = None, n_counted: float | None = None
@@ -158,7 +158,7 @@ class GPT(Module):
         """An empty cache for `batch_size` rows of up to `max_length` tokens (block_size by default)."""
         config = self.config
         shape = (batch_size, max_length or config.block_size, config.n_heads, config.d_model // config.n_heads)
-        return KVCache(config.n_layers, shape, self.tokens.weight.dtype)
+        return KVCache(config.n_layers, shape, self.norm.weight.dtype)
 
     def save_pretrained(self, folder: str | Path, tokenizer: Any = None) -> None:
         """Write config.json, model.safetensors and the tokenizer's tokenizer.json, in Hugging Face's GPT-2 layout."""
@@ -167,7 +167,7 @@ class GPT(Module):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> GPT:
-        """The model in `folder`, its weights mapped from the file (not copied), in eval mode.
+        """The model in `folder`, its weights mapped from the file (those that are stored transposed turned), in eval mode.
 
         FormatError names the file and the field where something does not fit.
         """

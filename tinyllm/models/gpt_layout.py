@@ -127,7 +127,10 @@ def to_tensors(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def from_tensors(
     tensors: Mapping[str, np.ndarray], names: list[str], *, file: str | os.PathLike[str]
 ) -> dict[str, np.ndarray]:
-    """Arrays for our `names` from their file: views, nothing is copied. Extra arrays are refused unless they say nothing.
+    """Arrays for our `names` from their file: views, except that what they store transposed is turned, once, here.
+
+    A token generated reads every weight once, and rows (out, in) that lie in a straight line come from memory up to twice as
+    fast as columns. Extra arrays are refused unless they say nothing.
 
     Ignored: the causal mask that old files carry (attn.bias, attn.masked_bias), lm_head.weight where it is the tied
     table, and zero biases of a model that has none.
@@ -142,7 +145,7 @@ def from_tensors(
         array = prefixed.pop(_their_name(name), None)
         if array is None:
             raise FormatError(file, field=_their_name(name), expected="an array of that name", found="none")
-        state[name] = array.T if _is_transposed(name) and array.ndim == 2 else array
+        state[name] = np.ascontiguousarray(array.T) if _is_transposed(name) and array.ndim == 2 else array
     for name, array in prefixed.items():
         mask = name.endswith((".attn.bias", ".attn.masked_bias"))
         if not mask and not (name.endswith(".bias") and not array.any()):

@@ -25,6 +25,8 @@ _FINGERPRINT = "tokenizer_sha256"
 def save(folder: Folder, config: Mapping[str, Any], tensors: Mapping[str, np.ndarray], *, tokenizer: Any = None) -> None:
     """Write the three files, each whole or not at all; config.json comes last, so a folder without it is unfinished."""
     folder = Path(folder)
+    if rounded := [name for name, array in tensors.items() if array.dtype.kind != "f"]:
+        raise ValueError(f"{rounded[0]} is {tensors[rounded[0]].dtype}: save the float model, and quantize it when it is loaded")
     if tokenizer is not None:
         _check_size(tokenizer.vocab_size, config["vocab_size"], folder)
     folder.mkdir(parents=True, exist_ok=True)

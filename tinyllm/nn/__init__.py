@@ -11,6 +11,7 @@ from tinyllm.nn.linear import Linear
 from tinyllm.nn.module import Module, evaluating
 from tinyllm.nn.norm import LayerNorm, RMSNorm
 from tinyllm.nn.position import positions_from_mask, rotary_angles
+from tinyllm.nn.quantized import QuantizedEmbedding, QuantizedLinear, quantize
 
 __all__ = [
     "Block",
@@ -22,12 +23,15 @@ __all__ = [
     "LayerNorm",
     "Linear",
     "Module",
+    "QuantizedEmbedding",
+    "QuantizedLinear",
     "RMSNorm",
     "SelfAttention",
     "evaluating",
     "normal",
     "ones",
     "positions_from_mask",
+    "quantize",
     "rotary_angles",
     "zeros",
 ]

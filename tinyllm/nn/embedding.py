@@ -19,3 +19,7 @@ class Embedding(Module):
     def __call__(self, ids: np.ndarray) -> Tensor:
         """ids (...) int -> (..., C). ValueError names an id outside the table."""
         return ops.embedding(self.weight, ids=np.asarray(ids))
+
+    def scores(self, x: Tensor) -> Tensor:
+        """x (..., C) -> (..., V): the scalar product with every row, as an output layer that shares its table (tied)."""
+        return ops.linear(x, self.weight, None)

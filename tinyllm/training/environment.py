@@ -7,11 +7,11 @@ longer exact to the bit, so a difference is worth a warning.
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import sys
 
 from tinyllm import kernels
+from tinyllm.kernels.threads import wanted_threads
 
 
 def describe_environment() -> dict[str, str]:
@@ -53,7 +53,4 @@ def _n_threads() -> int:
     """How many threads the kernels use: Numba's own count if it is loaded, else what it would choose."""
     if "numba" in sys.modules and kernels.backend() == "numba":
         return sys.modules["numba"].get_num_threads()
-    chosen = os.environ.get("NUMBA_NUM_THREADS", "")
-    if chosen.isdigit():
-        return int(chosen)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return wanted_threads()[0]

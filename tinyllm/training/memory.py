@@ -1,19 +1,21 @@
 """How much memory a GPT's training takes, known before any of it is taken.
 
-    weights P      gradients P      AdamW's moments 2P      activations B·T·(L·(16C + H + 4) + 3C + 2V) + masks
+    weights P      gradients P      AdamW's moments 2P      activations B·T·(L·(12C + H + 4) + 4C) + logits + masks
 
 All times 4 bytes. Per layer and token the graph keeps: both norms' inputs and outputs (4C, and 4 statistics), query, key
-and value (3C), attention's output (C) and its log-normaliser (H), and the feed-forward layer's two inner arrays (2F = 8C).
-Logits and their gradient (2V) stand side by side when backward begins: with a small model they are the largest part.
+and value (3C), attention's output (C) and its log-normaliser (H), and the feed-forward layer's inner array (F = 4C).
+Logits (B·T·V) become their own gradient in place, a chunk of 2²⁴ of them at a time (`ops/linear_cross_entropy.py`).
 A run over the budget would be killed by the system without a word; here it is refused, with the batch that would fit.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
 
 from tinyllm.models import GPTConfig
+from tinyllm.ops.linear_cross_entropy import CHUNK
 
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _MEMINFO = "/proc/meminfo"
@@ -36,18 +38,20 @@ class MemoryEstimate:
         return self.weights + self.gradients + self.moments + self.activations + self.base
 
 
-def activation_bytes(config: GPTConfig, *, length: int | None = None) -> int:
-    """Bytes the graph of one row of `length` tokens (block_size by default) keeps when backward begins."""
-    C, H, V = config.d_model, config.n_heads, config.vocab_size
-    layer = 8 * C + 2 * config.d_feedforward + H + 4
+def activation_bytes(config: GPTConfig, *, batch_size: int, length: int | None = None) -> int:
+    """Bytes the graph of `batch_size` rows of `length` tokens (block_size by default) keeps, and the logits of a chunk."""
+    C, H, n_tokens = config.d_model, config.n_heads, batch_size * (length or config.block_size)
+    layer = 8 * C + config.d_feedforward + H + 4
     masks = (1 + 2 * config.n_layers) * C if config.dropout else 0  # dropout keeps what it scaled by
-    return 4 * (length or config.block_size) * (config.n_layers * layer + 3 * C + masks + 2 * V)
+    logits = min(n_tokens * config.vocab_size, max(CHUNK, config.vocab_size))
+    return 4 * (n_tokens * (config.n_layers * layer + 4 * C + masks) + logits)
 
 
 def estimate_memory(config: GPTConfig, *, batch_size: int, length: int | None = None) -> MemoryEstimate:
     """The peak memory of training with AdamW in float32, micro-batches of `batch_size` rows."""
     parameters = 4 * config.num_parameters()
-    return MemoryEstimate(parameters, parameters, 2 * parameters, batch_size * activation_bytes(config, length=length))
+    activations = activation_bytes(config, batch_size=batch_size, length=length)
+    return MemoryEstimate(parameters, parameters, 2 * parameters, activations)
 
 
 def available_memory() -> int | None:
@@ -81,7 +85,8 @@ def check_memory(
     budget = available_memory() if budget is None else budget
     if budget is None or estimate.total <= budget:
         return estimate
-    fits = (budget - estimate.total + estimate.activations) // activation_bytes(config, length=length)
+    smaller = range(1, batch_size)
+    fits = bisect_right(smaller, budget, key=lambda n: estimate_memory(config, batch_size=n, length=length).total)
     advice = (
         f"the largest batch_size that fits is {fits} (raise gradient_accumulation to keep the effective batch)"
         if fits >= 1

@@ -1,0 +1,103 @@
+"""Int8 layers: a trained model at a quarter of its memory, and several times as fast where memory is the limit.
+
+    scale[o] = maxₖ |W[o, k]| / 127        Q[o, k] = round(W[o, k] / scale[o])        W ≈ scale · Q
+
+One scale for each output, so that an output with small weights keeps its digits beside one with large weights (absmax
+quantisation by row: Dettmers et al. 2022, LLM.int8, section 2.1). An error of at most scale/2 a weight is left; what it costs in
+perplexity is measured by benchmarks/int8.py. These layers are for use, not for training: rounding has no slope.
+Loops: `kernels/quantized.py`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from tinyllm import kernels
+from tinyllm.autograd import Tensor
+from tinyllm.autograd.graph import MODE
+from tinyllm.nn.embedding import Embedding
+from tinyllm.nn.linear import Linear
+from tinyllm.nn.module import Module
+from tinyllm.ops.cross_entropy import check_ids
+
+ROWS_AT_ONCE = 1024  # rows rounded at a time, so that the float copies stay small
+
+
+def quantize_rows(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """weight (out, in) floats -> Q (out, in) int8 and scale (out,), of weight's dtype; a row of zeros gets scale 1.
+
+    Raises ValueError for weights that are not finite.
+    """
+    if weight.ndim != 2 or weight.dtype.kind != "f":
+        raise ValueError(f"weight must be a floating point matrix (out, in), got {weight.dtype} {weight.shape}")
+    quantized, scale = np.empty(weight.shape, np.int8), np.empty(weight.shape[0], weight.dtype)
+    for i in range(0, len(weight), ROWS_AT_ONCE):
+        part = weight[i : i + ROWS_AT_ONCE]
+        largest = np.abs(part).max(axis=1, initial=0)
+        if not np.isfinite(largest).all():
+            raise ValueError("weight has a NaN or infinity, which int8 cannot hold; the model is probably broken")
+        steps = np.where(largest > 0, largest / 127, 1).astype(weight.dtype)
+        steps[steps == 0] = np.finfo(weight.dtype).tiny  # the largest is the tiniest number there is
+        quantized[i : i + ROWS_AT_ONCE] = np.clip(np.rint(part / steps[:, None]), -127, 127)
+        scale[i : i + ROWS_AT_ONCE] = steps
+    return quantized, scale
+
+
+def _linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
+    """x (..., in), weight (out, in) int8, scale (out,), bias (out,) or None -> (..., out)."""
+    if x.requires_grad and MODE.recording:
+        raise ValueError("int8 layers have no gradient: run them under no_grad(), or train the float model and quantize it after")
+    n_out, n_in = weight.shape
+    if x.dtype != scale.dtype or x.shape[-1:] != (n_in,):
+        raise ValueError(f"x must be {scale.dtype} (..., {n_in}) for these int8 weights, got {x.dtype} {x.shape}")
+    rows = x.data.reshape(math.prod(x.shape[:-1]), n_in)
+    y = kernels.int8_linear_forward(rows, weight.data, scale.data, None if bias is None else bias.data)
+    return Tensor(y.reshape(*x.shape[:-1], n_out))
+
+
+class QuantizedLinear(Module):
+    """What `Linear` becomes: weight (out, in) int8, scale (out,), bias (out,) or None."""
+
+    def __init__(self, layer: Linear):
+        self.weight, self.scale = map(Tensor, quantize_rows(layer.weight.data))
+        self.bias = None if layer.bias is None else layer.bias.detach()
+
+    def __call__(self, x: Tensor, *, residual: Tensor | None = None) -> Tensor:
+        """x (..., in) -> (..., out), plus `residual` if there is one."""
+        y = _linear(x, self.weight, self.scale, self.bias)
+        return y if residual is None else y + residual
+
+
+class QuantizedEmbedding(Module):
+    """What `Embedding` becomes: weight (V, C) int8, scale (V,)."""
+
+    def __init__(self, layer: Embedding):
+        self.weight, self.scale = map(Tensor, quantize_rows(layer.weight.data))
+
+    def __call__(self, ids: np.ndarray) -> Tensor:
+        """ids (...) int -> (..., C). ValueError names an id outside the table."""
+        ids = np.asarray(ids)
+        check_ids(ids, self.weight.shape[0], "ids")
+        return Tensor(self.weight.data[ids] * self.scale.data[ids][..., None])
+
+    def scores(self, x: Tensor) -> Tensor:
+        """x (..., C) -> (..., V)."""
+        return _linear(x, self.weight, self.scale, None)
+
+
+def quantize(model: Module, *, keep: tuple[str, ...] = ("positions",)) -> Module:
+    """Turn every Linear and Embedding of `model` into its int8 twin, in place, and return it frozen and in eval mode.
+
+    `keep`: attributes left in floating point; a table of positions is small, and added to everything. Each float weight is
+    let go as soon as its twin is made, so that memory falls to about a quarter.
+    """
+    twins = {Linear: QuantizedLinear, Embedding: QuantizedEmbedding}
+    for _, module in list(model.named_modules()):
+        for name, child in vars(module).items():
+            if type(child) in twins and name not in keep:
+                setattr(module, name, twins[type(child)](child))
+    for _, parameter in model.named_parameters():
+        parameter.requires_grad = False
+    return model.eval()
