@@ -123,3 +123,11 @@ def test_a_worker_answers_tells_its_errors_and_ends(tmp_path):
         assert worker.ask("shout", text="again") == "AGAIN"
         with pytest.raises(side_by_side.WorkerError, match="exit code 3.*'end'"):
             worker.ask("end")
+
+
+def test_int8_costs_little_perplexity_and_saves_most_of_the_memory(tmp_path):
+    words = np.random.default_rng(0).choice(["to be ", "or not ", "the question\n", "that is "], 2000)
+    (tmp_path / "text.txt").write_text("".join(words), encoding="utf-8")
+    result = load("int8").main(str(tmp_path / "text.txt"), steps=25)
+    assert result["float32"] < 20 and abs(result["loss"]) < 0.01 and result["agreement"] > 0.9
+    assert result["int8_bytes"] < 0.3 * result["float32_bytes"]

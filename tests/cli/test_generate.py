@@ -32,6 +32,12 @@ def test_a_seed_repeats_the_text(trained, capsys):
     assert output(capsys, *words, 2).out != first
 
 
+def test_int8_weights_write_a_text_too(trained, capsys):
+    words = trained, "--prompt", "The ", "--max-new-tokens", 20, "--temperature", 0, "--int8"
+    text = output(capsys, *words).out
+    assert text.startswith("The ") and len(text) > 10 and output(capsys, *words).out == text
+
+
 def test_samples_are_numbered_and_the_prompt_can_be_left_out(trained, capsys):
     shown = output(capsys, trained, "--prompt", "The ", "--num-samples", 2, "--no-echo", "--max-new-tokens", 5, "--seed", 1).out
     assert shown.startswith("--- 1 of 2\n") and "\n--- 2 of 2\n" in shown
