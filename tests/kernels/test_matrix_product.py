@@ -118,3 +118,14 @@ def test_out_may_have_any_strides(layout):
     out = {"transposed": turned, "reversed": reverse, "batch": rows}[layout]
     assert kernels.matmul(a, b, out=out) is out
     assert_close(out, a, b)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows", [1, 3, 8, 9])
+def test_few_rows_and_a_wide_b_that_is_contiguous_in_no_direction(rows, dtype):
+    """Wider than a packed slab: each task's block has to stay within it."""
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((rows, 500)).astype(dtype), rng.standard_normal((1000, 6000)).astype(dtype)[::2, ::2]
+    assert_close(kernels.matmul(a, b), a, b)
+    batched = kernels.matmul(np.stack([a, -a]), np.stack([b, b]))
+    assert_close(batched[1], -a, b)

@@ -50,6 +50,7 @@ def test_large_products_are_right_and_have_the_same_bits_on_any_number_of_thread
     assert len({result.tobytes() for result in results}) == 1
 
 
+@pytest.mark.skipif(kernels.backend() == "numpy", reason="NumPy chooses another BLAS routine for one row")
 @pytest.mark.parametrize("layout", ["rows", "columns"])
 def test_a_row_gives_the_same_bits_alone_and_among_others(layout):
     rng = np.random.default_rng(5)

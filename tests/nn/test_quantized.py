@@ -103,3 +103,13 @@ def test_gradients_and_saving_are_refused_with_the_way_out(tmp_path):
     with pytest.raises(ValueError, match="save the float model"):
         quantize(small_model()).save_pretrained(tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+def test_a_quantized_model_has_a_loss():
+    rng = np.random.default_rng(0)
+    model = quantize(GPT(GPTConfig(vocab_size=11, block_size=8, n_layers=1, n_heads=2, d_model=8), rng=rng))
+    tokens = rng.integers(0, 11, (2, 8))
+    with no_grad():
+        logits = model(tokens).data
+        expected = -np.take_along_axis(logits - np.log(np.exp(logits).sum(-1, keepdims=True)), tokens[..., None], -1).mean()
+        assert model.loss(tokens, tokens).item() == pytest.approx(expected, rel=1e-5)

@@ -33,16 +33,13 @@ from tinyllm.kernels.pointers import (
     Matrix,
     at,
     lanes,
-    load,
     matrix_of,
     move,
     shifted,
     start,
-    store,
     take_number,
     thread_count,
     tile_rows,
-    zero,
 )
 from tinyllm.kernels.register_tile import call_symbol, make_symbol, multiply_panel, prepare
 
@@ -53,8 +50,6 @@ DEEPEST_BLOCK = 2 * DEPTH_BLOCK
 LINE = DEEPEST_BLOCK + 16  # numbers from one gathered row of A to the next
 SLAB = DEPTH_BLOCK * PANELS * 2 * 64  # bytes of one thread's slab
 GATHER = STRIPE * LINE * 8  # bytes of the gathered rows of A behind it
-FEW_ROWS = 8  # with so few rows B is read about once, so that packing it would double the traffic
-FEW_DEPTH = 16  # rows of B walked side by side when there are few rows of A
 SMALL = 1 << 21  # multiplications below which waking other threads costs more than it saves
 
 
@@ -79,63 +74,26 @@ def multiply_packed(a, b, c, size, slab, plan):
                 multiply_panel(left, panel, at(c, i, j), (few, min(width, columns - j), n), k + add_to)
 
 
-@inlined
-def multiply_few_rows(a, b, c, size):
-    """The same for a few rows and a B whose rows are contiguous: 16 rows of B at a time, straight from memory."""
-    rows, columns, depth = size
-    width = 2 * lanes(a.base)
-    for k in range(0, max(1, depth), FEW_DEPTH):
-        for j in range(0, columns, width):
-            tile = (rows, min(width, columns - j), min(FEW_DEPTH, depth - k))
-            multiply_panel(at(a, 0, k), at(b, k, j), at(c, 0, j), tile, k)
-
-
-@inlined
-def multiply_few_rows_transposed(a, b, c, size, line):
-    """The same for a few rows and a B whose columns are contiguous: C[i, j] is a dot product of two straight lines."""
-    rows, columns, depth = size
-    for i in range(rows):
-        for k in range(depth):
-            store(line, i * depth + k, load(a.base, i * a.row + k * a.column))
-    for j in range(columns):
-        column = move(b.base, j * b.column)
-        for i in range(rows):
-            row, total = move(line, i * depth), zero(line)
-            for k in range(depth):
-                total += load(row, k) * load(column, k)
-            store(c.base, i * c.row + j, total)
-
-
-def block(a, a_row, a_column, b, b_row, b_column, c, c_row, rows, columns, depth, slab, steps, few, known, add_to):
-    """One task, compiled once as the symbol tinyllm_block_f32 (or f64): choose the way that fits the shape."""
-    left, right, target = Matrix(a, a_row, a_column), Matrix(b, b_row, b_column), Matrix(c, c_row, 1)
-    size = (rows, columns, depth)
-    if few and b_column == 1:
-        multiply_few_rows(left, right, target, size)
-    elif few and b_row == 1 and rows * depth <= SLAB // 8:
-        multiply_few_rows_transposed(left, right, target, size, slab)
-    else:
-        multiply_packed(left, right, target, size, slab, (steps, known, add_to))
+def block(a, a_row, a_column, b, b_row, b_column, c, c_row, rows, columns, depth, slab, steps, known, add_to):
+    """One task, compiled once as the symbol tinyllm_block_f32 (or f64)."""
+    size, plan = (rows, columns, depth), (steps, known, add_to)
+    multiply_packed(Matrix(a, a_row, a_column), Matrix(b, b_row, b_column), Matrix(c, c_row, 1), size, slab, plan)
 
 
 @intrinsic
 def multiply_block(typing_context, a, b, c, size, slab, plan):
-    """C = A·B for matrices a, b, c (c with contiguous rows), size = (rows, columns, depth), by the machine code of `block`.
-
-    plan: (steps of the depth to sum at a time; whether the whole product has few rows; whether B is packed already; whether to
-    add to C, which then has more than a few rows).
-    """
-    numbers = slab.dtype
+    """C = A·B for matrices a, b, c (c with contiguous rows), size = (rows, columns, depth), by the machine code of `block`."""
+    numbers, three = slab.dtype, types.UniTuple(types.intp, 3)
 
     def codegen(context, builder, signature, args):
         (*a_parts,), (*b_parts,), (c_base, c_row, _), (*sizes,) = (
             cgutils.unpack_tuple(builder, value, 3) for value in args[:4]
         )
-        plan = cgutils.unpack_tuple(builder, args[5], 4)
+        plan = cgutils.unpack_tuple(builder, args[5], 3)
         call_symbol(builder, "tinyllm_block", numbers, [*a_parts, *b_parts, c_base, c_row, *sizes, args[4], *plan])
         return context.get_dummy_value()
 
-    return types.void(a, a, a, types.UniTuple(types.intp, 3), slab, types.UniTuple(types.intp, 4)), codegen
+    return types.void(a, a, a, three, slab, three), codegen
 
 
 # ---- sharing the blocks of C among the threads ----
@@ -144,9 +102,6 @@ def multiply_block(typing_context, a, b, c, size, slab, plan):
 @inlined
 def chunks(n_batch, rows, columns, height, width, n_workers):
     """Return (rows, columns) of one task's block of C: big, but such that every worker gets about four tasks."""
-    if rows <= FEW_ROWS:
-        panels = -(-columns // width)
-        return rows, max(1, -(-panels * n_batch // (2 * n_workers))) * width
     tall, wide = 16 * height, PANELS * width
     while n_workers > 1 and n_batch * -(-rows // tall) * -(-columns // wide) < 4 * n_workers:
         if tall >= wide and tall > 4 * height:
@@ -182,8 +137,7 @@ def multiply_tasks(counter, chunk, a, b, c, offsets, size, work, slab):
         here_a, here_b = shifted(a, offsets[batch, 0] + i * a.row), shifted(b, offsets[batch, 1] + j * b.column)
         here_c = shifted(c, offsets[batch, 2] + i * c.row + j)
         n_rows, n_columns = min(tall, rows - i), min(wide, columns - j)
-        add_to = np.int64(work[0] == ADD_TO)
-        plan = (steps, np.int64(rows <= FEW_ROWS and not add_to), np.int64(task // n_tall == packed), add_to)
+        plan = (steps, np.int64(task // n_tall == packed), np.int64(work[0] == ADD_TO))
         multiply_block(here_a, here_b, here_c, (n_rows, n_columns, depth), slab, plan)
         packed = task // n_tall
         if work[0] != NOTHING:
@@ -219,7 +173,7 @@ def workspace_for(dtype: np.dtype) -> np.ndarray:
     """Return one slab per thread, aligned to 64 bytes. It is shared by all calls: a kernel holds the GIL while it runs."""
     if dtype not in WORKSPACES:
         prepare(dtype.name)
-        make_symbol("tinyllm_block", block, "pnnpnnpnnnnpnnnn", dtype.name)
+        make_symbol("tinyllm_block", block, "pnnpnnpnnnnpnnn", dtype.name)
         n_threads, size = max_threads(), SLAB + GATHER
         raw = np.empty(n_threads * size + 64, dtype=np.uint8)
         first = -raw.__array_interface__["data"][0] % 64

@@ -367,8 +367,9 @@ def rotary_backward(dy: ndarray, cos: ndarray, sin: ndarray) -> ndarray:
 
 # ------------------------------------------------------------------------------------------------ optimizer
 def sum_of_squares(arrays: Sequence[ndarray]) -> float:
-    """Σ x² over all numbers of all arrays, in double precision."""
-    return float(sum(np.square(x, dtype=np.float64).sum() for x in arrays))
+    """Σ x² over all numbers of all arrays, each array in its own precision (where it may overflow), their sum in double."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(sum(float(np.square(x).sum()) for x in arrays))
 
 
 def adamw_update(

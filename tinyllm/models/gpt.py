@@ -132,7 +132,10 @@ class GPT(Module):
         self, tokens: np.ndarray, targets: np.ndarray, *, mask: np.ndarray | None = None, n_counted: float | None = None
     ) -> Tensor:
         """cross_entropy(model(tokens), targets), in nats, without ever holding all logits (`ops/linear_cross_entropy.py`)."""
-        return ops.linear_cross_entropy(self.hidden(tokens), self.tokens.weight, targets, mask=mask, n_counted=n_counted)
+        hidden, table = self.hidden(tokens), self.tokens.weight
+        if table.dtype != hidden.dtype:  # int8: no gradient needs the chunks
+            return ops.cross_entropy(self.logits(hidden), targets, mask=mask, n_counted=n_counted)
+        return ops.linear_cross_entropy(hidden, table, targets, mask=mask, n_counted=n_counted)
 
     def _check(self, tokens: np.ndarray, cache: KVCache | None, mask: np.ndarray | None) -> int:
         """Refuse what cannot be computed; returns the number of cached positions."""
