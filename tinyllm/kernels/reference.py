@@ -19,15 +19,8 @@ _erf_of_number = np.vectorize(math.erf, otypes=[np.float64])
 # ------------------------------------------------------------------------------------------------ matrix product
 
 def matmul(a: ndarray, b: ndarray, out: ndarray | None = None) -> ndarray:
-    """out[..., m, n] = Σₖ a[..., m, k] · b[..., k, n].
-
-    Leading axes broadcast. `out` is written and returned if it is given.
-    """
-    product = np.matmul(a, b)
-    if out is None:
-        return product
-    out[...] = product
-    return out
+    """out[..., m, n] = Σₖ a[..., m, k] · b[..., k, n]; leading axes broadcast; `out` is written and returned if it is given."""
+    return np.matmul(a, b, out=out)
 
 
 def matmul_add(a: ndarray, b: ndarray, out: ndarray) -> ndarray:
