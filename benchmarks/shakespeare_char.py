@@ -7,7 +7,7 @@ weight decay 0.1, clip 1, no dropout, no bias, one token a character, the first 
 README reports a validation loss of 1.88, from 20 random batches; here validation is exact, all whole windows of the last
 10 %, once each. So measured, the recipe with GPT-2's initial weights (--init-std 0.02) ends at 1.90 to 1.92, here and in
 PyTorch alike: 0.02 was chosen for a width of 768 and more. Ours are 0.02 √(768/128) = 0.05 unless you say otherwise.
-With PyTorch installed, --torch times the same step in it, interleaved with ours.
+How the step compares with PyTorch's: train_step.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,20 +25,19 @@ from tinyllm.data import Batch, EvaluationWindows, RandomWindows
 from tinyllm.decoding import generate_text
 from tinyllm.models import GPT, GPTConfig
 from tinyllm.nn import evaluating
-from tinyllm.optim import AdamW, clip_grad_norm, warmup_cosine
+from tinyllm.optim import AdamW, warmup_cosine
+from tinyllm.pretraining import next_token_loss
 from tinyllm.tokenizers import CharacterTokenizer
+from tinyllm.training.step import add_gradients, update_weights
 
 BATCH, BLOCK, SHAPE = 12, 64, {"n_layers": 4, "n_heads": 4, "d_model": 128, "dropout": 0.0, "bias": False}
 
 
-def training_step(model: GPT, optimizer: AdamW, batch: Batch) -> float:
+def training_step(model: GPT, optimizer: AdamW, batch: Batch, *, learning_rate: float) -> float:
     """Forward, backward, clip, update; returns the loss in nats."""
-    optimizer.zero_grad()
-    loss = ops.cross_entropy(model(batch.tokens), batch.targets)
-    loss.backward()
-    clip_grad_norm(model.parameters(), 1.0)
-    optimizer.step()
-    return loss.item()
+    loss = add_gradients(model, batch, loss_fn=next_token_loss, n_counted=batch.n_counted)
+    update_weights(optimizer, learning_rate=learning_rate, grad_clip=1.0)
+    return loss
 
 
 def validation_loss(model: GPT, windows: EvaluationWindows) -> float:
@@ -49,68 +47,7 @@ def validation_loss(model: GPT, windows: EvaluationWindows) -> float:
     return sum(s for s, _ in sums) / sum(n for _, n in sums)
 
 
-def torch_step(vocab_size: int) -> Callable[[Batch], float]:
-    """The same model and step in PyTorch (eager, fused AdamW), for timing only."""
-    import torch
-    from torch import nn
-    from torch.nn import functional as F
-
-    width, heads = SHAPE["d_model"], SHAPE["n_heads"]
-
-    class Block(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.norm1, self.norm2 = (nn.LayerNorm(width, bias=False) for _ in range(2))
-            self.qkv, self.out = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width, bias=False)
-            self.up, self.down = nn.Linear(width, 4 * width, bias=False), nn.Linear(4 * width, width, bias=False)
-
-        def forward(self, x):  # noqa: ANN001, ANN202
-            q, k, v = (t.unflatten(2, (heads, -1)).transpose(1, 2) for t in self.qkv(self.norm1(x)).split(width, 2))
-            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-            x = x + self.out(y.transpose(1, 2).flatten(2))
-            return x + self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh"))
-
-    tokens, positions = nn.Embedding(vocab_size, width), nn.Embedding(BLOCK, width)
-    blocks, norm = nn.Sequential(*(Block() for _ in range(SHAPE["n_layers"]))), nn.LayerNorm(width, bias=False)
-    parameters = [p for m in (tokens, positions, blocks, norm) for p in m.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=1e-3, betas=(0.9, 0.99), weight_decay=0.1, fused=True)
-
-    def step(batch: Batch) -> float:
-        x, y = torch.from_numpy(batch.tokens), torch.from_numpy(batch.targets)
-        logits = norm(blocks(tokens(x) + positions(torch.arange(BLOCK)))) @ tokens.weight.T
-        loss = F.cross_entropy(logits.flatten(0, 1), y.flatten())
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        return loss.item()
-
-    return step
-
-
-def timed(function: Callable[[], object]) -> float:
-    """Milliseconds of one call."""
-    start = time.perf_counter()
-    function()
-    return 1000 * (time.perf_counter() - start)
-
-
-def compare_with_torch(model: GPT, optimizer: AdamW, source: RandomWindows, rounds: int) -> dict[str, float]:
-    """Steps of ours and of PyTorch's in turn, on the same batches; median ms of each, and of the ratio pair by pair."""
-    step = torch_step(model.config.vocab_size)
-    pairs = []
-    for i in range(rounds + 5):
-        batch = source.next_batch()
-        pair = timed(lambda b=batch: training_step(model, optimizer, b)), timed(lambda b=batch: step(b))
-        if i >= 5:
-            pairs.append(pair)
-    ours, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
-    return {"tinyllm_ms": ours, "torch_ms": theirs, "ratio": statistics.median(a / b for a, b in pairs)}
-
-
-def main(
-    data: str, steps: int = 2000, *, seed: int = 1337, init_std: float = 0.05, torch: bool = False
-) -> dict[str, float]:
+def main(data: str, steps: int = 2000, *, seed: int = 1337, init_std: float = 0.05) -> dict[str, float]:
     """Train by the recipe; returns losses and times."""
     rng = np.random.default_rng(seed)
     text = Path(data).read_text(encoding="utf-8")
@@ -125,9 +62,9 @@ def main(
 
     times = []
     for step in range(steps):
-        optimizer.lr = warmup_cosine(step, peak=1e-3, floor=1e-4, warmup_steps=100, max_steps=steps)
+        learning_rate = warmup_cosine(step, peak=1e-3, floor=1e-4, warmup_steps=100, max_steps=steps)
         batch, start = train.next_batch(), time.perf_counter()
-        loss = training_step(model, optimizer, batch)
+        loss = training_step(model, optimizer, batch, learning_rate=learning_rate)
         times.append(1000 * (time.perf_counter() - start))
         if step % 250 == 0:
             print(f"step {step:5d}  loss {loss:.4f}  {statistics.median(times[-250:]):.1f} ms a step", flush=True)
@@ -135,10 +72,6 @@ def main(
     print(f"step {steps:5d}  validation loss {results['validation_loss']:.4f}  (nanoGPT's README: 1.88)")
     print(f"median step {results['median_step_ms']:.1f} ms, 90 % of steps within {np.percentile(times, 90):.1f} ms")
     print(generate_text(model, tokenizer, "\n", max_new_tokens=BLOCK - 2, temperature=0.8, rng=rng))
-    if torch:
-        results |= compare_with_torch(model, optimizer, train, rounds=60)
-        print("median of 60 interleaved steps: tinyllm {tinyllm_ms:.1f} ms, PyTorch eager {torch_ms:.1f} ms, "
-              "ratio {ratio:.2f}".format(**results))
     return results
 
 
@@ -148,6 +81,5 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=2000, help="iterations (default 2000)")
     parser.add_argument("--seed", type=int, default=1337, help="seed of weights and batches (default 1337)")
     parser.add_argument("--init-std", type=float, default=0.05, help="of the initial weights (default 0.05; GPT-2: 0.02)")
-    parser.add_argument("--torch", action="store_true", help="also time PyTorch's step, interleaved")
     args = parser.parse_args()
-    print(json.dumps(main(args.data, args.steps, seed=args.seed, init_std=args.init_std, torch=args.torch)))
+    print(json.dumps(main(args.data, args.steps, seed=args.seed, init_std=args.init_std)))

@@ -1,10 +1,10 @@
 """Epilogues: what follows a matrix product, done block by block while the block of C is still in the cache.
 
+    ADD_TO               c ← what C held before + c      (done by the tile itself)
     LINEAR               c ← c + bias + residual
     GELU                 c ← c + bias;            second ← gelu(c)
     GELU_BACKWARD        c ← c · gelu'(first);    first ← gelu(first)
     SILU_GATE            second ← silu(first) · c
-    ADD_TO               c ← what C held before + c      (done by the tile itself)
     SILU_GATE_BACKWARD   first ← c · second · silu'(first);   second ← silu(first) · second;   c ← c · silu(first)
 A separate pass over C reads it from memory and writes it back, which takes longer than the arithmetic: for the products of
 a small model as long as a tenth of the product itself. The two backward forms overwrite what the forward kept, with what

@@ -11,8 +11,9 @@ cure it, one size for each level of memory (Goto and van de Geijn 2008, "Anatomy
      12 ▒▒│▒▒▒▒▒▒▒▒▒│  ┌────────┐                                  Every core works on its own block of C and packs its own
           │    A    │  │ ▒ C    │                                  slab, so there is one launch and no waiting in between.
           └─────────┘  └────────┘
-The sum over k always runs in the same order, so the bits do not depend on the number of threads. Unlike Goto's, our tile
-reads A where it lies, whatever its strides: transposing is free. The tile is in register_tile.py, packing in packing.py.
+The sum over k always runs in the same order, so the bits do not depend on the number of threads. Operands of any strides are
+copied piece by piece into the order the tile wants, which turns a transposed one over on the way: transposing is free. The
+tile is in register_tile.py, packing in packing.py, products of a few rows in matrix_vector.py.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from tinyllm.kernels.register_tile import call_symbol, make_symbol, multiply_pan
 
 DEPTH_BLOCK = 384  # steps of k summed in the registers before C is touched; twice as many if B is narrow
 PANELS = 8  # panels of two vectors in a packed slab: 8 x 32 columns x 384 x 4 bytes = 393 kB, under half of an L2 cache
-STRIPE = 48  # rows of A gathered at a time: four tiles of 12
+STRIPE = 48  # rows gathered at a time where A's columns are contiguous, so that whole cache lines are used; else one tile's
 DEEPEST_BLOCK = 2 * DEPTH_BLOCK
 LINE = DEEPEST_BLOCK + 16  # numbers from one gathered row of A to the next
 SLAB = DEPTH_BLOCK * PANELS * 2 * 64  # bytes of one thread's slab
@@ -226,7 +227,7 @@ def multiply_with(work: Epilogue, a: np.ndarray, b: np.ndarray) -> None:
 def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """Return a @ b for a (..., M, K) and b (..., K, N); leading dimensions broadcast; M, N, K may be 0.
 
-    Transposed, reversed, strided and read-only operands are read where they lie. `out`, if given, receives the result and
+    Transposed, reversed, strided and read-only operands need no copy beforehand. `out`, if given, receives the result and
     must not share memory with a or b.
     """
     if a.ndim > 2 and b.ndim == 2 and a.flags.c_contiguous and (out is None or out.flags.c_contiguous):

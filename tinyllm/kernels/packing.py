@@ -8,7 +8,8 @@ line and stays in the nearest cache, however far apart the rows of B lie in memo
     │ . . . . │ . . . . │ .  │      →         k=1 [ . . . . ]  k=1 [ . . . . ]   ...
     └ . . . . │ . . . . │ .  ┘                k=2 [ . . . . ]  k=2 [ . . . . ]
 A transposed B costs nothing extra: squares of 16 x 16 numbers are turned over inside registers on the way (log2(16) rounds
-of swapping ever smaller blocks). Goto and van de Geijn (2008), section 4.2.1.
+of swapping ever smaller blocks). The few rows of A that a tile is about to read are gathered, too (`gather_rows`). What comes
+next is asked for ahead of time (`fetch`). Goto and van de Geijn (2008), section 4.2.1.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
 With 50,257 tokens in the vocabulary the logits of 1,024 positions are 206 MB, their gradient as much again: more than everything
 else a small model remembers. But the gradient of a row of logits is known as soon as the row is, since the loss is a sum over
 rows. So each chunk of rows goes all the way, to its share of the loss, of dh and of dW, and its memory serves the next chunk.
-Backward only multiplies by dL/dloss, which is 1 in training. The idea is from Hsu et al. 2024 (Liger Kernel, section 3.2).
+Backward only multiplies by dL/dloss, which is 1 in training. Hsu et al. 2024 (Liger Kernel), "FusedLinearCrossEntropy".
 """
 
 from __future__ import annotations
