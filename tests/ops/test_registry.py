@@ -86,6 +86,15 @@ def plain_cross_entropy(logits, targets, mask=None, n_counted=None):
     return np.array(nll)[counted].sum() / (n_counted or counted.sum())
 
 
+def plain_entropy(logits):
+    p = plain_softmax(logits)
+    return -(p * np.log(p)).sum(-1)
+
+
+def plain_token_log_probs(logits, targets):
+    return np.log((plain_softmax(logits) * (np.arange(logits.shape[-1]) == targets[..., None])).sum(-1))
+
+
 def plain_linear_cross_entropy(hidden, weight, *arguments, **settings):
     return plain_cross_entropy(np.einsum("...c,vc->...v", hidden, weight), *arguments, **settings)
 
@@ -144,6 +153,7 @@ CASES = [
     *unary("tanh", lambda x: (np.exp(x) - np.exp(-x)) / (np.exp(x) + np.exp(-x))),
     *unary("sigmoid", lambda x: 1 / (1 + np.exp(-x))),
     *unary("silu", lambda x: x / (1 + np.exp(-x))),
+    *unary("log_sigmoid", lambda x: -np.log(1 + np.exp(-x))),
     *unary("gelu", lambda x: 0.5 * x * (1 + np.tanh(CELU * (x + 0.044715 * x**3)))),
     *unary("gelu", lambda x: 0.5 * x * (1 + erf(x / math.sqrt(2))), approximate="erf"),
     Case("matmul", (normal(2, 3), normal(3, 4)), np.matmul),
@@ -184,6 +194,8 @@ CASES = [
     Case("softmax", (normal(2, 3, 5),), lambda x: plain_softmax(x, MASK[:, :1]), always(mask=MASK[:, :1])),
     Case("softmax", (normal(2, 3, 5),), lambda x: plain_softmax(x, MASK[..., :1]), always(mask=MASK[..., :1])),
     *[Case("log_softmax", (normal(*s),), lambda x: np.log(plain_softmax(x))) for s in [(2, 3, 5), (0, 5), (2, 1), (33,)]],
+    *[Case("entropy", (normal(*s),), plain_entropy) for s in [(2, 3, 5), (0, 5), (2, 1), (33,)]],
+    *[Case("token_log_probs", (normal(*s, 5), ids(5, *s)), plain_token_log_probs) for s in [(2, 3), (0,), (7,), (2, 1, 4)]],
     Case("cross_entropy", (normal(2, 3, 5), ids(5, 2, 3)), plain_cross_entropy),
     Case("cross_entropy", (normal(7, 33), ids(33, 7)), plain_cross_entropy),
     Case("cross_entropy", (normal(2, 3, 5), ids(5, 2, 3)),

@@ -3,9 +3,9 @@
 The ops behind Python's operators (+ - * / ** @ and indexing) stand beside Tensor in `autograd/tensor.py`.
 """
 
-from tinyllm.ops.activations import gelu, relu, sigmoid, silu, tanh
+from tinyllm.ops.activations import gelu, log_sigmoid, relu, sigmoid, silu, tanh
 from tinyllm.ops.attention import attention, self_attention
-from tinyllm.ops.cross_entropy import cross_entropy
+from tinyllm.ops.cross_entropy import cross_entropy, token_log_probs
 from tinyllm.ops.dropout import dropout
 from tinyllm.ops.elementwise import absolute, clip, exp, log, maximum, minimum, sqrt, where
 from tinyllm.ops.embedding import embedding
@@ -16,7 +16,7 @@ from tinyllm.ops.norm import layer_norm, rms_norm
 from tinyllm.ops.reduce import max, mean, sum
 from tinyllm.ops.rotary import rotary
 from tinyllm.ops.shape import concatenate, reshape, take_along, transpose
-from tinyllm.ops.softmax import log_softmax, softmax
+from tinyllm.ops.softmax import entropy, log_softmax, softmax
 
 __all__ = [
     "absolute",
@@ -26,6 +26,7 @@ __all__ = [
     "cross_entropy",
     "dropout",
     "embedding",
+    "entropy",
     "exp",
     "gelu",
     "gelu_feedforward",
@@ -33,6 +34,7 @@ __all__ = [
     "linear",
     "linear_cross_entropy",
     "log",
+    "log_sigmoid",
     "log_softmax",
     "max",
     "maximum",
@@ -50,6 +52,7 @@ __all__ = [
     "sum",
     "take_along",
     "tanh",
+    "token_log_probs",
     "transpose",
     "where",
 ]

@@ -37,6 +37,13 @@ def sigmoid(x):
 
 
 @op
+def log_sigmoid(x):
+    """log σ(x) = min(x, 0) - log(1 + e^-|x|), exact where σ(x) would round to 0: d log σ = σ(-x) dx."""
+    e = np.exp(-np.abs(x))
+    return np.minimum(x, 0) - np.log1p(e), lambda dy: dy * np.where(x >= 0, e, 1) / (1 + e)
+
+
+@op
 def gelu(x, *, approximate: str = "tanh"):
     """x Φ(x), with Φ by "tanh" (GPT-2: Φ ≈ ½(1 + tanh(√(2/π)(x + 0.044715 x³)))) or exactly by "erf" (BERT)."""
     check_dtypes("gelu", x=x)

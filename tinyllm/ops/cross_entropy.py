@@ -68,3 +68,22 @@ def cross_entropy(logits, targets, *, mask: np.ndarray | None = None, n_counted:
         return kernels.cross_entropy_backward(dnll, rows, ids, log_normalizer).reshape(logits.shape), None
 
     return np.asarray(nll[counted].sum() / divisor, dtype=logits.dtype), backward
+
+
+@op
+def token_log_probs(logits, targets):
+    """log p(target) in nats at every position: the language of policies, where cross-entropy is that of losses.
+
+    logits (..., V), targets (...) int -> (...).   d logits = (onehot(target) - softmax(logits)) dy
+    """
+    check_dtypes("token_log_probs", logits=logits)
+    settings: dict = {"shape": logits.shape[:-1], "n_vocab": logits.shape[-1], "mask": None, "n_counted": 1}
+    ids, _, _ = counted_targets("token_log_probs", targets, **settings)
+    rows = logits.reshape(-1, logits.shape[-1])
+    nll, log_normalizer = kernels.cross_entropy_forward(rows, ids)
+
+    def backward(dy):
+        dnll = -np.ascontiguousarray(dy).reshape(-1)
+        return kernels.cross_entropy_backward(dnll, rows, ids, log_normalizer).reshape(logits.shape), None
+
+    return -nll.reshape(targets.shape), backward

@@ -38,3 +38,17 @@ def log_softmax(x, *, mask: np.ndarray | None = None):
     _check("log_softmax", x, mask)
     y = kernels.log_softmax_forward(x, mask)
     return y, lambda dy: kernels.log_softmax_backward(dy, y)
+
+
+@op
+def entropy(logits):
+    """H = -Σ p log p in nats, over the last axis: how undecided the distribution softmax(logits) is. (..., V) -> (...).
+
+    d logitsᵢ = -pᵢ (log pᵢ + H)         Shannon 1948
+    """
+    _check("entropy", logits, None)
+    log_p = kernels.log_softmax_forward(logits)
+    p = np.exp(log_p)
+    plogp = p * log_p
+    value = np.asarray(-plogp.sum(axis=-1))
+    return value, lambda dy: -dy[..., None] * (plogp + p * value[..., None])

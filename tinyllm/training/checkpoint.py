@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from tinyllm.data.batches import BatchSource, rng_state
-from tinyllm.nn import Module
+from tinyllm.nn import Module, has_lora
 from tinyllm.optim import Optimizer
 from tinyllm.storage import FormatError, manifest, remove_folder, safetensors, strict_json, write_file, write_folder
 from tinyllm.storage.strict_json import MapOf
@@ -101,17 +101,22 @@ def save_checkpoint(folder: Path, state: TrainState, *, settings: dict[str, Any]
 
 
 def _save_model(folder: Path, model: Any, tokenizer: Any) -> None:
-    """The model in its own layout if it has one, else its weights by name."""
-    if hasattr(model, "save_pretrained"):
+    """The model in its own layout if it has one, else its weights by name (adapters beside their frozen layers, too)."""
+    if _has_own_layout(model):
         model.save_pretrained(folder, tokenizer)
     else:
         folder.mkdir()
         safetensors.save(folder / "model.safetensors", model.state_dict())
 
 
+def _has_own_layout(model: Any) -> bool:
+    """Whether from_pretrained could read the model; the published layouts have no place for adapters inside layers."""
+    return hasattr(model, "save_pretrained") and not has_lora(model)
+
+
 def load_weights(folder: Path, model: Any) -> dict[str, np.ndarray]:
     """Name -> array for a model of the same kind as `model`, as `_save_model` wrote them."""
-    if hasattr(model, "save_pretrained"):
+    if _has_own_layout(model):
         return type(model).from_pretrained(folder).state_dict()
     return safetensors.load(folder / "model.safetensors")
 

@@ -10,7 +10,7 @@ signal is looked for after every micro-batch, so that a step of a minute is no r
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -58,6 +58,7 @@ def train(
     optimizer: Optimizer | None = None,
     evaluation: Sequence[Any] = (),
     run: RunFolder | None = None,
+    measure: Callable[[], Mapping[str, float]] = dict,
 ) -> Iterator[Record]:
     """Trains `model` for config.max_steps steps and yields a StepRecord a step and an EvalRecord an evaluation.
 
@@ -65,6 +66,7 @@ def train(
     optimizer   AdamW with the config's settings unless given; the loop sets its learning rate
     evaluation  validation batches, the same at each evaluation (steps 0, eval_interval, 2·eval_interval, ..., the last)
     run         where to log and to save, from `open_run`; a run that is resumed goes on exactly where it was
+    measure     asked after each step for what the loss function or the source want to have logged (StepRecord.metrics)
 
     Raises Stopped after saving when SIGINT or SIGTERM came, NonFiniteStepError for a NaN (weights then untouched).
     """
@@ -96,7 +98,7 @@ def train(
             if state.step >= config.max_steps:
                 return
             saved = None
-            yield _log(run, _step(state, config, loss_fn, poll))
+            yield _log(run, _step(state, config, loss_fn, poll, measure))
 
 
 def make_optimizer(model: Module, config: TrainConfig) -> AdamW:
@@ -139,7 +141,13 @@ def _evaluate(state: TrainState, evaluation: Sequence[Any], loss_fn: LossFunctio
     return EvalRecord(state.step, state.val_loss, state.best_val_loss, state.tokens_seen, seconds)
 
 
-def _step(state: TrainState, config: TrainConfig, loss_fn: LossFunction, poll: Callable[[], None]) -> StepRecord:
+def _step(
+    state: TrainState,
+    config: TrainConfig,
+    loss_fn: LossFunction,
+    poll: Callable[[], None],
+    measure: Callable[[], Mapping[str, float]],
+) -> StepRecord:
     """One optimizer step, or what is left of one that was interrupted between micro-batches."""
     start = time.perf_counter()
     state.source_state = state.source.state()
@@ -162,7 +170,7 @@ def _step(state: TrainState, config: TrainConfig, loss_fn: LossFunction, poll: C
     state.micro_step, state.step_loss, state.val_loss, state.source_state = 0, 0.0, None, None
     seconds = time.perf_counter() - start
     speed = (1000 * seconds, n_tokens / seconds, peak_memory_bytes())
-    return StepRecord(state.step, loss, learning_rate, norm, state.tokens_seen, *speed)
+    return StepRecord(state.step, loss, learning_rate, norm, state.tokens_seen, *speed, metrics=dict(measure()))
 
 
 def _n_tokens(batch: Any) -> int:

@@ -31,6 +31,7 @@ class StepRecord:
     ms_per_step: float
     tokens_per_second: float
     memory_bytes: int  # the most the process has held so far
+    metrics: dict[str, float] = field(default_factory=dict)  # what `measure` told: a reward, a clip fraction ...
     time: float = field(default_factory=time.time)  # seconds since 1970
 
 
@@ -52,8 +53,9 @@ MACHINE_FIELDS = frozenset({"ms_per_step", "tokens_per_second", "memory_bytes", 
 
 def append_record(path: str | os.PathLike[str], record: Record) -> None:
     """Adds one line in one write. A torn last line, if there is one, is closed off first."""
+    fields = dataclasses.asdict(record)
     event = {"event": "evaluation" if isinstance(record, EvalRecord) else "step"}
-    line = strict_json.dump(event | dataclasses.asdict(record)) + b"\n"
+    line = strict_json.dump(event | fields.pop("metrics", {}) | fields | event) + b"\n"  # a metric never hides a field
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
     try:
         if os.fstat(descriptor).st_size:

@@ -1,0 +1,49 @@
+"""A policy and the value model that tells it what to expect.
+
+    V(x, y_<t) ≈ E[ reward still to come | prompt and the answer so far ]
+
+Two ways to make one. Separate: a second transformer, begun from the reward model or the policy, which costs its own forward and
+backward but cannot disturb the policy. Shared: one more output on the policy's own last layer, nearly free, but the value loss
+pulls at the weights that write. InstructGPT took the first (Ouyang et al. 2022, section 3.5), Ziegler et al. 2019 the second.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinyllm.autograd import Tensor, no_grad
+from tinyllm.nn import Module
+from tinyllm.rlhf.log_probs import response_hidden
+from tinyllm.rlhf.sequences import Sequences
+
+
+class ActorCritic(Module):
+    """policy: a GPT. critic: a ValueModel with a trunk of its own, or a ScalarHead on the policy's last layer."""
+
+    def __init__(self, policy: Any, critic: Any):
+        self.policy, self.critic = policy, critic
+        self.shared = not hasattr(critic, "trunk")
+
+    def logits_and_values(self, sequences: Sequences, *, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Logits (B, R, V), over the temperature, and values (B, R), both where each answer token is predicted."""
+        hidden = response_hidden(self.policy, sequences)
+        logits = self.policy.logits(hidden)
+        return (logits if temperature == 1 else logits / temperature), self._values(sequences, hidden)
+
+    def frozen_values(self, sequences: Sequences, *, batch_size: int) -> np.ndarray:
+        """Values (B, R) without gradients; 0 where there is no answer token."""
+        parts = []
+        with no_grad():
+            for first in range(0, len(sequences), batch_size):
+                rows = slice(first, first + batch_size)
+                part = Sequences(sequences.tokens[rows], sequences.mask[rows], sequences.n_prompt)
+                parts.append(self._values(part, response_hidden(self.policy, part) if self.shared else None).data)
+        return np.concatenate(parts) * sequences.response_mask
+
+    def _values(self, sequences: Sequences, hidden: Tensor | None) -> Tensor:
+        if self.shared:
+            return self.critic(hidden)
+        values = self.critic(sequences.tokens[:, :-1], sequences.mask[:, :-1])
+        return values[:, sequences.n_prompt - 1 :]

@@ -1,0 +1,87 @@
+"""GRPO: PPO without a value model. The other answers to the same prompt say what to expect.
+
+    A = (r - mean of the group) / std of the group            one number for all tokens of an answer
+    loss = -E[ min(ratio A, clip(ratio, 1-ε_low, 1+ε_high) A) ] + β KL(π ‖ ref)          (Shao et al. 2024, eq. 3)
+
+Made for rewards that can be checked (is the sum right?). With one update per rollout the ratio is exactly 1 and every group's
+advantages add up to 0, so the printed loss is about 0 although its gradient is not: watch the reward, not the loss.
+Named choices, each a known variant: `scale` (Dr. GRPO: "none"), `normaliser` (GRPO's paper: "sequence"; DAPO: "token"; Dr. GRPO:
+"constant"), clip_high above clip_low (DAPO's clip-higher, which leaves unlikely tokens room to grow), `ratio` (GSPO: "sequence").
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinyllm import ops
+from tinyllm.autograd import Tensor
+from tinyllm.rlhf.advantages import group_advantages
+from tinyllm.rlhf.kl import kl_estimate
+from tinyllm.rlhf.policy_gradient import (
+    Experience,
+    PolicyGradient,
+    Rollout,
+    RolloutConfig,
+    policy_logits,
+    policy_statistics,
+    weighted_loss,
+)
+
+
+@dataclass(frozen=True)
+class GRPOConfig(RolloutConfig):
+    """Settings of GRPO besides those of sampling."""
+
+    group_size: int = 8  # G, answers per prompt; CS336
+    scale: str = "group"  # group, batch or none; see advantages.group_advantages
+    clip_low: float = 0.2  # ε below 1; Shao et al. 2024
+    clip_high: float = 0.28  # ε above 1; Yu et al. 2025 (DAPO)
+    ratio: str = "token"  # token, or sequence (GSPO)
+    kl_coefficient: float = 0.0  # β of the k3 penalty in the loss; the paper: 0.04, later practice: 0
+    mask_truncated: bool = False  # leave answers that never stopped out of the loss (DAPO's overlong filtering)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.ratio not in ("token", "sequence"):
+            raise ValueError(f"ratio is {self.ratio!r}; expected token or sequence")
+
+
+def sequence_ratio_log_probs(log_probs: Tensor, old_log_probs: np.ndarray, mask: np.ndarray) -> Tensor:
+    """Log-probs (B, R) whose ratio to the old ones is, at every token, the geometric mean of the answer's token ratios.
+
+    GSPO (Zheng et al. 2025, eq. 7): an answer is rewarded as a whole, so it is weighed as a whole.
+    """
+    counted = mask.astype(log_probs.dtype)
+    mean = ops.sum((log_probs - old_log_probs) * counted, axis=1, keepdims=True) / counted.sum(axis=1, keepdims=True)
+    return old_log_probs + mean
+
+
+class GRPO(PolicyGradient):
+    """Use: train(policy, grpo, loss_fn=grpo.loss, measure=grpo.measure, config=...)."""
+
+    def estimate(self, rollout: Rollout) -> dict[str, np.ndarray]:
+        """The same advantage for every token of an answer."""
+        config = self.config
+        advantages = group_advantages(rollout.scores, group_size=config.group_size, scale=config.scale)
+        if config.mask_truncated:
+            advantages = advantages * [sample.finished for sample in rollout.samples]
+        return {"advantages": (advantages[:, None] * rollout.sequences.response_mask).astype(np.float32)}
+
+    def loss(self, model: Any, batch: Experience, *, n_counted: int) -> Tensor:
+        """The clipped loss, and β KL(π ‖ ref) if β is not 0."""
+        from tinyllm.rlhf.ppo import clipped_policy_loss
+
+        config, arrays = self.config, batch.arrays
+        logits, log_probs = policy_logits(model, batch, temperature=config.temperature)
+        compared = log_probs
+        if config.ratio == "sequence":
+            compared = sequence_ratio_log_probs(log_probs, arrays["old_log_probs"], batch.sequences.response_mask)
+        bounds = {"low": config.clip_low, "high": config.clip_high}
+        losses = clipped_policy_loss(compared, arrays["old_log_probs"], arrays["advantages"], **bounds)
+        if config.kl_coefficient:
+            losses = losses + config.kl_coefficient * kl_estimate(log_probs, arrays["ref_log_probs"], estimator="k3")
+        self.note(**policy_statistics(logits, log_probs, batch, clip=config.clip_low))
+        return weighted_loss(losses, batch, n_counted)

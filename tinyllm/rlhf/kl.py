@@ -1,0 +1,62 @@
+"""How far a policy has gone from its reference, and what holds it back.
+
+    KL(π ‖ ref) = E_{y ~ π} [ log π(y) - log ref(y) ]
+
+The sum over all answers is out of reach, so it is estimated from the answers sampled anyway, token by token. With
+d = log π - log ref (Schulman 2020, "Approximating KL divergence"):
+
+    k1 = d                    unbiased, but single ones are negative as often as not
+    k2 = d² / 2               never negative, biased
+    k3 = e⁻ᵈ - 1 + d          never negative and unbiased: k1 plus something of mean 0
+
+A mean of k1 that keeps *below* zero is no luck: then the answers do not come from the π that scores them (another temperature,
+dropout, a filter).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinyllm import ops
+
+ESTIMATORS = ("k1", "k2", "k3")
+
+
+def kl_estimate(log_probs: Any, ref_log_probs: Any, *, estimator: str = "k1") -> Any:
+    """Each token's share of the KL divergence, in nats, same shape as the inputs (arrays, or Tensors for a loss).
+
+    ValueError for an estimator that is not k1, k2 or k3.
+    """
+    difference = log_probs - ref_log_probs
+    if estimator == "k1":
+        return difference
+    if estimator == "k2":
+        return 0.5 * difference * difference
+    if estimator == "k3":
+        exp = np.exp if isinstance(difference, np.ndarray | np.generic) else ops.exp
+        return exp(-difference) - 1 + difference
+    raise ValueError(f"estimator is {estimator!r}; expected one of {', '.join(ESTIMATORS)}")
+
+
+@dataclass
+class KLController:
+    """The coefficient β of the KL penalty. Fixed, or steered so that the KL stays near a target.
+
+        e = clip(KL / target - 1, -0.2, 0.2)        β ← β (1 + e · n_samples / horizon)
+
+    Ziegler et al. 2019, section 2.2, with their code's horizon in samples. A penalty is a price: too low and the policy runs
+    away into whatever the reward model overrates, too high and it stays where it is.
+    """
+
+    beta: float
+    target: float | None = None  # nats per answer; None = β stays as it is
+    horizon: int = 10_000  # samples
+
+    def update(self, kl: float, n_samples: int) -> None:
+        """After a rollout of `n_samples` answers whose mean KL (nats per answer) was `kl`."""
+        if self.target is not None:
+            error = min(max(kl / self.target - 1, -0.2), 0.2)
+            self.beta *= 1 + error * n_samples / self.horizon

@@ -1,0 +1,366 @@
+"""The skeleton that PPO, GRPO, RLOO and REINFORCE share: sample, judge, learn, again.
+
+    repeat:  prompts -> answers of the policy (KV cache, a whole batch)            sample_rollout
+             answers -> a score each                                               reward
+             scores  -> an advantage for each token                                estimate      (the algorithm's own)
+             a few optimizer steps on minibatches of these answers                 loss          (the algorithm's own)
+
+It is a batch source for `training.train`: `next_batch` gives the next minibatch and, when they are used up, goes and samples.
+So the loop, its checkpoints, exact resume, signals and NaN checks are those of pre-training; the answers not yet learned from are
+part of the source's state. What an algorithm adds is `estimate` and `loss`: read two of them side by side, and the difference is
+the mathematics. No dropout anywhere: the policy that is scored must be the policy that sampled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinyllm import ops
+from tinyllm.autograd import Tensor, no_grad
+from tinyllm.data.batches import check_identity, rng_state
+from tinyllm.decoding import generate
+from tinyllm.nn import Dropout, Module
+from tinyllm.rlhf.advantages import masked_mean
+from tinyllm.rlhf.kl import kl_estimate
+from tinyllm.rlhf.log_probs import frozen_log_probs, response_logits
+from tinyllm.rlhf.sequences import Sequences, pad_sequences
+
+NORMALISERS = ("sequence", "token", "constant")
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """How answers are sampled and cut into minibatches. ValueError names the field that does not make sense."""
+
+    n_prompts: int = 16  # prompts per rollout
+    group_size: int = 4  # answers per prompt
+    max_new_tokens: int = 48  # longest answer, stop token included
+    temperature: float = 1.0  # of sampling, and of every log-probability computed afterwards
+    minibatch_size: int = 64  # answers per micro-batch of an optimizer step
+    epochs: int = 1  # times each rollout is learned from
+    missing_stop_score: float | None = None  # score of an answer that never stopped, whatever the reward says; 2019: -1
+    normaliser: str = "token"  # the loss is a mean over: sequence, token, or constant; see `token_weights`
+
+    def __post_init__(self) -> None:
+        for name in ("n_prompts", "group_size", "max_new_tokens", "minibatch_size", "epochs"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be above 0, got {self.temperature!r}: a policy that never varies learns nothing")
+        if self.normaliser not in NORMALISERS:
+            raise ValueError(f"normaliser is {self.normaliser!r}; expected one of {', '.join(NORMALISERS)}")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One answer, as the reward function sees it."""
+
+    prompt_index: int  # which of the prompts
+    prompt: list[int]
+    response: list[int]  # stop token included, if there is one
+    finished: bool  # whether it ended with a stop token
+
+
+Reward = Callable[[list[Sample]], Any]  # -> (B,) numbers, higher is better
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """What one round of sampling gave, B = n_prompts x group_size answers; those to one prompt stand side by side."""
+
+    samples: list[Sample]
+    sequences: Sequences
+    scores: np.ndarray  # (B,)
+    log_probs: np.ndarray  # (B, R) under the policy that sampled
+    ref_log_probs: np.ndarray | None  # (B, R) under the reference
+
+
+@dataclass(frozen=True)
+class Experience:
+    """A minibatch to learn from. `n_counted`: what its weighted sum of token losses is divided by."""
+
+    sequences: Sequences
+    arrays: dict[str, np.ndarray]  # name -> (B, R): old_log_probs, advantages, weights, and what the algorithm needs besides
+    n_counted: int
+
+    @property
+    def tokens(self) -> np.ndarray:
+        """All tokens read, (B, P+R)."""
+        return self.sequences.tokens
+
+
+def token_weights(mask: np.ndarray, normaliser: str, max_new_tokens: int) -> np.ndarray:
+    """Weight of each answer token in the loss, (B, R); the sum of weighted losses is divided by B in all three cases.
+
+    sequence   1 / its answer's length: each answer counts the same, so a token of a long one counts less (GRPO's paper)
+    token      1 / mean length: each token counts the same (DAPO, Yu et al. 2025, section 3.3; PPO)
+    constant   1 / max_new_tokens: the same, without a length in it that the policy could change (Dr. GRPO)
+
+    The first lets a policy dilute a bad answer by making it longer, which is how answers grow for no reason.
+    """
+    lengths = {
+        "sequence": mask.sum(axis=1, keepdims=True),
+        "token": np.full((len(mask), 1), mask.sum() / len(mask)),
+        "constant": np.full((len(mask), 1), max_new_tokens),
+    }[normaliser]
+    return (mask / lengths).astype(np.float32)
+
+
+def sample_rollout(
+    policy: Any, prompts: Sequence[list[int]], indices: np.ndarray, *, config: RolloutConfig, stop_id: int, rng: np.random.Generator
+) -> tuple[list[Sample], Sequences]:
+    """An answer to each of prompts[indices], drawn from the policy itself: no top-k, no top-p."""
+    asked = [prompts[i] for i in indices]
+    settings = {"max_new_tokens": config.max_new_tokens, "temperature": config.temperature, "stop_tokens": (stop_id,)}
+    result = generate(policy, asked, rng=rng, **settings)
+    answers = zip(indices.tolist(), asked, result.tokens, result.finish_reasons, strict=True)
+    samples = [Sample(index, prompt, response, reason == "stop") for index, prompt, response, reason in answers]
+    return samples, pad_sequences(asked, result.tokens)
+
+
+class PolicyGradient:
+    """Base of the algorithms: a BatchSource whose batches are the policy's own answers.
+
+    policy     a GPT (or any model with hidden, logits and new_cache)
+    prompts    lists of token ids, each ending where the answer begins
+    reward     list of Sample -> a number each; see `Reward`
+    reference  the frozen policy that KL is measured against, or None; for a LoRA policy `WithoutAdapters(policy)`
+    stop_id    the token that ends an answer
+
+    Raises ValueError for no prompts, for one that leaves no room for an answer, and while sampling for a reward that is not finite.
+    """
+
+    def __init__(
+        self,
+        policy: Any,
+        prompts: Sequence[list[int]],
+        reward: Reward,
+        *,
+        config: RolloutConfig,
+        stop_id: int,
+        rng: np.random.Generator,
+        reference: Any = None,
+    ):
+        check_prompts(prompts, block_size=policy.config.block_size, max_new_tokens=config.max_new_tokens)
+        for model in (policy, reference):
+            disable_dropout(model)
+        self.policy, self.prompts, self.reward, self.reference = policy, list(prompts), reward, reference
+        self.config: Any = config
+        self.stop_id, self.rng = stop_id, rng
+        self.rollout: Rollout | None = None  # the latest, to look at
+        self.n_rollouts = 0
+        self._prompts_left: list[int] = []
+        self._minibatches: list[list[int]] = []  # rows of those still to be learned from
+        self._sequences: Sequences | None = None
+        self._arrays: dict[str, np.ndarray] = {}
+        self._packed: dict[str, Any] = {}  # the two above as JSON, made once a rollout
+        self._metrics: dict[str, float] = {}
+
+    # What an algorithm defines.
+
+    def estimate(self, rollout: Rollout) -> dict[str, np.ndarray]:
+        """"advantages" (B, R), and whatever else `loss` wants per token."""
+        raise TypeError(f"{type(self).__name__} does not define estimate")
+
+    def loss(self, model: Any, batch: Experience, *, n_counted: int) -> Tensor:
+        """The loss of a minibatch: the loss function that `train` is given."""
+        raise TypeError(f"{type(self).__name__} does not define loss")
+
+    # What they share: being a batch source.
+
+    def next_batch(self) -> Experience:
+        """The next minibatch; samples a new rollout when the last one is used up."""
+        if not self._minibatches or self.enough():
+            self._sample()
+        rows = np.array(self._minibatches.pop(0))
+        assert self._sequences is not None
+        sequences = self._sequences.select(rows)
+        n_columns = sequences.tokens.shape[1] - sequences.n_prompt
+        arrays = {name: array[rows, :n_columns] for name, array in self._arrays.items()}
+        return Experience(sequences, arrays, len(rows))
+
+    def enough(self) -> bool:
+        """Whether the rest of this rollout should be left (PPO: the policy has already moved too far)."""
+        return False
+
+    def measure(self) -> dict[str, float]:
+        """What has been noted since the last call, for the log: pass it to `train` as `measure`."""
+        noted, self._metrics = self._metrics, {}
+        return noted
+
+    def note(self, **metrics: float) -> None:
+        """Adds to what `measure` will tell."""
+        self._metrics |= {name: float(value) for name, value in metrics.items()}
+
+    def _sample(self) -> None:
+        """One rollout, judged and cut into minibatches."""
+        self.rollout = rollout = self.collect()
+        self.n_rollouts += 1
+        self._note_rollout(rollout)
+        mask = rollout.sequences.response_mask
+        weights = token_weights(mask, self.config.normaliser, self.config.max_new_tokens)
+        self._arrays = {"old_log_probs": rollout.log_probs, "weights": weights}
+        if rollout.ref_log_probs is not None:
+            self._arrays["ref_log_probs"] = rollout.ref_log_probs
+        self._arrays |= self.estimate(rollout)
+        self._sequences, self._packed = rollout.sequences, {}
+        self._minibatches = []
+        for _ in range(self.config.epochs):
+            order = self.rng.permutation(len(mask)).tolist()
+            self._minibatches += [order[i : i + self.config.minibatch_size] for i in range(0, len(order), self.config.minibatch_size)]
+
+    def collect(self) -> Rollout:
+        """Samples answers and scores them. ValueError for rewards of a wrong number, or that are not finite."""
+        config = self.config
+        indices = np.repeat([self._next_prompt() for _ in range(config.n_prompts)], config.group_size)
+        samples, sequences = sample_rollout(
+            self.policy, self.prompts, indices, config=config, stop_id=self.stop_id, rng=self.rng
+        )
+        scores = check_scores(self.reward(samples), samples)
+        if config.missing_stop_score is not None:
+            scores = np.where([sample.finished for sample in samples], scores, config.missing_stop_score)
+        log_probs = frozen_log_probs(self.policy, sequences, temperature=config.temperature, batch_size=config.minibatch_size)
+        return Rollout(samples, sequences, scores, log_probs, self._reference_log_probs(sequences))
+
+    def _next_prompt(self) -> int:
+        """Every prompt once in random order, then again in another."""
+        if not self._prompts_left:
+            self._prompts_left = self.rng.permutation(len(self.prompts)).tolist()
+        return self._prompts_left.pop()
+
+    def _reference_log_probs(self, sequences: Sequences) -> np.ndarray | None:
+        """log-probs of the reference, None without one."""
+        if self.reference is None:
+            return None
+        settings = {"temperature": self.config.temperature, "batch_size": self.config.minibatch_size}
+        return frozen_log_probs(self.reference, sequences, **settings)
+
+    def _note_rollout(self, rollout: Rollout) -> None:
+        lengths = rollout.sequences.lengths
+        finished = np.mean([sample.finished for sample in rollout.samples])
+        self.note(rollout=self.n_rollouts, score=rollout.scores.mean(), score_std=rollout.scores.std())
+        self.note(length=lengths.mean(), finished=finished)
+        if rollout.ref_log_probs is not None:
+            kl = kl_estimate(rollout.log_probs, rollout.ref_log_probs)
+            self.note(kl=kl.sum(axis=1).mean())  # nats per answer; padding is 0 in both
+        if self.config.group_size > 1:
+            groups = rollout.scores.reshape(-1, self.config.group_size)
+            self.note(frac_zero_std=np.mean(groups.std(axis=1) == 0))
+
+    # Where it stands, for checkpoints.
+
+    def state(self) -> dict[str, Any]:
+        """All that decides the next minibatch, answers still to be learned from included; can be written as JSON."""
+        if self._minibatches and not self._packed:
+            sequences = self._sequences
+            assert sequences is not None
+            self._packed = {name: _packed(array) for name, array in self._arrays.items()}
+            self._packed |= {"": [sequences.tokens.tolist(), sequences.mask.astype(int).tolist(), sequences.n_prompt]}
+        return {
+            **self._identity(),
+            "rng": rng_state(self.rng),
+            "n_rollouts": self.n_rollouts,
+            "prompts_left": list(self._prompts_left),
+            "minibatches": [list(rows) for rows in self._minibatches],
+            "experience": self._packed if self._minibatches else {},
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Back to where `state` was taken. ValueError if it was taken with other prompts or another algorithm."""
+        check_identity(self._identity(), state)
+        self.rng.bit_generator.state = state["rng"]
+        self.n_rollouts = state["n_rollouts"]
+        self._prompts_left = list(state["prompts_left"])
+        self._minibatches = [list(rows) for rows in state["minibatches"]]
+        packed = dict(state["experience"])
+        if self._minibatches:
+            tokens, mask, n_prompt = packed.pop("")
+            self._sequences = Sequences(np.array(tokens, np.int64), np.array(mask, bool), n_prompt)
+            self._arrays = {name: np.array(values, dtype) for name, (dtype, values) in packed.items()}
+        self._packed, self._metrics = {}, {}
+
+    def _identity(self) -> dict[str, Any]:
+        digest = hashlib.sha256(json.dumps(self.prompts).encode()).hexdigest()
+        return {"algorithm": type(self).__name__, "prompts_sha256": digest}
+
+
+def weighted_loss(token_losses: Tensor, batch: Experience, n_counted: float) -> Tensor:
+    """Σ weight · loss / n_counted: a scalar."""
+    return ops.sum(token_losses * batch.arrays["weights"].astype(token_losses.dtype)) / n_counted
+
+
+def policy_statistics(logits: Tensor, log_probs: Tensor, batch: Experience, *, clip: float | None = None) -> dict[str, float]:
+    """Numbers that tell how a policy update goes, means over the answers' tokens.
+
+    approx_kl      KL(old ‖ new) by k3: how far the policy has moved since it sampled
+    entropy        nats per token: how undecided it still is; a fall to 0 means it always says the same
+    ratio, ratio_var   π_new / π_old: mean 1 and variance 0 before the first step
+    clip_fraction  tokens whose ratio lies outside 1 ± clip
+    """
+    mask = batch.sequences.response_mask
+    difference = log_probs.data - batch.arrays["old_log_probs"]  # log (new / old)
+    ratio = np.exp(np.where(mask, difference, 0))
+    with no_grad():
+        entropy = ops.entropy(Tensor(logits.data)).data
+    statistics = {
+        "approx_kl": masked_mean(ratio - 1 - difference, mask),
+        "entropy": masked_mean(entropy, mask),
+        "ratio": masked_mean(ratio, mask),
+        "ratio_var": float(ratio[mask].var()),
+    }
+    if clip is not None:
+        statistics["clip_fraction"] = masked_mean((np.abs(ratio - 1) > clip).astype(float), mask)
+    return statistics
+
+
+def policy_logits(policy: Any, batch: Experience, *, temperature: float) -> tuple[Tensor, Tensor]:
+    """(logits (B, R, V), log-probs (B, R)) of the answers under the policy as it is now."""
+    logits = response_logits(policy, batch.sequences, temperature=temperature)
+    return logits, ops.token_log_probs(logits, batch.sequences.responses)
+
+
+def check_prompts(prompts: Sequence[list[int]], *, block_size: int, max_new_tokens: int) -> None:
+    """ValueError for no prompts, an empty one, or one after which an answer of max_new_tokens does not fit the context."""
+    if not len(prompts):
+        raise ValueError("prompts is empty; expected at least one list of token ids")
+    for index, prompt in enumerate(prompts):
+        if not len(prompt):
+            raise ValueError(f"prompt {index} has no token; expected at least one")
+        if len(prompt) + max_new_tokens > block_size:
+            raise ValueError(
+                f"prompt {index} has {len(prompt)} tokens, which leaves no room for an answer of max_new_tokens {max_new_tokens} "
+                f"in a context of {block_size}; shorten it, or lower max_new_tokens"
+            )
+
+
+def check_scores(scores: Any, samples: Sequence[Sample]) -> np.ndarray:
+    """The rewards as (B,) float64. ValueError unless there is one finite number for each answer."""
+    scores = np.asarray(scores, dtype=np.float64)
+    if scores.shape != (len(samples),):
+        raise ValueError(f"reward gave shape {scores.shape} for {len(samples)} answers; expected one number for each")
+    if not np.isfinite(scores).all():
+        row = int(np.flatnonzero(~np.isfinite(scores))[0])
+        raise ValueError(
+            f"reward gave {scores[row]} for answer {row} (prompt {samples[row].prompt_index}, tokens "
+            f"{samples[row].response[:8]}...); expected a finite number: look at the reward function, or at the reward model's weights"
+        )
+    return scores
+
+
+def disable_dropout(model: Any) -> None:
+    """Sets every dropout below `model` to 0: scoring an answer must not be a matter of luck."""
+    if isinstance(model, Module):
+        for _, module in model.named_modules():
+            if isinstance(module, Dropout):
+                module.p = 0.0
+
+
+def _packed(array: np.ndarray) -> list[Any]:
+    return [array.dtype.name, array.tolist()]
