@@ -26,7 +26,7 @@ def make(name: str) -> Tokenizer:
     return BPETokenizer.train(DOCUMENTS, vocab_size=330, pattern=name, special_tokens=SPECIAL)
 
 
-TOKENIZERS = {name: make(name) for name in ("character", "byte", "gpt2", "gpt4")}
+TOKENIZERS = {name: make(name) for name in ("character", "byte", "gpt2", "gpt4", "qwen2")}
 LOSSLESS = [name for name in TOKENIZERS if name != "character"]
 every = pytest.mark.parametrize("name", TOKENIZERS)
 lossless = pytest.mark.parametrize("name", LOSSLESS)
@@ -245,6 +245,31 @@ def test_the_rule_for_surrogates(text, expected):
 @given(data=st.binary(max_size=50))
 def test_bytes_survive_the_way_through_text(data):
     assert to_bytes(to_text(data)) == data
+
+
+@every
+def test_special_tokens_can_be_added_and_what_was_there_keeps_its_id(name, tmp_path):
+    tokenizer = TOKENIZERS[name]
+    more = tokenizer.with_special_tokens(("<|user|>", "<|end|>", "<|tool|>", "<|user|>"))  # <|end|> is there already
+    n = tokenizer.vocab_size
+    assert more.special_tokens == {**tokenizer.special_tokens, "<|user|>": n, "<|tool|>": n + 1}
+    assert more.vocab_size == n + 2 and tokenizer.vocab_size == n and "<|user|>" not in tokenizer.special_tokens
+    text = KNOWN + "<|user|>"
+    assert more.encode(text) == tokenizer.encode(text)
+    assert more.encode("the<|user|>", allowed_special="all") == [*tokenizer.encode("the"), n]
+    assert more.eos_id == tokenizer.eos_id and type(more) is type(tokenizer)
+    assert tokenizer.with_special_tokens("<|end|>") is tokenizer
+    more.save(tmp_path)
+    assert load_tokenizer(tmp_path).fingerprint() == more.fingerprint() != tokenizer.fingerprint()
+    assert load_tokenizer(tmp_path).encode(text, allowed_special="all") == more.encode(text, allowed_special="all")
+
+
+@pytest.mark.parametrize(("wrong", "complaint"), [("a", "ordinary token"), ("", "one character"), ("\ud800", "surrogates")])
+def test_an_unusable_added_token_is_refused_and_changes_nothing(wrong, complaint):
+    tokenizer = ByteTokenizer()
+    with pytest.raises(ValueError, match=complaint):
+        tokenizer.with_special_tokens([wrong])
+    assert tokenizer.vocab_size == 257
 
 
 def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):

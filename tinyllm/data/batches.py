@@ -42,8 +42,8 @@ class Batch:
 class BatchSource(Protocol):
     """What a training loop needs of its data."""
 
-    def next_batch(self) -> Batch:
-        """The next batch; sources never run out."""
+    def next_batch(self) -> Any:
+        """The next batch, a Batch or whatever else the loss function reads; sources never run out."""
         ...
 
     def state(self) -> dict[str, Any]:

@@ -3,9 +3,12 @@
 config.py    the settings                               prompts.py   checks, cropping, left padding
 logits.py    filters and the choice of a token          generate.py  the loop over a batch, with the key/value cache
 beam.py      beam search                                stream.py    text: whole, in batches, or while it is written
+chat.py      one turn of a conversation                 calculator.py  the tool that a model may call in it
 """
 
 from tinyllm.decoding.beam import Hypothesis, beam_search
+from tinyllm.decoding.calculator import calculate
+from tinyllm.decoding.chat import Dropped, Piece, Reply, ToolCall, crop_history, reply
 from tinyllm.decoding.config import GenerationConfig
 from tinyllm.decoding.generate import GenerationResult, Step, generate, generate_steps
 from tinyllm.decoding.logits import filter_logits
@@ -13,12 +16,18 @@ from tinyllm.decoding.prompts import crop_prompt
 from tinyllm.decoding.stream import TextStream, encode_prompt, generate_text, generate_texts, stream_text
 
 __all__ = [
+    "Dropped",
     "GenerationConfig",
     "GenerationResult",
     "Hypothesis",
+    "Piece",
+    "Reply",
     "Step",
     "TextStream",
+    "ToolCall",
     "beam_search",
+    "calculate",
+    "crop_history",
     "crop_prompt",
     "encode_prompt",
     "filter_logits",
@@ -26,5 +35,6 @@ __all__ = [
     "generate_steps",
     "generate_text",
     "generate_texts",
+    "reply",
     "stream_text",
 ]

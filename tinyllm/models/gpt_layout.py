@@ -53,7 +53,8 @@ def _is_transposed(name: str) -> bool:
     return name.endswith(".weight") and (".attention." in name or ".feedforward." in name)
 
 
-def _their_name(name: str) -> str:
+def their_name(name: str) -> str:
+    """The path of a weight (or of a layer, with a dot at the end) as transformers' GPT2LMHeadModel calls it."""
     for ours, theirs in _RENAMED.items():
         name = name.replace(ours, theirs)
     return "transformer." + name
@@ -117,10 +118,10 @@ def to_tensors(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Our state_dict under their names and in their orientation; absent biases as zeros."""
     tensors = {}
     for name, array in state.items():
-        tensors[_their_name(name)] = array.T if _is_transposed(name) else array
+        tensors[their_name(name)] = array.T if _is_transposed(name) else array
         bias = name.replace(".weight", ".bias")
         if name.startswith(("blocks.", "norm.")) and bias not in state:
-            tensors[_their_name(bias)] = np.zeros(array.shape[:1], array.dtype)
+            tensors[their_name(bias)] = np.zeros(array.shape[:1], array.dtype)
     return tensors
 
 
@@ -142,9 +143,9 @@ def from_tensors(
         raise FormatError(file, field="lm_head.weight", expected="the token table (tied)", found="other values")
     state = {}
     for name in names:
-        array = prefixed.pop(_their_name(name), None)
+        array = prefixed.pop(their_name(name), None)
         if array is None:
-            raise FormatError(file, field=_their_name(name), expected="an array of that name", found="none")
+            raise FormatError(file, field=their_name(name), expected="an array of that name", found="none")
         state[name] = np.ascontiguousarray(array.T) if _is_transposed(name) and array.ndim == 2 else array
     for name, array in prefixed.items():
         mask = name.endswith((".attn.bias", ".attn.masked_bias"))

@@ -27,6 +27,11 @@ def save(folder: Folder, config: Mapping[str, Any], tensors: Mapping[str, np.nda
     folder = Path(folder)
     if rounded := [name for name, array in tensors.items() if array.dtype.kind != "f"]:
         raise ValueError(f"{rounded[0]} is {tensors[rounded[0]].dtype}: save the float model, and quantize it when it is loaded")
+    if any(".lora_" in name for name in tensors):
+        raise ValueError(
+            "model has LoRA adapters, for which this layout has no place; merge_lora(model) first, or keep the adapters alone "
+            "with models.save_adapters"
+        )
     if tokenizer is not None:
         _check_size(tokenizer.vocab_size, config["vocab_size"], folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ from tinyllm.nn.feedforward import FeedForward
 from tinyllm.nn.init import normal, ones, zeros
 from tinyllm.nn.kv_cache import KVCache, LayerCache
 from tinyllm.nn.linear import Linear
+from tinyllm.nn.lora import LoRALinear, add_lora, has_lora, lora_disabled, lora_layers, merge_lora
 from tinyllm.nn.module import Module, evaluating
 from tinyllm.nn.norm import LayerNorm, RMSNorm
 from tinyllm.nn.position import positions_from_mask, rotary_angles
@@ -22,12 +23,18 @@ __all__ = [
     "LayerCache",
     "LayerNorm",
     "Linear",
+    "LoRALinear",
     "Module",
     "QuantizedEmbedding",
     "QuantizedLinear",
     "RMSNorm",
     "SelfAttention",
+    "add_lora",
     "evaluating",
+    "has_lora",
+    "lora_disabled",
+    "lora_layers",
+    "merge_lora",
     "normal",
     "ones",
     "positions_from_mask",

@@ -91,7 +91,7 @@ class BPETokenizer(Tokenizer):
     """Byte-level BPE: lossless on any bytes.
 
     `tokens[i]`: the bytes of id i, among them all 256 single bytes. `merges`: pairs of tokens in the order they were
-    learned; each joined pair must be a token too. `pattern`: how text is cut first ("gpt2" or "gpt4").
+    learned; each joined pair must be a token too. `pattern`: how text is cut first ("gpt2", "gpt4" or "qwen2").
     `special_tokens`: text -> id, ids inside `tokens`. ValueError says what does not fit.
     """
 

@@ -1,8 +1,9 @@
 """Pre-tokenization: cut text into word-like pieces before byte-pair encoding sees it.
 
 Merges never cross a cut, so "dog." and "dog!" share the token "dog", and the encoder can remember one answer a word.
-Two published patterns: GPT-2's (Radford et al. 2019, section 2.2) and GPT-4's cl100k_base, which also keeps numbers in
-groups of three, letters with one leading symbol, and line breaks with the punctuation before them.
+Three published patterns: GPT-2's (Radford et al. 2019, section 2.2); GPT-4's cl100k_base, which also keeps numbers in
+groups of three, letters with one leading symbol, and line breaks with the punctuation before them; and Qwen2's, which is
+GPT-4's with every digit alone, so that 999 + 1 is a matter of columns and not of a thousand tokens that look unrelated.
 Each pattern is kept twice. `published` is the plain spelling that files carry. `linear` accepts exactly the same pieces,
 but its quantifiers are possessive (`++`: what was taken is never given back), so that a million times "^" costs linear
 time and no stack. The letter and number classes follow the Unicode version of the `regex` package.
@@ -61,11 +62,22 @@ _GPT4 = SplitPattern(
     ),
 )
 
-PATTERNS: dict[str, SplitPattern] = {pattern.name: pattern for pattern in (_GPT2, _GPT4)}
+_QWEN2 = SplitPattern(
+    name="qwen2",
+    published=r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+",
+    linear=r"'(?i:[stmd]|re|ve|ll)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*+"
+    r"|\s*[\r\n]|\s++\Z|\s+(?!\S)|\s",
+    aliases=(
+        r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+",
+    ),
+)
+
+PATTERNS: dict[str, SplitPattern] = {pattern.name: pattern for pattern in (_GPT2, _GPT4, _QWEN2)}
 
 
 def get_pattern(name: str) -> SplitPattern:
-    """The pattern called `name` ("gpt2" or "gpt4"); ValueError for another name."""
+    """The pattern called `name` ("gpt2", "gpt4" or "qwen2"); ValueError for another name."""
     try:
         return PATTERNS[name]
     except (KeyError, TypeError):

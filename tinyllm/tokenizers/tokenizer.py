@@ -11,6 +11,7 @@ are an error, never a guess.
 from __future__ import annotations
 
 import codecs
+import copy
 import hashlib
 import operator
 import os
@@ -98,6 +99,21 @@ class Tokenizer:
     def eos_id(self) -> int | None:
         """The id of the end-of-text token: <|endoftext|>, </s>, <eos> or <|end_of_text|>, or None if there is none."""
         return next((self.special_tokens[name] for name in _EOS_NAMES if name in self.special_tokens), None)
+
+    def with_special_tokens(self, names: Iterable[str]) -> Tokenizer:
+        """This tokenizer with the special tokens `names` after all others; those it has already keep their ids.
+
+        Returns itself if none is new. A model must grow with it: `models.vocabulary.extend_vocabulary`. ValueError for a
+        name that cannot be a special token here.
+        """
+        names = [names] if isinstance(names, str) else names
+        new = [name for name in dict.fromkeys(names) if name not in self.special_tokens]
+        if not new:
+            return self
+        tokens, ids = add_special_tokens(self.tokens, new)
+        extended = copy.copy(self)  # shares what knows only ordinary tokens: alphabet, merges, remembered pieces
+        Tokenizer.__init__(extended, tokens, {**self.special_tokens, **ids})
+        return extended
 
     def encode(self, text: str | bytes, *, allowed_special: Collection[str] = ()) -> list[int]:
         """The ids of `text`.

@@ -1,0 +1,97 @@
+"""The embedded instruction set: conversations with exact answers, made by programs, as many as wanted.
+
+    for item in make_instructions(1000, split="train", rng=rng): item.messages
+
+Ouyang et al. 2022 (InstructGPT, section 3.2) paid people for demonstrations; here the demonstrations are of tasks that a
+program solves, so there is no end to them, every answer is right, and a reply can be judged by comparing it. Training
+and test differ in content and in phrasing, both: see `made_up.py` and `exact_tasks.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinyllm.data import exact_tasks, reading_tasks, tool_tasks
+from tinyllm.data.exact_tasks import Task
+from tinyllm.data.made_up import SPLITS
+from tinyllm.data.news import REQUESTS, make_story
+
+TASKS: dict[str, Task] = {task.name: task for tasks in (exact_tasks, reading_tasks, tool_tasks) for task in tasks.TASKS}
+
+SUMMARY = "summary"  # a task beside these: a paragraph of `news.py` into its facts; many summaries of one are right
+SO = " so "  # between the working and the answer
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One demonstration. `messages` is the conversation, ending with the assistant's answer."""
+
+    task: str
+    template: str  # the phrasing, before it was filled in
+    messages: list[dict[str, str]]
+    answer: str  # what is right: the assistant's last message, without the working
+    verifiable: bool = True
+    facts: tuple[str, ...] = ()  # of a summary: right is what holds all of them
+
+    @property
+    def prompt(self) -> list[dict[str, str]]:
+        """What the model is given: the messages up to the user's last."""
+        last = max(i for i, message in enumerate(self.messages) if message["role"] == "user")
+        return self.messages[: last + 1]
+
+
+def make_instructions(
+    n: int, *, split: str, rng: np.random.Generator, tasks: Sequence[str] | None = None
+) -> list[Instruction]:
+    """`n` instructions of one split; each task as likely, and within it each phrasing.
+
+    tasks: names of TASKS (all of them by default) and SUMMARY, which has to be asked for. ValueError for an unknown name.
+    """
+    if n < 1:
+        raise ValueError(f"n must be at least 1, got {n}")
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+    names = list(TASKS) if tasks is None else list(tasks)
+    if unknown := [name for name in names if name not in (*TASKS, SUMMARY)]:
+        raise ValueError(f"tasks holds the unknown {unknown[0]!r}; known are {', '.join((*TASKS, SUMMARY))}")
+    if not names:
+        raise ValueError("tasks is empty; name at least one, or leave it out for all of them")
+    chosen = [names[int(i)] for i in rng.integers(len(names), size=n)]
+    return [_make_summary(split, rng) if name == SUMMARY else _make(TASKS[name], split, rng) for name in chosen]
+
+
+def _make(task: Task, split: str, rng: np.random.Generator) -> Instruction:
+    phrasings = task.phrasings(split)
+    phrasing = phrasings[int(rng.integers(len(phrasings)))]
+    fields = task.draw(rng, split)
+    answer = phrasing.answer.format(**fields)
+    said = phrasing.work.format(**fields) + SO + answer if phrasing.work else answer
+    messages = [{"role": "user", "content": phrasing.prompt.format(**fields)}]
+    if "call" in fields:
+        messages.append({"role": "assistant", "content": "", "tool_call": fields["call"]})
+        messages.append({"role": "tool", "content": answer})
+    messages.append({"role": "assistant", "content": said})
+    return Instruction(task.name, phrasing.prompt, messages, answer)
+
+
+def _make_summary(split: str, rng: np.random.Generator) -> Instruction:
+    """A paragraph and one sentence with all its facts."""
+    own = [request for request in REQUESTS[split] if split == "train" or request not in REQUESTS["train"]]
+    template = own[int(rng.integers(len(own)))]
+    story = make_story(rng, split)
+    answer = f"There was a {story.event} in {story.place}, {story.count} damaged, {story.person} said."
+    messages = [{"role": "user", "content": template.format(story.paragraph)}, {"role": "assistant", "content": answer}]
+    return Instruction(SUMMARY, template, messages, answer, facts=story.facts)
+
+
+def is_correct(instruction: Instruction, reply: str) -> bool:
+    """Whether the reply, or what follows the last " so " in it, is exactly the answer, but for spaces around it.
+
+    A summary is right if all the facts are in it, whatever else is: exact match would ask for one wording of many.
+    """
+    if instruction.facts:
+        return all(fact in reply for fact in instruction.facts)
+    return reply.rpartition(SO)[2].strip() == instruction.answer

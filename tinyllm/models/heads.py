@@ -1,0 +1,177 @@
+"""Heads: a language model's stream read by something else than the token table: one number, or a class.
+
+    reward(text) = gain · (w · h_last) + bias        value(t) = w · h_t + b        label scores = W h_last
+
+h_last is the stream (after the last norm) at the last *real* token: what follows is padding, and what stands before has not
+read the whole text. The reward's initial weights are N(0, 1/(C+1)), so that rewards start near size 1 (Ziegler et al. 2019;
+Stiennon et al. 2020); a value starts at 0, for it is to correct, not to disturb. On disk: transformers'
+GPT2ForSequenceClassification, "score.weight" without a bias; their score is w · h_last, ours times gain plus bias.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyllm import ops
+from tinyllm.autograd import Tensor
+from tinyllm.models import gpt_layout, pretrained
+from tinyllm.models.gpt import GPT, GPTConfig
+from tinyllm.nn import Linear, Module, zeros
+from tinyllm.storage import FormatError
+
+_SCORE = "score.weight"
+_GAIN, _BIAS = "reward_gain", "reward_bias"
+
+
+class ScalarHead(Module):
+    """(..., C) -> (...): one number a position. weight (1, C); bias (1,), 0 at first, or None."""
+
+    def __init__(self, d_model: int, *, zero: bool = False, bias: bool = True, rng: np.random.Generator | None):
+        std = 0.0 if zero else 1 / math.sqrt(d_model + 1)
+        linear = Linear(d_model, 1, bias=False, std=std, rng=None if zero else rng)
+        self.weight = linear.weight
+        self.bias = zeros(1) if bias else None
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """hidden (..., C) -> (...)."""
+        return ops.reshape(ops.linear(hidden, self.weight, self.bias), shape=hidden.shape[:-1])
+
+
+def last_real(mask: np.ndarray) -> np.ndarray:
+    """Column of the last True of each row of mask (B, T), wherever the padding is; ValueError for a row of padding only."""
+    if not mask.any(axis=1).all():
+        raise ValueError(f"mask: row {int(np.argmin(mask.any(axis=1)))} has no real token, so there is nothing to score")
+    return mask.shape[1] - 1 - np.argmax(mask[:, ::-1], axis=1)
+
+
+def _stream(trunk: Any, tokens: np.ndarray, mask: np.ndarray | None) -> Tensor:
+    """The trunk's hidden states (B, T, C), without a mask where nothing is padded."""
+    return trunk.hidden(tokens, mask=None if mask is None or mask.all() else mask)
+
+
+def _last_hidden(trunk: Any, tokens: np.ndarray, mask: np.ndarray | None) -> Tensor:
+    """The stream at the last real token, (B, C)."""
+    rows = np.arange(len(tokens))
+    columns = np.full(len(tokens), tokens.shape[1] - 1) if mask is None else last_real(mask)
+    return _stream(trunk, tokens, mask)[rows, columns]
+
+
+class RewardModel(Module):
+    """A GPT that gives a text one number: how good it is. The trunk is trained with it, so give it a copy of its own.
+
+    The head has no bias: a constant added to every reward changes no comparison. `gain` and `bias` (1,) are not trained,
+    they are set afterwards so that the reference policy's samples have mean 0 and deviation 1 (rlhf/reward_model.py).
+    """
+
+    def __init__(self, trunk: GPT, *, rng: np.random.Generator | None):
+        self.trunk = trunk
+        self.config = trunk.config
+        self.head = ScalarHead(trunk.config.d_model, bias=False, rng=rng)
+        self.gain = Tensor(np.ones(1, np.float32))  # no gradient, but part of the state: a checkpoint keeps them
+        self.bias = Tensor(np.zeros(1, np.float32))
+
+    def __call__(self, tokens: np.ndarray, mask: np.ndarray | None = None) -> Tensor:
+        """tokens (B, T), mask (B, T) bool, padding on either side or none -> rewards (B,)."""
+        return self.head(_last_hidden(self.trunk, tokens, mask)) * self.gain + self.bias
+
+    def save_pretrained(self, folder: str | Path, tokenizer: Any = None) -> None:
+        """Write the folder as GPT2ForSequenceClassification with one label; gain and bias stand in config.json."""
+        extra = {_GAIN: float(self.gain.data[0]), _BIAS: float(self.bias.data[0])}
+        _save(folder, self.trunk, self.head.weight.data, extra=extra, tokenizer=tokenizer)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> RewardModel:
+        """The reward model in `folder`, in eval mode; FormatError names file and field where something does not fit."""
+        settings, trunk, score = _load(folder)
+        if len(score) != 1:
+            raise FormatError(Path(folder) / "config.json", field="num_labels", expected="1, a reward", found=len(score))
+        model = cls(trunk, rng=None)
+        model.head.weight.data = score
+        for name, array in ((_GAIN, model.gain), (_BIAS, model.bias)):
+            value = _number(settings, name, default=array.data[0], file=Path(folder) / "config.json")
+            array.assign(np.array([value]))
+        model.eval()
+        return model
+
+
+class ValueModel(Module):
+    """A GPT that says at every token how much reward is still to come. The head starts at 0: so does every value."""
+
+    def __init__(self, trunk: GPT):
+        self.trunk = trunk
+        self.config = trunk.config
+        self.head = ScalarHead(trunk.config.d_model, zero=True, rng=None)
+
+    def __call__(self, tokens: np.ndarray, mask: np.ndarray | None = None) -> Tensor:
+        """tokens (B, T), mask (B, T) bool -> values (B, T); those at padding mean nothing."""
+        return self.head(_stream(self.trunk, tokens, mask))
+
+
+class SequenceClassifier(Module):
+    """A GPT that sorts texts into `n_labels` classes. Trained with cross-entropy over its scores."""
+
+    def __init__(self, trunk: GPT, n_labels: int, *, rng: np.random.Generator | None):
+        if n_labels < 2:
+            raise ValueError(f"n_labels must be at least 2 (for one number there is RewardModel), got {n_labels}")
+        self.trunk = trunk
+        self.config = trunk.config
+        self.head = Linear(trunk.config.d_model, n_labels, bias=False, std=0.02, rng=rng)
+
+    def __call__(self, tokens: np.ndarray, mask: np.ndarray | None = None) -> Tensor:
+        """tokens (B, T), mask (B, T) bool -> a score for each label, (B, n_labels), read at the last real token."""
+        return self.head(_last_hidden(self.trunk, tokens, mask))
+
+    def save_pretrained(self, folder: str | Path, tokenizer: Any = None) -> None:
+        """Write the folder as transformers' GPT2ForSequenceClassification."""
+        _save(folder, self.trunk, self.head.weight.data, extra={}, tokenizer=tokenizer)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> SequenceClassifier:
+        """The classifier in `folder`, in eval mode."""
+        _, trunk, score = _load(folder)
+        if len(score) < 2:
+            raise FormatError(Path(folder) / "config.json", field="num_labels", expected="at least 2", found=len(score))
+        model = cls(trunk, len(score), rng=None)
+        model.head.weight.data = score
+        model.eval()
+        return model
+
+
+def _save(folder: str | Path, trunk: GPT, score: np.ndarray, *, extra: Mapping[str, Any], tokenizer: Any) -> None:
+    """config.json and weights in their layout. `score` (n_labels, C)."""
+    config = gpt_layout.to_config(dataclasses.asdict(trunk.config))
+    labels = {str(i): f"LABEL_{i}" for i in range(len(score))}  # how their configs spell the number of labels
+    head = {"architectures": ["GPT2ForSequenceClassification"], "num_labels": len(score), "id2label": labels}
+    tensors = {**gpt_layout.to_tensors(trunk.state_dict()), _SCORE: score}
+    pretrained.save(folder, {**config, **head, **extra}, tensors, tokenizer=tokenizer)
+
+
+def _load(folder: str | Path) -> tuple[dict[str, Any], GPT, np.ndarray]:
+    """config.json, the trunk, and score (n_labels, C)."""
+    settings, tensors = pretrained.load(folder, model_type="gpt2")
+    file = Path(folder) / "model.safetensors"
+    config = GPTConfig(**gpt_layout.from_config(settings, file=Path(folder) / "config.json"))
+    score = tensors.pop(_SCORE, None)
+    if score is None:
+        raise FormatError(file, field=_SCORE, expected="the head's weights (is this a language model?)", found="no such array")
+    if score.ndim != 2 or score.shape[1] != config.d_model or not len(score) or score.dtype != np.float32:
+        expected = f"floating point (labels, {config.d_model})"
+        raise FormatError(file, field=_SCORE, expected=expected, found=f"{score.dtype} {score.shape}")
+    gpt_layout.check_sizes(dataclasses.asdict(config), tensors, file=file)
+    trunk = GPT(config, rng=None)
+    pretrained.adopt(trunk, gpt_layout.from_tensors(tensors, list(trunk.state_dict()), file=file), file=file)
+    return settings, trunk, score
+
+
+def _number(settings: Mapping[str, Any], name: str, *, default: float, file: Path) -> float:
+    """A finite number of config.json."""
+    value = settings.get(name, float(default))
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise FormatError(file, field=name, expected="a finite number", found=repr(value))
+    return value
