@@ -22,7 +22,10 @@ from typing import Any
 from tinyllm.cli.parser import Parser
 
 # Each is a file beside this one. The order is the one a newcomer would try them in.
-VERBS = ("quickstart", "tokenizer", "train", "generate", "info", "bench", "doctor", "warmup")
+VERBS = (
+    "quickstart", "tokenizer", "train", "generate", "chat", "finetune", "label", "reward", "dpo", "rl",
+    "info", "bench", "doctor", "warmup",
+)  # fmt: skip
 
 DESCRIPTION = "A language model from raw text to generated text, on an ordinary CPU, with every step open to read."
 EPILOG = """examples:

@@ -308,7 +308,7 @@ def show_training(records: Iterator[Record], *, progress: Progress) -> EvalRecor
     return last
 
 
-def finish_run(run: RunFolder, model: GPT, tokenizer: Tokenizer) -> None:
+def finish_run(run: RunFolder, model: Any, tokenizer: Tokenizer) -> None:
     """Write model/, for from_pretrained and `tinyllm generate`, and report.html."""
     from tinyllm.evaluation.report import write_report
 

@@ -29,6 +29,8 @@ p { margin: 0 0 14px; max-width: 46em; }
 .hint { font-size: 0.94rem; margin-bottom: 16px; }
 .note { font-size: 0.88rem; }
 .cards { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 12px; margin: 28px 0 0; }
+@media (min-width: 900px) { .cards:has(> :nth-child(7)), .cards:has(> :nth-child(4):last-child) {
+  grid-template-columns: repeat(4, minmax(0, 1fr)); } }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 14px 16px 13px; }
 .card b { display: block; font-size: 1.62rem; line-height: 1.25; font-weight: 620; letter-spacing: -0.015em;
   font-variant-numeric: tabular-nums; }
@@ -37,7 +39,7 @@ figure { margin: 0; min-width: 0; }
 figure svg { display: block; width: 100%; height: auto; overflow: visible; font-family: inherit;
   stroke-linejoin: round; stroke-linecap: butt; }
 figcaption { color: var(--muted); font-size: 0.9rem; line-height: 1.45; margin-top: 6px; }
-.row { display: grid; grid-template-columns: repeat(auto-fit, minmax(290px, 1fr)); gap: 34px 30px; margin-top: 12px; }
+.row { display: grid; grid-template-columns: repeat(auto-fill, minmax(290px, 1fr)); gap: 34px 30px; margin-top: 12px; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 0.93rem; font-variant-numeric: tabular-nums; }
 th { color: var(--muted); font-weight: 500; text-align: left; white-space: nowrap; }
@@ -60,12 +62,20 @@ summary { cursor: pointer; color: var(--muted); }
 .sample pre { margin: 0; font: 0.85rem/1.5 ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono", monospace;
   white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; tab-size: 4; }
 .sample mark { background: none; color: var(--train); font-weight: 600; }
+.remark { border-left: 3px solid var(--validation); padding: 1px 0 1px 14px; margin: 0 0 12px; max-width: 52em; }
+.pair { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 8px 34px; padding: 16px 0;
+  border-top: 1px solid var(--line); }
+.pair .asked { grid-column: 1 / -1; color: var(--muted); }
+.pair h3 { margin: 0 0 2px; font-size: 0.86rem; font-weight: 600; }
+.pair h3 small { color: var(--muted); font-weight: 400; font-size: 0.84rem; margin-left: 10px; }
+.pair pre { margin: 0; font-family: inherit; font-size: 0.94rem; line-height: 1.5; white-space: pre-wrap;
+  overflow-wrap: anywhere; unicode-bidi: isolate; tab-size: 4; }
 @media (max-width: 640px) { main { padding: 26px 16px 40px; } .cards { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   .wide svg { min-width: 620px; } .sample { grid-template-columns: 1fr; gap: 4px; }
-  .settings { columns: 1; } }
+  .settings { columns: 1; } .pair { grid-template-columns: 1fr; } }
 @media print { :root { --paper: #fff; --card: #fff; --line: #ccc; --ink: #000; --muted: #444; --grid: #ccc;
   --train: #2563b8; --validation: #c2410c; } main { max-width: none; padding: 0; } body { font-size: 11pt; }
-  figure, .card, .sample, tr { break-inside: avoid; } h2 { break-after: avoid; margin-top: 30px; } }
+  figure, .card, .sample, .pair, tr { break-inside: avoid; } h2 { break-after: avoid; margin-top: 30px; } }
 """
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"

@@ -66,10 +66,10 @@ def draw(name: str, drawing: Draw, *, run: RunRecord, size: tuple[float, float])
     with rc_context({**_STYLE, "svg.hashsalt": name}):  # a salt for each figure: ids must differ within one page
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.add_subplot()
-        drawing(axes, run)
-        axes.margins(x=0.015)
         axes.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=max(4, int(size[0] * 1.3)), integer=True))
+        drawing(axes, run)  # may set another scale than steps
+        axes.margins(x=0.015)
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     return for_page(text.getvalue(), label=name)
@@ -89,7 +89,7 @@ def for_page(svg: str, *, label: str) -> str:
 
 def draw_loss(axes: Any, run: RunRecord) -> None:
     """Training loss of each step (light), smoothed, validation with markers, and the loss of blind guessing."""
-    _light_and_smooth(axes, run.series("loss"), label="training")
+    light_and_smooth(axes, run.series("loss"), label="training")
     steps, losses = run.series("val_loss")
     if losses:
         axes.plot(steps, losses, color=VALIDATION, linewidth=1.4, marker="o", markersize=3.6, label="validation")
@@ -99,8 +99,8 @@ def draw_loss(axes: Any, run: RunRecord) -> None:
     vocab_size = run.setting("vocab_size")
     highest = max([*run.series("loss")[1], *losses])
     if isinstance(vocab_size, int) and vocab_size > 1 and math.log(vocab_size) < 1.3 * highest:
-        _mark_level(axes, math.log(vocab_size), f"guessing blindly: ln {vocab_size:,} = {math.log(vocab_size):.2f}")
-    _axis_names(axes, "loss (nats per token)")
+        mark_level(axes, math.log(vocab_size), f"guessing blindly: ln {vocab_size:,} = {math.log(vocab_size):.2f}")
+    axis_names(axes, "loss (nats per token)")
     axes.legend(loc="lower right", bbox_to_anchor=(1.005, 0.99), ncols=2, borderaxespad=0.2, labelcolor=INK)
 
 
@@ -111,7 +111,7 @@ def draw_learning_rate(axes: Any, run: RunRecord) -> None:
     axes.set_ylim(bottom=0)
     axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
     axes.yaxis.get_offset_text().set_color(MUTED)
-    _axis_names(axes, "learning rate")
+    axis_names(axes, "learning rate")
 
 
 def draw_gradient_norm(axes: Any, run: RunRecord) -> None:
@@ -120,24 +120,24 @@ def draw_gradient_norm(axes: Any, run: RunRecord) -> None:
 
     steps, norms = run.series("grad_norm")
     positive = [(step, norm) for step, norm in zip(steps, norms, strict=True) if norm > 0]
-    _light_and_smooth(axes, ([step for step, _ in positive], [norm for _, norm in positive]), label=None)
+    light_and_smooth(axes, ([step for step, _ in positive], [norm for _, norm in positive]), label=None)
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(lambda norm, _: f"{norm:g}")
     axes.yaxis.set_minor_formatter(lambda norm, _: "")
     clip = run.setting("grad_clip")
     if isinstance(clip, int | float) and clip > 0:
-        _mark_level(axes, float(clip), f"clipped above {clip:g}")
-    _axis_names(axes, "gradient norm")
+        mark_level(axes, float(clip), f"clipped above {clip:g}")
+    axis_names(axes, "gradient norm")
 
 
 def draw_speed(axes: Any, run: RunRecord) -> None:
     """Tokens per second, from zero upwards."""
     steps, speeds = run.series("tokens_per_second")
-    _light_and_smooth(axes, (steps, speeds), label=None)
+    light_and_smooth(axes, (steps, speeds), label=None)
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(lambda speed, _: f"{speed:,.0f}")
-    _axis_names(axes, "tokens per second")
+    axis_names(axes, "tokens per second")
 
 
 def thin(steps: list[float], values: list[float]) -> Series:
@@ -149,7 +149,8 @@ def thin(steps: list[float], values: list[float]) -> Series:
     return [steps[i] for i in kept], [values[i] for i in kept]
 
 
-def _light_and_smooth(axes: Any, series: Series, *, label: str | None) -> None:
+def light_and_smooth(axes: Any, series: Series, *, label: str | None) -> None:
+    """Each value in a light colour, and their smoothed curve over it."""
     steps, values = series
     if not values:
         return
@@ -160,7 +161,8 @@ def _light_and_smooth(axes: Any, series: Series, *, label: str | None) -> None:
     axes.plot(*thin(steps, smooth(values, window_for(len(values)))), color=TRAIN, linewidth=1.7, label=label)
 
 
-def _mark_level(axes: Any, height: float, text: str) -> None:
+def mark_level(axes: Any, height: float, text: str) -> None:
+    """A dashed line across the figure, and what it means."""
     axes.axhline(height, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
     axes.annotate(
         text, (0.985, height), xycoords=("axes fraction", "data"), xytext=(0, 3), textcoords="offset points",
@@ -173,6 +175,7 @@ def _annotate(axes: Any, text: str, point: tuple[float, float]) -> None:
     axes.annotate(text, point, xytext=(-4, 10), textcoords="offset points", ha="right", va="bottom", color=VALIDATION, fontsize=9)
 
 
-def _axis_names(axes: Any, name: str) -> None:
-    axes.set_xlabel("step")
+def axis_names(axes: Any, name: str, *, across: str = "step") -> None:
+    """What goes up (as the figure's title) and what goes across."""
+    axes.set_xlabel(across)
     axes.set_title(name, loc="left", fontsize=9, color=MUTED, pad=8)

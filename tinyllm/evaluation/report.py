@@ -12,7 +12,7 @@ import io
 import math
 import os
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ _LOSS_HINT = (
     "Both curves should fall, fast at first and then ever more slowly. Where validation turns upwards while training goes "
     "on falling, the model has begun to learn its training text by heart."
 )
-_SMALL_FIGURES: list[tuple[str, plots.Draw, tuple[str, ...], str]] = [
+FigureList = Sequence[tuple[str, plots.Draw, tuple[str, ...], str]]  # name, drawing, what must be measured (one of), caption
+_SMALL_FIGURES: FigureList = [
     ("learning rate", plots.draw_learning_rate, ("learning_rate",),
      "The size of the steps: up during warm-up, then down. The last part of the loss's fall often comes with the decay."),
     ("gradient norm", plots.draw_gradient_norm, ("grad_norm",),
@@ -58,10 +59,10 @@ def report_page(run: RunRecord) -> str:
     name = run.path.resolve().name
     return page(
         f"{name} · training report",
-        f'<h1>{escaped(name)}</h1>\n<p class="about">{escaped(_about(run))}</p>',
+        f'<h1>{escaped(name)}</h1>\n<p class="about">{escaped(about(run))}</p>',
         cards(headline(run)),
         section("Loss", _LOSS_HINT, _loss_part(run)),
-        section("On the way", "Three curves to look at when the loss does something odd.", _small_figures(run)),
+        section("On the way", "Three curves to look at when the loss does something odd.", figure_row(run, _SMALL_FIGURES)),
         section("What it wrote", _samples_hint(run), *_samples(run)),
         section(
             "What it read",
@@ -69,12 +70,13 @@ def report_page(run: RunRecord) -> str:
             "beyond about four, repeated text teaches less than new text would.",
             _mixture_table(run.mixture),
         ),
-        section("Settings", "All that is needed to do this run again.", _settings_part(run)),
-        _footnote(run),
+        section("Settings", "All that is needed to do this run again.", settings_part(run)),
+        footnote(run),
     )
 
 
-def _about(run: RunRecord) -> str:
+def about(run: RunRecord) -> str:
+    """The model's shape and the machine, in a line."""
     shape = [
         f"{run.setting(name):,} {word}"
         for name, word in (("n_layers", "layers"), ("n_heads", "heads"), ("d_model", "wide"), ("block_size", "tokens of context"))
@@ -97,15 +99,16 @@ def headline(run: RunRecord) -> list[tuple[str, str, str]]:
         facts.append((short(run.n_parameters), "parameters", f"{run.n_parameters:,} numbers learned"))
     if tokens:
         ratio = f", {max(tokens) / run.n_parameters:,.1f} for each parameter" if run.n_parameters else ""
-        facts.append((f"{short(max(tokens))}", "tokens seen", f"in {_steps(run)}{ratio}"))
-    if seconds := _seconds(run):
+        facts.append((f"{short(max(tokens))}", "tokens seen", f"in {steps_done(run)}{ratio}"))
+    if seconds := seconds_spent(run):
         speeds = run.series("tokens_per_second")[1]
         speed = f"{statistics.median(speeds):,.0f} tokens per second" if speeds else ""
         facts.append((duration(seconds), "of training", speed))
     return facts
 
 
-def _steps(run: RunRecord) -> str:
+def steps_done(run: RunRecord) -> str:
+    """As "60 of 90 steps" if the run has more before it."""
     last, planned = run.records[-1]["step"], run.setting("max_steps")
     return f"{last:,} of {planned:,} steps" if isinstance(planned, int) and last < planned else f"{last:,} steps"
 
@@ -128,7 +131,7 @@ def _quality(run: RunRecord) -> Iterable[tuple[str, str, str]]:
         yield f"{bits:.3f}", "bits per byte", "comparable between tokenizers; 8 is no knowledge at all"
 
 
-def _seconds(run: RunRecord) -> float:
+def seconds_spent(run: RunRecord) -> float:
     """Time spent in steps and evaluations: waiting between a stop and a resume is not in it."""
     steps = sum(run.series("ms_per_step")[1]) / 1000
     if not steps:
@@ -162,10 +165,11 @@ def _loss_table(run: RunRecord) -> str:
     return table(("step", "training loss (mean)", "validation loss", "perplexity"), rows, n_text=0) if rows else ""
 
 
-def _small_figures(run: RunRecord) -> str:
+def figure_row(run: RunRecord, figures: FigureList) -> str:
+    """Small figures side by side, those left out of which nothing was measured; "" if that leaves none."""
     drawn = [
         figure(svg, caption)
-        for name, drawing, keys, caption in _SMALL_FIGURES
+        for name, drawing, keys, caption in figures
         if run.series(*keys)[1] and (svg := plots.draw(name, drawing, run=run, size=(3.7, 2.5)))
     ]
     return f'<div class="row">{"".join(drawn)}</div>' if drawn else ""
@@ -210,7 +214,7 @@ def _mixture_table(rows: list[dict[str, Any]]) -> str:
     return table(header, [cells(row) for row in rows]) if rows else ""
 
 
-def _settings_part(run: RunRecord) -> str:
+def settings_part(run: RunRecord) -> str:
     """A small table for each group of settings; settings without a group come first."""
     single = {key: value for key, value in run.settings.items() if not isinstance(value, dict)}
     groups = [("run", single), *((k, v) for k, v in run.settings.items() if isinstance(v, dict))]
@@ -229,7 +233,8 @@ def _plain(value: Any) -> str:
     return {None: "none", True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool | None) else str(value)
 
 
-def _footnote(run: RunRecord) -> str:
+def footnote(run: RunRecord) -> str:
+    """How many lines of the run could not be read, if any."""
     if not run.n_unreadable:
         return ""
     lines = "1 line" if run.n_unreadable == 1 else f"{run.n_unreadable:,} lines"

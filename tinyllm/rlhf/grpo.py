@@ -18,17 +18,19 @@ import numpy as np
 
 from tinyllm import ops
 from tinyllm.autograd import Tensor
-from tinyllm.rlhf.advantages import group_advantages
+from tinyllm.rlhf.advantages import SCALES, group_advantages
 from tinyllm.rlhf.kl import kl_estimate
 from tinyllm.rlhf.policy_gradient import (
     Experience,
     PolicyGradient,
-    Rollout,
-    RolloutConfig,
+    clip_fraction,
     policy_logits,
     policy_statistics,
+    token_weights,
     weighted_loss,
 )
+from tinyllm.rlhf.ppo import clipped_policy_loss
+from tinyllm.rlhf.rollout import Rollout, RolloutConfig, check_choice, check_number
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,12 @@ class GRPOConfig(RolloutConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.ratio not in ("token", "sequence"):
-            raise ValueError(f"ratio is {self.ratio!r}; expected token or sequence")
+        if self.group_size < 2:
+            raise ValueError(f"group_size is {self.group_size}; expected at least 2: an answer is compared with those beside it")
+        for name in ("clip_low", "clip_high", "kl_coefficient"):
+            check_number(self, name, 0)
+        check_choice(self, "ratio", ("token", "sequence"))
+        check_choice(self, "scale", SCALES)
 
 
 def sequence_ratio_log_probs(log_probs: Tensor, old_log_probs: np.ndarray, mask: np.ndarray) -> Tensor:
@@ -64,16 +70,16 @@ class GRPO(PolicyGradient):
 
     def estimate(self, rollout: Rollout) -> dict[str, np.ndarray]:
         """The same advantage for every token of an answer."""
-        config = self.config
+        config, mask = self.config, rollout.sequences.response_mask
         advantages = group_advantages(rollout.scores, group_size=config.group_size, scale=config.scale)
+        arrays = {"advantages": (advantages[:, None] * mask).astype(np.float32)}
         if config.mask_truncated:
-            advantages = advantages * [sample.finished for sample in rollout.samples]
-        return {"advantages": (advantages[:, None] * rollout.sequences.response_mask).astype(np.float32)}
+            counted = mask & np.array([[sample.finished] for sample in rollout.samples])
+            arrays["weights"] = token_weights(counted, config.normaliser, config.max_new_tokens)
+        return arrays
 
     def loss(self, model: Any, batch: Experience, *, n_counted: int) -> Tensor:
         """The clipped loss, and β KL(π ‖ ref) if β is not 0."""
-        from tinyllm.rlhf.ppo import clipped_policy_loss
-
         config, arrays = self.config, batch.arrays
         logits, log_probs = policy_logits(model, batch, temperature=config.temperature)
         compared = log_probs
@@ -83,5 +89,5 @@ class GRPO(PolicyGradient):
         losses = clipped_policy_loss(compared, arrays["old_log_probs"], arrays["advantages"], **bounds)
         if config.kl_coefficient:
             losses = losses + config.kl_coefficient * kl_estimate(log_probs, arrays["ref_log_probs"], estimator="k3")
-        self.note(**policy_statistics(logits, log_probs, batch, clip=config.clip_low))
+        self.note(**policy_statistics(logits, log_probs, batch), clip_fraction=clip_fraction(compared, batch, **bounds))
         return weighted_loss(losses, batch, n_counted)

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -24,62 +24,19 @@ import numpy as np
 from tinyllm import ops
 from tinyllm.autograd import Tensor, no_grad
 from tinyllm.data.batches import check_identity, rng_state
-from tinyllm.decoding import generate
 from tinyllm.nn import Dropout, Module
 from tinyllm.rlhf.advantages import masked_mean
 from tinyllm.rlhf.kl import kl_estimate
 from tinyllm.rlhf.log_probs import frozen_log_probs, response_logits
-from tinyllm.rlhf.sequences import Sequences, pad_sequences
-
-NORMALISERS = ("sequence", "token", "constant")
-
-
-@dataclass(frozen=True)
-class RolloutConfig:
-    """How answers are sampled and cut into minibatches. ValueError names the field that does not make sense."""
-
-    n_prompts: int = 16  # prompts per rollout
-    group_size: int = 4  # answers per prompt
-    max_new_tokens: int = 48  # longest answer, stop token included
-    temperature: float = 1.0  # of sampling, and of every log-probability computed afterwards
-    minibatch_size: int = 64  # answers per micro-batch of an optimizer step
-    epochs: int = 1  # times each rollout is learned from
-    missing_stop_score: float | None = None  # score of an answer that never stopped, whatever the reward says; 2019: -1
-    normaliser: str = "token"  # the loss is a mean over: sequence, token, or constant; see `token_weights`
-
-    def __post_init__(self) -> None:
-        for name in ("n_prompts", "group_size", "max_new_tokens", "minibatch_size", "epochs"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
-        if not self.temperature > 0:
-            raise ValueError(f"temperature must be above 0, got {self.temperature!r}: a policy that never varies learns nothing")
-        if self.normaliser not in NORMALISERS:
-            raise ValueError(f"normaliser is {self.normaliser!r}; expected one of {', '.join(NORMALISERS)}")
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One answer, as the reward function sees it."""
-
-    prompt_index: int  # which of the prompts
-    prompt: list[int]
-    response: list[int]  # stop token included, if there is one
-    finished: bool  # whether it ended with a stop token
-
-
-Reward = Callable[[list[Sample]], Any]  # -> (B,) numbers, higher is better
-
-
-@dataclass(frozen=True)
-class Rollout:
-    """What one round of sampling gave, B = n_prompts x group_size answers; those to one prompt stand side by side."""
-
-    samples: list[Sample]
-    sequences: Sequences
-    scores: np.ndarray  # (B,)
-    log_probs: np.ndarray  # (B, R) under the policy that sampled
-    ref_log_probs: np.ndarray | None  # (B, R) under the reference
+from tinyllm.rlhf.rollout import (
+    Reward,
+    Rollout,
+    RolloutConfig,
+    check_prompts,
+    check_scores,
+    sample_rollout,
+)
+from tinyllm.rlhf.sequences import Sequences
 
 
 @dataclass(frozen=True)
@@ -110,19 +67,7 @@ def token_weights(mask: np.ndarray, normaliser: str, max_new_tokens: int) -> np.
         "token": np.full((len(mask), 1), mask.sum() / len(mask)),
         "constant": np.full((len(mask), 1), max_new_tokens),
     }[normaliser]
-    return (mask / lengths).astype(np.float32)
-
-
-def sample_rollout(
-    policy: Any, prompts: Sequence[list[int]], indices: np.ndarray, *, config: RolloutConfig, stop_id: int, rng: np.random.Generator
-) -> tuple[list[Sample], Sequences]:
-    """An answer to each of prompts[indices], drawn from the policy itself: no top-k, no top-p."""
-    asked = [prompts[i] for i in indices]
-    settings = {"max_new_tokens": config.max_new_tokens, "temperature": config.temperature, "stop_tokens": (stop_id,)}
-    result = generate(policy, asked, rng=rng, **settings)
-    answers = zip(indices.tolist(), asked, result.tokens, result.finish_reasons, strict=True)
-    samples = [Sample(index, prompt, response, reason == "stop") for index, prompt, response, reason in answers]
-    return samples, pad_sequences(asked, result.tokens)
+    return np.where(mask, 1 / np.where(lengths, lengths, 1), 0).astype(np.float32)  # a row without a counted token: 0
 
 
 class PolicyGradient:
@@ -134,7 +79,8 @@ class PolicyGradient:
     reference  the frozen policy that KL is measured against, or None; for a LoRA policy `WithoutAdapters(policy)`
     stop_id    the token that ends an answer
 
-    Raises ValueError for no prompts, for one that leaves no room for an answer, and while sampling for a reward that is not finite.
+    Raises ValueError for no prompts, for one that leaves no room for an answer, and, while sampling, for a reward that
+    is not finite.
     """
 
     def __init__(
@@ -149,10 +95,18 @@ class PolicyGradient:
         reference: Any = None,
     ):
         check_prompts(prompts, block_size=policy.config.block_size, max_new_tokens=config.max_new_tokens)
+        self.config: Any = config  # the algorithm's own
+        if reference is None and (price := vars(config).get("kl_coefficient")):
+            raise ValueError(
+                f"reference is None, but kl_coefficient {price} is the price of the distance to it; give a frozen copy of the "
+                "policy (for one with LoRA: WithoutAdapters(policy)), or kl_coefficient=0"
+            )
         for model in (policy, reference):
             disable_dropout(model)
-        self.policy, self.prompts, self.reward, self.reference = policy, list(prompts), reward, reference
-        self.config: Any = config
+        self.policy, self.reward, self.reference = policy, reward, reference
+        self.prompts = [list(map(int, prompt)) for prompt in prompts]
+        self._identity = {"algorithm": type(self).__name__, "prompts_sha256": digest(self.prompts)}
+        self._identity |= {f"config.{name}": value for name, value in asdict(config).items()}
         self.stop_id, self.rng = stop_id, rng
         self.rollout: Rollout | None = None  # the latest, to look at
         self.n_rollouts = 0
@@ -195,7 +149,7 @@ class PolicyGradient:
         noted, self._metrics = self._metrics, {}
         return noted
 
-    def note(self, **metrics: float) -> None:
+    def note(self, **metrics: Any) -> None:
         """Adds to what `measure` will tell."""
         self._metrics |= {name: float(value) for name, value in metrics.items()}
 
@@ -213,8 +167,8 @@ class PolicyGradient:
         self._sequences, self._packed = rollout.sequences, {}
         self._minibatches = []
         for _ in range(self.config.epochs):
-            order = self.rng.permutation(len(mask)).tolist()
-            self._minibatches += [order[i : i + self.config.minibatch_size] for i in range(0, len(order), self.config.minibatch_size)]
+            order, size = self.rng.permutation(len(mask)).tolist(), self.config.minibatch_size
+            self._minibatches += [order[i : i + size] for i in range(0, len(order), size)]
 
     def collect(self) -> Rollout:
         """Samples answers and scores them. ValueError for rewards of a wrong number, or that are not finite."""
@@ -252,7 +206,7 @@ class PolicyGradient:
             self.note(kl=kl.sum(axis=1).mean())  # nats per answer; padding is 0 in both
         if self.config.group_size > 1:
             groups = rollout.scores.reshape(-1, self.config.group_size)
-            self.note(frac_zero_std=np.mean(groups.std(axis=1) == 0))
+            self.note(frac_zero_std=np.mean(np.ptp(groups, axis=1) == 0))
 
     # Where it stands, for checkpoints.
 
@@ -264,7 +218,7 @@ class PolicyGradient:
             self._packed = {name: _packed(array) for name, array in self._arrays.items()}
             self._packed |= {"": [sequences.tokens.tolist(), sequences.mask.astype(int).tolist(), sequences.n_prompt]}
         return {
-            **self._identity(),
+            **self._identity,
             "rng": rng_state(self.rng),
             "n_rollouts": self.n_rollouts,
             "prompts_left": list(self._prompts_left),
@@ -272,9 +226,9 @@ class PolicyGradient:
             "experience": self._packed if self._minibatches else {},
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Back to where `state` was taken. ValueError if it was taken with other prompts or another algorithm."""
-        check_identity(self._identity(), state)
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Back to where `state` was taken. ValueError if it was taken with other prompts, settings or another algorithm."""
+        check_identity(self._identity, state)
         self.rng.bit_generator.state = state["rng"]
         self.n_rollouts = state["n_rollouts"]
         self._prompts_left = list(state["prompts_left"])
@@ -286,72 +240,49 @@ class PolicyGradient:
             self._arrays = {name: np.array(values, dtype) for name, (dtype, values) in packed.items()}
         self._packed, self._metrics = {}, {}
 
-    def _identity(self) -> dict[str, Any]:
-        digest = hashlib.sha256(json.dumps(self.prompts).encode()).hexdigest()
-        return {"algorithm": type(self).__name__, "prompts_sha256": digest}
-
 
 def weighted_loss(token_losses: Tensor, batch: Experience, n_counted: float) -> Tensor:
     """Σ weight · loss / n_counted: a scalar."""
     return ops.sum(token_losses * batch.arrays["weights"].astype(token_losses.dtype)) / n_counted
 
 
-def policy_statistics(logits: Tensor, log_probs: Tensor, batch: Experience, *, clip: float | None = None) -> dict[str, float]:
+def policy_statistics(logits: Tensor, log_probs: Tensor, batch: Experience) -> dict[str, float]:
     """Numbers that tell how a policy update goes, means over the answers' tokens.
 
     approx_kl      KL(old ‖ new) by k3: how far the policy has moved since it sampled
     entropy        nats per token: how undecided it still is; a fall to 0 means it always says the same
     ratio, ratio_var   π_new / π_old: mean 1 and variance 0 before the first step
-    clip_fraction  tokens whose ratio lies outside 1 ± clip
     """
     mask = batch.sequences.response_mask
     difference = log_probs.data - batch.arrays["old_log_probs"]  # log (new / old)
     ratio = np.exp(np.where(mask, difference, 0))
     with no_grad():
         entropy = ops.entropy(Tensor(logits.data)).data
-    statistics = {
+    return {
         "approx_kl": masked_mean(ratio - 1 - difference, mask),
         "entropy": masked_mean(entropy, mask),
         "ratio": masked_mean(ratio, mask),
         "ratio_var": float(ratio[mask].var()),
     }
-    if clip is not None:
-        statistics["clip_fraction"] = masked_mean((np.abs(ratio - 1) > clip).astype(float), mask)
-    return statistics
+
+
+def clip_fraction(log_probs: Tensor, batch: Experience, *, low: float, high: float) -> float:
+    """Share of the answers' tokens whose ratio π_new / π_old lies outside [1 - low, 1 + high]."""
+    mask = batch.sequences.response_mask
+    ratio = np.exp(log_probs.data - batch.arrays["old_log_probs"])[mask]
+    return float(np.mean((ratio < 1 - low) | (ratio > 1 + high)))
 
 
 def policy_logits(policy: Any, batch: Experience, *, temperature: float) -> tuple[Tensor, Tensor]:
     """(logits (B, R, V), log-probs (B, R)) of the answers under the policy as it is now."""
     logits = response_logits(policy, batch.sequences, temperature=temperature)
-    return logits, ops.token_log_probs(logits, batch.sequences.responses)
+    return logits, answer_log_probs(logits, batch)
 
 
-def check_prompts(prompts: Sequence[list[int]], *, block_size: int, max_new_tokens: int) -> None:
-    """ValueError for no prompts, an empty one, or one after which an answer of max_new_tokens does not fit the context."""
-    if not len(prompts):
-        raise ValueError("prompts is empty; expected at least one list of token ids")
-    for index, prompt in enumerate(prompts):
-        if not len(prompt):
-            raise ValueError(f"prompt {index} has no token; expected at least one")
-        if len(prompt) + max_new_tokens > block_size:
-            raise ValueError(
-                f"prompt {index} has {len(prompt)} tokens, which leaves no room for an answer of max_new_tokens {max_new_tokens} "
-                f"in a context of {block_size}; shorten it, or lower max_new_tokens"
-            )
-
-
-def check_scores(scores: Any, samples: Sequence[Sample]) -> np.ndarray:
-    """The rewards as (B,) float64. ValueError unless there is one finite number for each answer."""
-    scores = np.asarray(scores, dtype=np.float64)
-    if scores.shape != (len(samples),):
-        raise ValueError(f"reward gave shape {scores.shape} for {len(samples)} answers; expected one number for each")
-    if not np.isfinite(scores).all():
-        row = int(np.flatnonzero(~np.isfinite(scores))[0])
-        raise ValueError(
-            f"reward gave {scores[row]} for answer {row} (prompt {samples[row].prompt_index}, tokens "
-            f"{samples[row].response[:8]}...); expected a finite number: look at the reward function, or at the reward model's weights"
-        )
-    return scores
+def answer_log_probs(logits: Tensor, batch: Experience) -> Tensor:
+    """log-probs (B, R) of the answers' tokens, and 0 at padding, where a ratio to a number that means nothing could overflow."""
+    log_probs = ops.token_log_probs(logits, batch.sequences.responses)
+    return ops.where(log_probs, np.zeros((), log_probs.dtype), condition=batch.sequences.response_mask)
 
 
 def disable_dropout(model: Any) -> None:
@@ -360,6 +291,11 @@ def disable_dropout(model: Any) -> None:
         for _, module in model.named_modules():
             if isinstance(module, Dropout):
                 module.p = 0.0
+
+
+def digest(prompts: list[list[int]]) -> str:
+    """sha256 of the prompts: a run goes on with those it began with."""
+    return hashlib.sha256(json.dumps(prompts).encode()).hexdigest()
 
 
 def _packed(array: np.ndarray) -> list[Any]:

@@ -7,12 +7,12 @@
 
 The min takes the more pessimistic of two estimates, so that nothing is gained by moving a token's probability further than a
 factor 1 ± ε in the direction its advantage points to; only that makes several steps on the same answers safe. The details are
-those of the code behind Ziegler et al. 2019 and Stiennon et al. 2020: rewards not whitened here, advantages whitened, λ 0.95, γ 1.
+those of the code behind Ziegler et al. 2019 and Stiennon et al. 2020, but rewards are not whitened unless asked; λ 0.95, γ 1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,16 +22,17 @@ from tinyllm import ops
 from tinyllm.autograd import Tensor
 from tinyllm.rlhf.actor_critic import ActorCritic
 from tinyllm.rlhf.advantages import explained_variance, generalized_advantages, token_rewards, whiten
-from tinyllm.rlhf.kl import KLController, kl_estimate
+from tinyllm.rlhf.kl import ESTIMATORS, KLController, kl_estimate
 from tinyllm.rlhf.policy_gradient import (
     Experience,
     PolicyGradient,
-    Reward,
-    Rollout,
-    RolloutConfig,
+    answer_log_probs,
+    clip_fraction,
+    disable_dropout,
     policy_statistics,
     weighted_loss,
 )
+from tinyllm.rlhf.rollout import Reward, Rollout, RolloutConfig, check_choice, check_number
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,17 @@ class PPOConfig(RolloutConfig):
     kl_estimator: str = "k1"  # k1, k2 or k3; see kl.py
     whiten_rewards: bool = False  # scale token rewards to variance 1, without moving their mean
     stop_kl: float | None = None  # nats per token between new and old policy at which a rollout's remaining minibatches are left
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("clip", "value_clip", "value_coefficient", "entropy_coefficient", "kl_coefficient"):
+            check_number(self, name, 0)
+        for name in ("gamma", "lam"):
+            check_number(self, name, 0, 1)
+        check_number(self, "kl_target", 1e-6, optional=True)
+        check_number(self, "kl_horizon", 1)
+        check_number(self, "stop_kl", 0, optional=True)
+        check_choice(self, "kl_estimator", ESTIMATORS)
 
 
 def clipped_policy_loss(
@@ -86,6 +98,7 @@ class PPO(PolicyGradient):
         reference: Any = None,
     ):
         super().__init__(model.policy, prompts, reward, config=config, stop_id=stop_id, rng=rng, reference=reference)
+        disable_dropout(model.critic)
         self.model = model
         self.controller = KLController(config.kl_coefficient, config.kl_target, config.kl_horizon)
         self._moved = 0.0  # approx_kl of the latest minibatch
@@ -93,19 +106,15 @@ class PPO(PolicyGradient):
     def estimate(self, rollout: Rollout) -> dict[str, np.ndarray]:
         """Values, token rewards with the KL penalty, then GAE."""
         config, mask = self.config, rollout.sequences.response_mask
-        if rollout.ref_log_probs is None:
-            raise ValueError("reference is None: PPO pays for the distance to a reference policy; give one (for a LoRA policy WithoutAdapters(policy))")
         values = self.model.frozen_values(rollout.sequences, batch_size=config.minibatch_size)
-        kl = kl_estimate(rollout.log_probs, rollout.ref_log_probs, estimator=config.kl_estimator)
+        reference = rollout.log_probs if rollout.ref_log_probs is None else rollout.ref_log_probs
+        kl = kl_estimate(rollout.log_probs, reference, estimator=config.kl_estimator)
         rewards = token_rewards(rollout.scores, kl, mask, beta=self.controller.beta)
+        self.note(kl_coefficient=self.controller.beta, objective=rewards.sum(axis=1).mean())
         if config.whiten_rewards:
             rewards = whiten(rewards, mask, shift_mean=False)
         advantages, returns = generalized_advantages(rewards, values, mask, gamma=config.gamma, lam=config.lam)
-        self.note(
-            kl_coefficient=self.controller.beta,
-            explained_variance=explained_variance(values, returns, mask),
-            objective=rewards.sum(axis=1).mean(),
-        )
+        self.note(explained_variance=explained_variance(values, returns, mask))
         self.controller.update(float(kl.sum(axis=1).mean()), len(mask))
         self._moved = 0.0
         return {"advantages": whiten(advantages, mask), "values": values, "returns": returns}
@@ -114,11 +123,12 @@ class PPO(PolicyGradient):
         """Policy loss + value_coefficient · value loss - entropy_coefficient · entropy."""
         config, arrays = self.config, batch.arrays
         logits, values = model.logits_and_values(batch.sequences, temperature=config.temperature)
-        log_probs = ops.token_log_probs(logits, batch.sequences.responses)
+        log_probs = answer_log_probs(logits, batch)
         policy = clipped_policy_loss(log_probs, arrays["old_log_probs"], arrays["advantages"], low=config.clip)
         value = clipped_value_loss(values, arrays["values"], arrays["returns"], clip=config.value_clip)
         policy_loss, value_loss = weighted_loss(policy, batch, n_counted), weighted_loss(value, batch, n_counted)
-        statistics = policy_statistics(logits, log_probs, batch, clip=config.clip)
+        statistics = policy_statistics(logits, log_probs, batch)
+        self.note(clip_fraction=clip_fraction(log_probs, batch, low=config.clip, high=config.clip))
         self.note(policy_loss=policy_loss.item(), value_loss=value_loss.item(), **statistics)
         self._moved = statistics["approx_kl"]
         total = policy_loss + config.value_coefficient * value_loss
@@ -134,7 +144,7 @@ class PPO(PolicyGradient):
         """As in the base, and β."""
         return super().state() | {"beta": self.controller.beta, "moved": self._moved}
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """As in the base, and β."""
         super().restore(state)
         self.controller.beta, self._moved = state["beta"], state["moved"]

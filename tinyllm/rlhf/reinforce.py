@@ -20,12 +20,11 @@ from tinyllm.rlhf.advantages import leave_one_out_advantages
 from tinyllm.rlhf.policy_gradient import (
     Experience,
     PolicyGradient,
-    Rollout,
-    RolloutConfig,
     policy_logits,
     policy_statistics,
     weighted_loss,
 )
+from tinyllm.rlhf.rollout import Rollout, RolloutConfig, check_number
 
 
 @dataclass(frozen=True)
@@ -37,10 +36,11 @@ class ReinforceConfig(RolloutConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_number(self, "kl_coefficient", 0)
         if self.epochs > 1 or self.minibatch_size < self.n_prompts * self.group_size:
             raise ValueError(
                 f"epochs is {self.epochs} and minibatch_size {self.minibatch_size}: without a ratio only one step on all "
-                f"{self.n_prompts * self.group_size} answers of a rollout is sound; set epochs=1 and minibatch_size to that number"
+                f"answers of a rollout is sound; set epochs=1 and minibatch_size={self.n_prompts * self.group_size}"
             )
 
 
@@ -54,7 +54,8 @@ class Reinforce(PolicyGradient):
     def estimate(self, rollout: Rollout) -> dict[str, np.ndarray]:
         """The same advantage for every token of an answer."""
         scores = rollout.scores
-        if self.config.kl_coefficient and rollout.ref_log_probs is not None:
+        if self.config.kl_coefficient:
+            assert rollout.ref_log_probs is not None
             scores = scores - self.config.kl_coefficient * (rollout.log_probs - rollout.ref_log_probs).sum(axis=1)
         return {"advantages": (self.baseline(scores)[:, None] * rollout.sequences.response_mask).astype(np.float32)}
 

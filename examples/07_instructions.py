@@ -1,0 +1,120 @@
+"""From a model that continues text to one that does as it is told: instruction tuning, in minutes.
+
+A small GPT first learns to continue text (Python's documentation). Asked "What is 34 + 57?" it goes on writing, for nobody has
+ever told it that a question wants an answer. Then it sees demonstrations: conversations in which an assistant answers
+right, made by programs that know the answer. The loss is the one it knows, taken over the assistant's words only. On
+questions it has not seen, phrased as it has not seen them, it goes from nothing to most of them right; the calculator is
+called for numbers it could not multiply itself, and what it was shown to decline it declines.
+
+    python examples/07_instructions.py                    all weights
+    python examples/07_instructions.py --lora             the base stays frozen, small adapters are trained beside it
+    python examples/07_instructions.py --save FOLDER      keep the model, for `tinyllm chat FOLDER`
+    python examples/07_instructions.py --base FOLDER      start from a model saved earlier, base or tuned
+
+Read next: tinyllm/data/exact_tasks.py, tinyllm/tokenizers/chat.py, tinyllm/finetuning/instruction.py, tinyllm/nn/lora.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import numpy as np
+
+from tinyllm.data import PaddedConversations, RandomWindows, read_standard_library
+from tinyllm.data.instructions import TASKS, Instruction, make_instructions
+from tinyllm.evaluation import ExactMatch, answer_all, measure_exact_match
+from tinyllm.finetuning import answer_loss, encode_instructions
+from tinyllm.models import GPT, GPTConfig, load_tokenizer_for
+from tinyllm.nn import add_lora, merge_lora
+from tinyllm.pretraining import next_token_loss
+from tinyllm.tokenizers import CONTROL_TOKENS, END_OF_TEXT, BPETokenizer, ChatFormat
+from tinyllm.training import StepRecord, TrainConfig, train
+
+SHAPE = {"block_size": 128, "n_layers": 4, "n_heads": 4, "d_model": 128, "bias": False, "init_std": 0.05}
+BATCH = 48  # conversations a step
+QUIET = {"eval_interval": 0, "checkpoint_interval": 0, "warmup_steps": 50}
+
+
+def make_base(steps: int, rng: np.random.Generator) -> tuple[GPT, BPETokenizer]:
+    """A tokenizer that knows the control tokens, and a GPT trained for some steps on the documentation."""
+    documents = [text for source in read_standard_library(("reference", "docstrings")) for text in source.documents]
+    tokenizer = BPETokenizer.train(
+        documents, vocab_size=2048, pattern="qwen2", special_tokens=(END_OF_TEXT, *CONTROL_TOKENS)
+    )
+    ids = np.concatenate([np.array([*tokenizer.encode(text), tokenizer.eos_id]) for text in documents])
+    model = GPT(GPTConfig(vocab_size=tokenizer.vocab_size, **SHAPE), rng=rng)
+    print(f"base model: {model.num_parameters():,} weights, {len(ids):,} tokens of documentation, {steps} steps")
+    config = TrainConfig(max_steps=steps, batch_size=16, learning_rate=2e-3, min_learning_rate=2e-4, **QUIET)
+    windows = RandomWindows(ids, batch_size=16, block_size=SHAPE["block_size"], rng=rng)
+    show(train(model, windows, config=config, loss_fn=next_token_loss))
+    return model, tokenizer
+
+
+def tune(model: GPT, items: list[Instruction], chat: ChatFormat, *, steps: int, lora: bool, rng: np.random.Generator) -> None:
+    """Supervised fine-tuning on the demonstrations, in place: all weights, or adapters that are merged in the end."""
+    if lora:
+        add_lora(model, rank=16, alpha=32.0, rng=rng)
+    n_trained = sum(weight.size for weight in model.parameters())
+    print(f"\ntuning {n_trained:,} weights on {len(items):,} demonstrations of {len(TASKS)} tasks, {steps} steps")
+    source = PaddedConversations(
+        encode_instructions(items, chat=chat), batch_size=BATCH, block_size=model.config.block_size, rng=rng
+    )
+    rate = 4e-3 if lora else 2e-3  # adapters start at 0 and have further to go
+    config = TrainConfig(max_steps=steps, batch_size=BATCH, learning_rate=rate, min_learning_rate=1e-4, **QUIET)
+    show(train(model, source, config=config, loss_fn=answer_loss))
+    if lora:
+        merge_lora(model)
+
+
+def show(records: object) -> None:
+    """Runs the training and prints ten lines of it."""
+    start, losses = time.perf_counter(), []
+    steps = [record for record in records if isinstance(record, StepRecord)]  # type: ignore[attr-defined]
+    losses = [record.loss for record in steps]
+    print(f"  {time.perf_counter() - start:.0f} s, loss {losses[0]:.2f} -> {np.mean(losses[-20:]):.2f}")
+
+
+def table(before: dict[str, ExactMatch], after: dict[str, ExactMatch]) -> None:
+    """Exact match of every task before and after, with standard errors."""
+    print(f"\n{'task':<18}{'base':>8}{'tuned':>8}   standard error, test questions")
+    for task in sorted(after, key=lambda name: (name == "all", -after[name].accuracy)):
+        one = after[task]
+        print(f"{task:<18}{before[task].accuracy:>8.1%}{one.accuracy:>8.1%}   ±{one.standard_error:.1%}, {one.n}")
+
+
+def main(
+    steps: int = 4000, seed: int = 0, *, base_steps: int = 600, n_demonstrations: int = 100_000, n_test: int = 2000,
+    lora: bool = False, base: str | None = None, save: str | None = None,
+) -> dict[str, float]:  # fmt: skip
+    """Train the base (or load one), tune it, and ask both the same test questions."""
+    base_rng, data_rng, tune_rng, test_rng = np.random.default_rng(seed).spawn(4)
+    if base:
+        model, tokenizer = GPT.from_pretrained(base), load_tokenizer_for(base)
+    else:
+        model, tokenizer = make_base(base_steps, base_rng)
+    chat = ChatFormat(tokenizer)
+    test = make_instructions(n_test, split="test", rng=test_rng)
+    before = measure_exact_match(model, test, chat=chat)
+    tune(model, make_instructions(n_demonstrations, split="train", rng=data_rng), chat, steps=steps, lora=lora, rng=tune_rng)
+    model.eval()
+    after = measure_exact_match(model, test, chat=chat)
+    table(before, after)
+    examples = list({item.task: item for item in test}.values())
+    for item, reply in zip(examples, answer_all(model, [item.prompt for item in examples], chat=chat), strict=True):
+        print(f"\n  {item.prompt[-1]['content']}\n      {reply}")
+    if save:
+        model.save_pretrained(save, tokenizer)
+        print(f"\nsaved; talk to it with: tinyllm chat {save}")
+    return {"base": before["all"].accuracy, "tuned": after["all"].accuracy}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=4000, help="steps of tuning")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--lora", action="store_true")
+    parser.add_argument("--base", metavar="FOLDER")
+    parser.add_argument("--save", metavar="FOLDER")
+    options = parser.parse_args()
+    main(options.steps, options.seed, lora=options.lora, base=options.base, save=options.save)

@@ -1,0 +1,111 @@
+"""Prompts from a file or the built-in news, and a model's answers to them: what `tinyllm label make` writes.
+
+Answers are drawn at temperature 1, as the model believes: they should differ, or there is nothing to compare.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyllm.rlhf.label_items import Item
+
+NEWS_PROMPTS = 50  # of the built-in news, unless said otherwise
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompt:
+    """A conversation up to the answer, where it is from, and what belongs to it without being shown."""
+
+    messages: list[dict[str, str]]
+    source: str
+    data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def read_prompts(path: str, *, n: int | None, rng: np.random.Generator) -> list[Prompt]:
+    """The first `n` prompts of a file (all if None), or stories of the built-in news if `path` is "news".
+
+    A .jsonl or .json file holds {"prompt": text or messages} or {"messages": [...]}, whose last answer is left out; any other
+    file a prompt a line. ValueError if there is none.
+    """
+    if path == "news":
+        return [_news_prompt(rng) for _ in range(n or NEWS_PROMPTS)]
+    file = Path(os.path.expanduser(path))
+    if file.suffix in (".jsonl", ".json"):
+        found = [Prompt(messages, file.name) for messages in _read_records(file)]
+    else:
+        lines = file.read_text("utf-8", errors="replace").splitlines()
+        found = [Prompt([{"role": "user", "content": line.strip()}], file.name) for line in lines if line.strip()]
+    if not found:
+        raise ValueError(f"prompts: {file} holds no prompt; give one a line")
+    return found[:n]
+
+
+def _read_records(file: Path) -> Iterator[list[dict[str, str]]]:
+    from tinyllm.storage import strict_json
+    from tinyllm.storage.strict_json import FormatError, MapOf
+
+    content = file.read_bytes()
+    if file.suffix == ".json":
+        records = strict_json.parse(content, file=file, schema=[MapOf(object)])
+    else:
+        lines = enumerate(content.splitlines(), start=1)
+        records = [strict_json.parse(line, file=file, field=f"line {number}", schema=MapOf(object))
+                   for number, line in lines if line.strip()]  # fmt: skip
+    for number, record in enumerate(records, start=1):
+        found = record.get("prompt", record.get("messages"))
+        if isinstance(found, str):
+            yield [{"role": "user", "content": found}]
+        elif isinstance(found, list) and found:
+            ends_with_answer = isinstance(found[-1], dict) and found[-1].get("role") == "assistant"
+            yield found[:-1] if ends_with_answer else found
+        else:
+            raise FormatError(file, field=f"record {number}", expected='"prompt" (text or messages) or "messages"', found=found)
+
+
+def _news_prompt(rng: np.random.Generator) -> Prompt:
+    from tinyllm.data.news import make_story
+    from tinyllm.rlhf.news_items import NEWS, news_item
+
+    item = news_item("story", make_story(rng), ("", ""))
+    return Prompt([dict(message) for message in item.prompt], NEWS, item.data)
+
+
+def sample_items(
+    model: Any, tokenizer: Any, prompts: Sequence[Prompt], *, n_answers: int, seed: int, settings: Mapping[str, Any]
+) -> Iterator[Item]:
+    """Yield an item for each prompt, with `n_answers` answers sampled by the model as one batch.
+
+    settings  of decoding.GenerationConfig. ValueError if a prompt leaves no room for an answer in the model's context.
+    """
+    from tinyllm.tokenizers.chat import chat_format
+
+    chat = chat_format(tokenizer)
+    for number, prompt in enumerate(prompts):
+        rng = np.random.default_rng([seed, number])
+        answers = _answers(model, chat, prompt.messages, n_answers=n_answers, rng=rng, settings=settings)
+        yield Item(f"{number:05d}", prompt.messages, tuple(answers), source=prompt.source, data=prompt.data)
+
+
+def _answers(
+    model: Any, chat: Any, messages: list[dict[str, str]], *, n_answers: int, rng: np.random.Generator,
+    settings: Mapping[str, Any],
+) -> list[str]:  # fmt: skip
+    """Answers to one conversation, each as the assistant's text; a call of a tool is shown as one."""
+    from tinyllm.decoding import GenerationConfig, generate
+
+    ids = chat.prompt(messages)
+    room = model.config.block_size - len(ids)
+    if room < 1:
+        raise ValueError(f"prompts: one has {len(ids)} tokens, the model's context {model.config.block_size}: no room to answer")
+    config = GenerationConfig(**{**settings, "max_new_tokens": min(settings["max_new_tokens"], room)})
+    stops = tuple(i for i in (chat.end_id, chat.tokenizer.eos_id) if i is not None)
+    config = dataclasses.replace(config, stop_tokens=stops)
+    result = generate(model, [ids] * n_answers, config=config, rng=rng)
+    replies = [chat.parse([int(i) for i in tokens]) for tokens in result.tokens]
+    return [reply["content"] + (f" [{reply['tool_call']}]" if "tool_call" in reply else "") for reply in replies]

@@ -1,0 +1,105 @@
+"""`tinyllm finetune`: teach a model to answer, from conversations.
+
+Reads your conversations (JSON lines of messages, Alpaca, ShareGPT, or prompt and completion), or makes instructions with
+exact answers, and trains on what the assistant says in them; the rest is read, not learned. With --lora-rank only small
+matrices beside the frozen weights are trained, and merged into them at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tinyllm.cli import tuning
+from tinyllm.cli.parser import lesson
+
+if TYPE_CHECKING:
+    from tinyllm.cli.settings import Group
+
+EPILOG = """examples:
+  tinyllm finetune runs/mine --data chats.jsonl --out runs/chat
+  tinyllm finetune runs/mine --out runs/instructed --max-steps 4000
+  tinyllm finetune gpt2-folder --data alpaca.json --out runs/alpaca --lora-rank 8
+"""
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """What to learn from, and which weights may move."""
+
+    n_made: int = 20_000  # conversations to make, where no data are given
+    packing: bool = True  # several conversations a row; no = one a row, padded
+    validation_fraction: float = 0.05  # part of the conversations that is held out
+    lora_rank: int = 0  # r of LoRA, 0 = all weights are trained
+    lora_alpha: float = 16.0  # α of LoRA
+
+    def __post_init__(self) -> None:
+        if self.n_made < 2:
+            raise ValueError(f"n_made is {self.n_made}; expected at least 2, one to learn from and one to hold out")
+        if not 0 < self.validation_fraction < 1:
+            raise ValueError(f"validation_fraction is {self.validation_fraction}; expected a number between 0 and 1")
+        if self.lora_rank < 0:
+            raise ValueError(f"lora_rank is {self.lora_rank}; expected 0 (train all weights) or more")
+
+
+def add_parser(subparsers: Any) -> None:
+    """Describe the verb to argparse."""
+    parser = subparsers.add_parser(
+        "finetune", help="teach a model to answer, from conversations", description=lesson(__doc__), epilog=EPILOG
+    )
+    tuning.add_common_options(parser)
+    parser.add_argument("--data", metavar="FILE", help="conversations, .jsonl or .json (default: made instructions)")
+
+    def fill() -> None:
+        from tinyllm.cli.settings import add_options
+
+        add_options(parser, groups())
+
+    parser.later(fill)
+
+
+def groups() -> list[Group]:
+    """The settings of the verb."""
+    from tinyllm.cli.settings import Group
+    from tinyllm.training import TrainConfig
+
+    return [Group("finetuning", FinetuneConfig), Group("training", TrainConfig, defaults=tuning.TUNING)]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Tune; the run's folder then holds model/ and report.html."""
+    import numpy as np
+
+    from tinyllm.cli import assistant, stages
+    from tinyllm.nn.lora import add_lora, has_lora, merge_lora
+
+    out = tuning.out_folder(args)
+    settings = tuning.read_settings(groups(), args, out)
+    config, training = settings["finetuning"], settings["training"]
+    model, tokenizer = tuning.load_for_chat(args.model, seed=training.seed)
+    if args.data:
+        from tinyllm.data.messages import read_conversations
+
+        conversations, report = read_conversations(args.data)
+        print(f"Conversations: {report}")
+    else:
+        conversations = assistant.make_demonstrations(config.n_made, seed=training.seed)
+        print(f"Conversations: {len(conversations):,}, made")
+    if config.lora_rank:
+        rng = np.random.default_rng([training.seed, 21])
+        add_lora(model, rank=config.lora_rank, alpha=config.lora_alpha, rng=rng)
+    n_trained = sum(weight.size for weight in model.parameters())
+    print(f"Model: {model.num_parameters():,} parameters, {n_trained:,} of them trained", flush=True)
+    inputs = {"model": args.model, "data": args.data}
+    with tuning.tuning_run(out, settings=settings, inputs=inputs, tokenizer=tokenizer, resume=args.resume) as folder:
+        records = assistant.tune(
+            model, conversations, tokenizer=tokenizer, config=training, run=folder,
+            packing=config.packing, validation_fraction=config.validation_fraction,
+        )  # fmt: skip
+        tuning.show_records(records, label="finetuning", total=training.max_steps, shown={})
+        stages.finish_run(folder, merge_lora(model) if has_lora(model) else model, tokenizer)
+    print(f"\nThe model is in {out / 'model'}, the report is {out / 'report.html'}")
+    print(f"Talk with it:  tinyllm chat {shlex.quote(str(out))}")
+    return 0

@@ -1,0 +1,43 @@
+"""Instruction tuning: the same next-token loss as in pre-training, but only where the assistant speaks.
+
+    loss = -1/n Σ over the assistant's tokens of log p(token | all before)        n = such tokens in the whole step
+
+The question is read but not learned: a model trained on it as well would learn to ask, and the many tokens of questions would
+outweigh the few of answers (Ouyang et al. 2022, InstructGPT, appendix C; loss on completions only). <|end|> is an answer's
+last token and counts; without it a model never stops. n is the number over all micro-batches of a step, for each token to
+weigh the same: a mean per conversation would give the one token of "7" the weight of a whole summary, and a mean
+per micro-batch would make the result depend on how a step is cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from tinyllm import ops
+from tinyllm.autograd import Tensor
+from tinyllm.data import Batch
+from tinyllm.data.instructions import Instruction
+
+
+def answer_loss(model: Any, batch: Batch, *, n_counted: int | None = None) -> Tensor:
+    """Sum of -log p over the targets where batch.mask is True, divided by `n_counted` (their number), in nats.
+
+    model: `hidden` (B, T) -> (B, T, C) and `logits` (N, C) -> (N, V), as GPT has them. Only one target in three or so counts,
+    so only those positions go through the last and widest layer. ValueError if the batch has no mask: then it is text, and
+    `pretraining.next_token_loss` is meant.
+    """
+    if batch.mask is None:
+        raise ValueError("batch has no mask that says which tokens are the assistant's; for plain text use next_token_loss")
+    if not batch.mask.any() and n_counted is None:
+        raise ValueError("batch has no token of an assistant: its mask is False everywhere; check how it was encoded")
+    hidden = model.hidden(batch.tokens)[batch.mask]  # (N, C)
+    return ops.cross_entropy(model.logits(hidden), batch.targets[batch.mask], n_counted=n_counted)
+
+
+def encode_instructions(instructions: Iterable[Instruction], *, chat: Any) -> list[tuple[list[int], list[bool]]]:
+    """Each instruction's conversation as (ids, mask), for data.PackedConversations or PaddedConversations.
+
+    chat: a tokenizers.ChatFormat; mask True = the assistant's own tokens.
+    """
+    return [chat.encode(item.messages) for item in instructions]

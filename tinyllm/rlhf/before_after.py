@@ -1,0 +1,100 @@
+"""What training changed, in words: answers to the same prompts before and after, one JSON object a line.
+
+    {"prompt": "...", "before": "...", "after": "...",
+     "score_before": 0.1, "score_after": 1.4, "gold_before": null, "gold_after": null}        on one line
+
+Curves say that a number rose; only reading says what it rose for. The file is comparisons.jsonl in the run folder, and the
+report of the run shows it. Sample both answers with the same settings, from prompts that were not trained on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tinyllm.storage import FormatError, strict_json, write_file
+
+FILE_NAME = "comparisons.jsonl"
+_TEXTS = ("prompt", "before", "after")
+_NUMBERS = ("score_before", "score_after", "gold_before", "gold_after")
+
+
+@dataclass(frozen=True)
+class BeforeAfter:
+    """One prompt, the answer of the policy before training and the one after; what they were worth, where it is known."""
+
+    prompt: str
+    before: str
+    after: str
+    score_before: float | None = None  # the reward that was trained on
+    score_after: float | None = None
+    gold_before: float | None = None  # the truth that the reward stands for
+    gold_after: float | None = None
+
+    def gain(self, name: str) -> float | None:
+        """Change of "score" or "gold", None where one of the two numbers is missing."""
+        before, after = getattr(self, f"{name}_before"), getattr(self, f"{name}_after")
+        return None if before is None or after is None else after - before
+
+
+def write_comparisons(run_folder: str | os.PathLike[str], pairs: Iterable[BeforeAfter]) -> Path:
+    """Write `run_folder`/comparisons.jsonl, whole or not at all, in place of what was there; returns its path.
+
+    ValueError for a score that is not a finite number.
+    """
+    path = Path(run_folder) / FILE_NAME
+    write_file(path, b"".join(map(_line, pairs)))
+    return path
+
+
+def append_comparison(run_folder: str | os.PathLike[str], pair: BeforeAfter) -> Path:
+    """Add one comparison to `run_folder`/comparisons.jsonl; returns its path. ValueError as in `write_comparisons`.
+
+    The file is written anew and put into place, so that a crash leaves it as it was: it holds dozens of lines, not millions.
+    """
+    path = Path(run_folder) / FILE_NAME
+    known = path.read_bytes() if path.exists() else b""
+    separator = b"" if not known or known.endswith(b"\n") else b"\n"  # a torn last line keeps to itself
+    write_file(path, known + separator + _line(pair))
+    return path
+
+
+def read_comparisons(run_folder: str | os.PathLike[str]) -> tuple[list[BeforeAfter], int]:
+    """The comparisons of a run in their order, and the number of lines that are none; ([], 0) without a file.
+
+    A report reads with patience: a number that is missing, or is no finite number, counts as not known.
+    """
+    path = Path(run_folder) / FILE_NAME
+    lines = [line for line in (path.read_bytes() if path.exists() else b"").split(b"\n") if line.strip()]
+    found = [pair for line in lines if (pair := _parse(line, path)) is not None]
+    return found, len(lines) - len(found)
+
+
+def _line(pair: BeforeAfter) -> bytes:
+    texts = {name: _encodable(getattr(pair, name)) for name in _TEXTS}
+    numbers = {name: None if (value := getattr(pair, name)) is None else float(value) for name in _NUMBERS}
+    return strict_json.dump(texts | numbers) + b"\n"
+
+
+def _encodable(text: str) -> str:
+    """Half of a surrogate pair, which UTF-8 has no bytes for, as a question mark."""
+    return text.encode("utf-8", errors="replace").decode()
+
+
+def _parse(line: bytes, path: Path) -> BeforeAfter | None:
+    """The comparison in a line, None if it is none."""
+    try:
+        value: Any = strict_json.parse(line, file=path)
+    except FormatError:
+        return None
+    if not isinstance(value, dict) or not all(isinstance(value.get(name), str) for name in _TEXTS):
+        return None
+    numbers = {name: float(value[name]) for name in _NUMBERS if _is_number(value.get(name))}
+    return BeforeAfter(value["prompt"], value["before"], value["after"], **numbers)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
