@@ -37,13 +37,16 @@ def available_cores() -> int:
 
 
 class Worker:
-    """A child process that runs `script --worker <JSON of settings>` and answers; a context manager."""
+    """A child process that runs `script --worker <JSON of settings>` and answers; a context manager.
 
-    def __init__(self, script: str, *, threads: int, **settings: Any):
+    python: the interpreter, which may be that of another environment.
+    """
+
+    def __init__(self, script: str, *, threads: int, python: str = sys.executable, **settings: Any):
         counts = dict.fromkeys(("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         environment = {**os.environ, **counts, "PYTHONPATH": path}
-        command = [sys.executable, script, "--worker", json.dumps({"threads": threads, **settings})]
+        command = [python, script, "--worker", json.dumps({"threads": threads, **settings})]
         self.disturbed = 0  # turns that were taken again, see `undisturbed`
         self.process = subprocess.Popen(command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 

@@ -1,6 +1,6 @@
 """Sorting texts with a language model: what predicting words has taught helps where labels are few.
 
-A passage of sixteen tokens is from the language reference, from docstrings, or from source code: which? 300 passages are
+A passage of 24 tokens is from the language reference, from docstrings, or from source code: which? 300 passages are
 labelled, far too few to learn English and Python from. Four answers are compared on the same held-out passages: always the
 commonest class; naive Bayes, which counts words and does not see their order; a GPT with a head, from random weights;
 and the same GPT after it has learned to predict the next token of unlabelled text. The labels are the same for all of them.
@@ -28,7 +28,7 @@ from tinyllm.pretraining import next_token_loss
 from tinyllm.tokenizers import BPETokenizer
 from tinyllm.training import StepRecord, TrainConfig, train
 
-LENGTH = 16  # tokens in a passage
+LENGTH = 24  # tokens in a passage
 SHAPE = {"block_size": 32, "n_layers": 3, "n_heads": 4, "d_model": 128, "bias": False, "init_std": 0.05}
 QUIET = {"eval_interval": 0, "checkpoint_interval": 0, "warmup_steps": 20}
 
@@ -60,12 +60,12 @@ def last_loss(records: object) -> float:
 def classify(trunk: GPT, labelled: Passages, test: Passages, *, steps: int, rng: np.random.Generator) -> np.ndarray:
     """Trains a head and the trunk under it; the confusion matrix on the test passages."""
     model = SequenceClassifier(trunk, 3, rng=rng)
-    config = TrainConfig(max_steps=steps, batch_size=32, learning_rate=1e-3, min_learning_rate=1e-5, **QUIET)
+    config = TrainConfig(max_steps=steps, batch_size=32, learning_rate=5e-4, min_learning_rate=1e-5, **QUIET)
     last_loss(train(model, LabelledTexts(*labelled, batch_size=32, rng=rng), config=config, loss_fn=classification_loss))
     return confusion_matrix(model, labelled_batches(*test, batch_size=100), n_labels=3)
 
 
-def main(steps: int = 400, seed: int = 0, *, n_labelled: int = 300, n_test: int = 1500) -> dict[str, float]:
+def main(steps: int = 1000, seed: int = 0, *, n_labelled: int = 300, n_test: int = 1500) -> dict[str, float]:
     """Pre-train, fine-tune, and compare with what is cheaper; returns the accuracies."""
     rng, text_rng = np.random.default_rng(seed), np.random.default_rng(1)
     sources = read_standard_library(("reference", "docstrings", "source"))
@@ -85,7 +85,7 @@ def main(steps: int = 400, seed: int = 0, *, n_labelled: int = 300, n_test: int 
         print(f"  {sources[label].name:<11} {tokenizer.decode(text)!r}")
 
     truth = np.array(test[1])
-    tuning = {"steps": max(1, steps // 4)}
+    tuning = {"steps": max(1, steps // 10)}
     matrix = classify(pretrained, labelled, test, **tuning, rng=np.random.default_rng(seed))
     from_scratch = classify(untrained, labelled, test, **tuning, rng=np.random.default_rng(seed))
     found = {

@@ -37,6 +37,10 @@ def find_chromium():
     return next((found for name in PATHS if (found := shutil.which(name))), None)
 
 
+class Failed(AssertionError):
+    """A command that the browser could not do, or an expression that threw."""
+
+
 class WebSocket:
     """A client that sends and receives text."""
 
@@ -112,7 +116,8 @@ class Page:
         while True:
             reply = json.loads(self.socket.receive())
             if reply.get("id") == number:
-                assert "error" not in reply, reply["error"]
+                if "error" in reply:
+                    raise Failed(reply["error"])
                 return reply["result"]
             self._event(reply)
 
@@ -136,17 +141,21 @@ class Page:
 
     def evaluate(self, expression):
         result = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in result, result
+        if "exceptionDetails" in result:
+            raise Failed(result["exceptionDetails"])
         return result["result"].get("value")
 
     def wait(self, expression, seconds=SECONDS):
-        end = time.monotonic() + seconds
-        while not (value := self.evaluate(expression)):
-            assert time.monotonic() < end, (
-                f"never true: {expression}; the page says: {self.evaluate('document.body.innerText')}"
-            )
+        """The expression's value as soon as it is true. Until then it may fail: pages come and go."""
+        end, last = time.monotonic() + seconds, None
+        while time.monotonic() < end:
+            try:
+                if value := self.evaluate(expression):
+                    return value
+            except Failed as failed:
+                last = failed
             time.sleep(0.01)
-        return value
+        raise AssertionError(f"never true: {expression} ({last}); the page says: {self.evaluate('document.body.innerText')}")
 
     def open(self, address):
         self.call("Page.navigate", url=address)

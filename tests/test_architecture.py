@@ -25,7 +25,8 @@ FLOORS = {
     5: ("decoding", "training"),
     6: ("pretraining", "finetuning", "evaluation"),
     7: ("rlhf", "scaling"),
-    8: ("cli", "server"),
+    8: ("server",),
+    9: ("cli",),
 }
 FLOOR_OF = {package: floor for floor, packages in FLOORS.items() for package in packages}
 FILES = sorted(path for path in ROOT.rglob("*.py") if "__pycache__" not in path.parts)

@@ -60,6 +60,59 @@ def test_generate_checks_the_tokens_and_tells_speed_and_bound():
     assert re.findall(r"^batch (\d) tinyllm +\d+\.\d +\d+ +\d+%", text, re.MULTILINE) == ["1", "3"]
 
 
+def test_rollout_checks_the_answers_and_tells_the_rate():
+    text = run("rollout.py", "--quick")
+    assert "likeliest answers: the same tokens" in text
+    assert re.findall(r"pair +(\d+): tinyllm [\d,]+ tokens/s", text) == ["1", "2"]
+    assert re.search(r"^quick tinyllm +[\d,]+", text, re.MULTILINE)
+
+
+def test_ppo_iteration_checks_the_scores_and_tells_the_time():
+    text = run("ppo_iteration.py", "--quick")
+    assert "the same log-probabilities and rewards for 4 texts" in text
+    assert re.findall(r"pair +(\d+): tinyllm \d+\.\d\d s", text) == ["1", "2"]
+    assert re.search(r"^quick tinyllm +\d+\.\d\d", text, re.MULTILINE)
+
+
+def test_prompts_of_a_rollout_have_all_lengths_of_the_range():
+    rollout = load("rollout")
+    lengths = sorted(map(len, rollout.ragged_prompts(8, (2, 9), 50)))
+    assert lengths == [2, 3, 4, 5, 6, 7, 8, 9]
+
+
+class Answers:
+    """A worker that says what it was told to."""
+
+    def __init__(self, tokens, **scores):
+        self.tokens, self.scores = tokens, scores
+
+    def ask(self, action, **arguments):
+        if action == "generate":
+            return {"tokens": self.tokens}
+        return self.scores if "log_probs" in self.scores else self.scores["means"].pop()
+
+
+def test_other_answers_stop_the_race_of_rollouts():
+    check = load("rollout").check_answers
+    with pytest.raises(SystemExit, match="other generates other tokens in 1 of 2 rows"):
+        check({"tinyllm": Answers([[1], [2]]), "other": Answers([[1], [3]])}, [[5], [6]], new=1)
+    same = {"tinyllm": Answers([[1], [2]], means=[-1.0, -1.1]), "other": Answers([[1], [2]])}
+    check(same, [[5], [6]], new=1)
+    same["tinyllm"].scores["means"] = [-1.0, -9.0]
+    with pytest.raises(SystemExit, match="not from the same distribution"):
+        check(same, [[5], [6]], new=1)
+
+
+def test_other_scores_stop_the_race_of_ppo():
+    check = load("ppo_iteration").check_scores
+    workers = {side: Answers([], log_probs=[-1.0, -2.0], rewards=[0.1, 0.2]) for side in ("tinyllm", "trl")}
+    check(workers, [[5], [6]], new=3, vocab_size=9)
+    for wrong in (0.21, float("nan")):
+        workers["trl"].scores["rewards"] = [0.1, wrong]
+        with pytest.raises(SystemExit, match="trl has other rewards"):
+            check(workers, [[5], [6]], new=3, vocab_size=9)
+
+
 def test_growth_measures_every_subject_and_draws_it(tmp_path):
     text = run("growth.py", "--quick", "--plot", str(tmp_path / "growth.png"))
     axes = re.findall(r"^(?:attention|generating|training).*, by (.*)$", text, re.MULTILINE)

@@ -1,6 +1,7 @@
 """Every example runs, with few steps, and shows the fact it was written for."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ def load(stem: str):
     (path,) = [p for p in EXAMPLES if p.name.startswith(stem)]
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where a dataclass looks its own module up
     spec.loader.exec_module(module)
     return module
 
@@ -58,3 +60,37 @@ def test_greedy_repeats_itself_more_and_surprises_less_than_sampling():
     found = load("06").main(steps=25, n_texts=2)
     assert found["greedy"]["surprise"] < found["temperature 1"]["surprise"]
     assert len(found) == 8
+
+
+def test_instruction_tuning_begins_near_nothing():
+    found = load("07").main(steps=10, base_steps=2, n_demonstrations=800, n_test=60)
+    assert found["base"] < 0.05 and 0 <= found["tuned"] <= 1
+
+
+def test_instruction_tuning_with_adapters_runs_and_saves(tmp_path):
+    load("07").main(steps=5, base_steps=1, n_demonstrations=300, n_test=20, lora=True, save=str(tmp_path / "model"))
+    assert (tmp_path / "model" / "tokenizer.json").exists()
+    load("07").main(steps=5, n_demonstrations=300, n_test=20, base=str(tmp_path / "model"))
+
+
+def test_a_pretrained_classifier_beats_the_commonest_class():
+    found = load("08").main(steps=60, n_labelled=150, n_test=300)
+    assert abs(found["always the commonest"] - 1 / 3) < 0.01
+    assert found["counting words"] > 0.45 and found["GPT, pre-trained"] > 0.36
+
+
+def test_the_museum_of_failures_shows_each_bug_by_its_number():
+    found = load("13").main(steps=25)
+    clipped, padded, shifted, turned, endless = found.values()
+    assert clipped["right"] == 0 and clipped["broken"] > 0.1
+    assert padded["broken"] < padded["right"] - 0.3
+    assert shifted["broken"] < shifted["right"] - 10 and shifted["fine broken"] > 0.2  # while the margin grows nicely
+    assert turned["right"] > 0 and turned["broken"] < -3
+    assert endless["broken"] < 0.3 and endless["right"] > 0.9
+    assert endless["fine broken"] > endless["fine right"]  # and the score says that the bug is an improvement
+
+
+def test_the_museum_is_the_same_on_every_visit():
+    module = load("13")
+    one, two = (module.main(steps=4, exhibits=["no EOS"]) for _ in range(2))
+    assert one == two

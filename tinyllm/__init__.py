@@ -2,8 +2,10 @@
 
 Floors, imports point downwards only:
 
-    8  cli                                               what you type
-    6  pretraining  evaluation                           what a run is for
+    9  cli                                               what you type
+    8  server                                            pages on this machine
+    7  rlhf                                              learning from what people prefer
+    6  pretraining  finetuning  evaluation               what a run is for
     5  decoding  training                                loops around a model
     4  models                                            whole architectures
     3  nn  optim  tokenizers  data                       their parts

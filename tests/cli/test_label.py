@@ -131,7 +131,7 @@ def test_serve_refuses_what_would_be_unsafe(items, tmp_path, fails):
     assert main(["label", "simulate", str(items), "--out", str(tmp_path / "old.jsonl")]) == 0
     assert "another prompt set" in fails("label", "serve", other, "--out", tmp_path / "old.jsonl", "--port", 0)
     assert "every address at once" in fails(*serve, "--host", "0.0.0.0")
-    assert "choose a token" in fails(*serve, "--host", "192.0.2.7")
+    assert "choose a token" in fails(*serve, "--host", "198.51.100.7")
     assert "token has 5 characters" in fails(*serve, "--token", "12345")
     assert "labeler is" in fails(*serve, "--labeler", "a\nb")
 

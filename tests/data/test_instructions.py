@@ -119,7 +119,7 @@ def test_arithmetic_is_right(split):
 
 
 def test_subtraction_takes_the_second_from_the_first():
-    for item, asked in checked("subtract"):
+    for _, asked in checked("subtract"):
         a, b = map(int, re.findall(r"\d+", asked))
         assert a >= b or re.search("Subtract|Take", asked), asked
 
@@ -189,7 +189,8 @@ def test_python_is_as_it_is_asked():
 
 
 def test_signatures_are_those_of_the_library():
-    functions = [f for f in reading_tasks.library_functions() if f.module in ("textwrap", "shutil", "calendar", "fnmatch", "bisect")]
+    modules = ("textwrap", "shutil", "calendar", "fnmatch", "bisect")
+    functions = [function for function in reading_tasks.library_functions() if function.module in modules]
     assert len(functions) > 15
     for function in functions:
         parameters = inspect.signature(getattr(importlib.import_module(function.module), function.name)).parameters.values()
@@ -232,7 +233,8 @@ def test_what_cannot_be_made_is_refused(arguments, message):
 
 
 def test_a_summary_is_right_if_it_holds_all_the_facts():
-    train, test = (make_instructions(300, split=split, rng=np.random.default_rng(0), tasks=["summary"]) for split in made_up.SPLITS)
+    rng = np.random.default_rng(0)
+    train, test = (make_instructions(300, split=split, rng=rng, tasks=["summary"]) for split in made_up.SPLITS)
     assert not {question(item) for item in train} & {question(item) for item in test}
     assert not {item.template for item in train} & {item.template for item in test}
     for item in test:

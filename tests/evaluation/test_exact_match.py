@@ -14,7 +14,8 @@ from tinyllm.models import GPT, GPTConfig
 from tinyllm.tokenizers import END_OF_TEXT, BPETokenizer
 from tinyllm.tokenizers.chat import CONTROL_TOKENS, ChatFormat
 
-CHAT = ChatFormat(BPETokenizer.train(["12*7 is 84."], vocab_size=263, pattern="qwen2", special_tokens=(END_OF_TEXT, *CONTROL_TOKENS)))
+SPECIAL = (END_OF_TEXT, *CONTROL_TOKENS)
+CHAT = ChatFormat(BPETokenizer.train(["12*7 is 84."], vocab_size=263, pattern="qwen2", special_tokens=SPECIAL))
 
 
 class Script:
@@ -109,6 +110,13 @@ def test_a_model_that_calls_for_ever_is_stopped():
     model = Script({"how much": calls("12*7"), "84": calls("12*7")})
     assert answer_all(model, [user("how much")], **SETTINGS) == [""]
     assert len(model.asked) == 2
+
+
+def test_a_call_that_leaves_no_room_for_its_answer_takes_none_from_the_others():
+    long = [*CHAT.tokenizer.encode("1") * 150, *calls("12*7")]
+    model = Script({"a" * 30: long, "bb": calls("12*7"), "84": says("It is 84.")})
+    replies = answer_all(model, [user("a" * 30), user("bb")], **SETTINGS, max_new_tokens=160)
+    assert replies[0] != "It is 84." and replies[1] == "It is 84."
 
 
 def test_a_reply_that_never_ends_is_cut_and_wrong():

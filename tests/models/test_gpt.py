@@ -322,3 +322,27 @@ def test_a_cache_is_refused_while_recording_when_full_and_for_another_batch():
             long = model.new_cache(1, max_length=99)
             model(tokens(1, 16), cache=long)
             model(tokens(1, 1), cache=long)
+
+
+def test_padding_takes_columns_but_no_positions():
+    model = GPT(GPTConfig(vocab_size=7, block_size=4, n_layers=1, n_heads=1, d_model=4), rng=np.random.default_rng(0))
+    tokens = np.array([[1, 2, 3, 4, 0, 0], [0, 0, 5, 6, 3, 1]])  # six columns, four real tokens in each row
+    mask = np.array([[True] * 4 + [False] * 2, [False] * 2 + [True] * 4])
+    both = model(tokens, mask=mask).data
+    np.testing.assert_allclose(both[0, :4], model(tokens[:1, :4]).data[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(both[1, 2:], model(tokens[1:, 2:]).data[0], rtol=1e-5, atol=1e-6)
+    mask[0, 4] = True
+    with pytest.raises(ValueError, match="5 tokens came"):
+        model(tokens, mask=mask)
+
+
+def test_padding_takes_up_no_room_in_the_context():
+    """A batch of a long prompt with a short answer and a short prompt with a long one is wider than either."""
+    model = GPT(GPTConfig(vocab_size=11, block_size=6, n_layers=1, n_heads=1, d_model=8), rng=np.random.default_rng(0))
+    tokens = np.array([[1, 2, 3, 4, 5, 0, 0], [0, 0, 1, 2, 3, 4, 5]])
+    mask = np.array([[1, 1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 1, 1]], dtype=bool)
+    with no_grad():
+        hidden = model.hidden(tokens, mask=mask).data
+    np.testing.assert_allclose(hidden[0, :5], hidden[1, 2:], atol=1e-6)
+    with pytest.raises(ValueError, match="7 tokens came, the context holds block_size = 6"):
+        model.hidden(tokens, mask=np.ones_like(mask))

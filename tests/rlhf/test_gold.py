@@ -81,7 +81,7 @@ def test_flagged_words_count_each_time():
         ("13 boats", 1),
         ("thirteen boats", 0),  # a number that no story has goes unnoticed,
         ("twelve boats and 13 cars", 2),
-        ("Six cars", 2),
+        ("Forty cars", 2),
         ("Port Dover had a flood", 1),
         ("A flood in Zanzibar", 1),  # a name no list holds
         ("It was on Tuesday.", 1),

@@ -108,8 +108,8 @@ def test_nothing_is_gained_beyond_the_clip():
 
 
 def test_clip_higher_leaves_room_above_only():
-    log_ratio = Tensor(np.log(np.array([[1.25, 0.75]])))
-    even, higher = (clipped_policy_loss(log_ratio, np.zeros((1, 2)), np.array([[1.0, -1.0]]), low=0.2, high=h).data for h in (0.2, 0.28))
+    log_ratio, advantages = Tensor(np.log(np.array([[1.25, 0.75]]))), np.array([[1.0, -1.0]])
+    even, higher = (clipped_policy_loss(log_ratio, 0 * advantages, advantages, low=0.2, high=h).data for h in (0.2, 0.28))
     assert even[0, 0] == pytest.approx(-1.2) and higher[0, 0] == pytest.approx(-1.25)
     assert even[0, 1] == higher[0, 1] == pytest.approx(0.8)
 
@@ -182,7 +182,8 @@ def test_what_stands_at_padding_changes_neither_loss_nor_gradient(kind, changes)
     mask, results = batch.sequences.response_mask, []
     assert not mask.all()
     for garbage in (0.0, -200.0):  # e^200 is more than float32 holds
-        spoilt = {n: np.where(mask, a, garbage if n != "weights" else 0.0) for n, a in batch.arrays.items() if n != "old_log_probs"}
+        touched = {name: array for name, array in batch.arrays.items() if name not in ("old_log_probs", "weights")}
+        spoilt = {name: np.where(mask, array, garbage) for name, array in touched.items()}
         model.zero_grad()
         loss = trainer.loss(model, Experience(batch.sequences, batch.arrays | spoilt, batch.n_counted), n_counted=7)
         loss.backward()

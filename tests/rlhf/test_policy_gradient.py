@@ -111,9 +111,9 @@ def test_the_objective_is_told_before_rewards_are_whitened():
 @every_kind
 def test_a_toy_reward_is_learned(kind):
     """A fifth of the tokens are 5 at first; the reward is their share."""
-    changes = {"n_prompts": 16, "minibatch_size": 16, "group_size": 2} if "ppo" in kind else {"n_prompts": 8, "minibatch_size": 32, "group_size": 4}
+    changes = {"n_prompts": 8, "minibatch_size": 32, "group_size": 4}
     if "ppo" in kind:
-        changes |= {"kl_coefficient": 0.01}
+        changes = {"n_prompts": 16, "minibatch_size": 16, "group_size": 2, "kl_coefficient": 0.01}
     _, _, records = tiny_rl.run(kind, max_steps=60, learning_rate=0.02, **changes)
     scores = [record.metrics["score"] for record in records if "score" in record.metrics]
     assert np.mean(scores[:2]) < 0.35 and np.mean(scores[-3:]) > 0.65, scores
@@ -122,13 +122,14 @@ def test_a_toy_reward_is_learned(kind):
 def test_a_penalty_keeps_the_policy_near_its_reference():
     kls = []
     for price in (0.0, 1.0):
-        _, _, records = tiny_rl.run("rloo", max_steps=30, learning_rate=0.02, n_prompts=8, minibatch_size=16, kl_coefficient=price)
+        changes = {"n_prompts": 8, "minibatch_size": 16, "kl_coefficient": price}
+        _, _, records = tiny_rl.run("rloo", max_steps=30, learning_rate=0.02, **changes)
         kls.append(np.mean([record.metrics["kl"] for record in records[-5:]]))
     assert kls[0] > 3 and kls[1] < kls[0] / 3, kls
 
 
 def test_a_lora_policy_is_its_own_reference():
-    policy = add_lora(tiny_rl.make_policy(), rank=4, alpha=8.0, targets=("qkv", "out", "up", "down"), rng=np.random.default_rng(0))
+    policy = add_lora(tiny_rl.make_policy(), rank=4, alpha=8.0, rng=np.random.default_rng(0))
     base = {name: array.copy() for name, array in policy.state_dict().items() if "lora" not in name}
     config = GRPOConfig(**{**tiny_rl.SIZES, "n_prompts": 8, "group_size": 4, "minibatch_size": 32, "kl_coefficient": 0.01})
     settings = {"stop_id": tiny_rl.STOP, "rng": np.random.default_rng(1), "reference": WithoutAdapters(policy)}
@@ -300,14 +301,15 @@ def test_a_reward_that_is_not_finite_names_its_answer():
         return [float("nan") if i == 3 else 0.0 for i in range(len(samples))]
 
     for bad in (broken, lambda samples: [np.inf] * len(samples)):
-        with pytest.raises(ValueError, match=r"reward gave (nan|inf) for answer [03] \(prompt \d, tokens \[.*; expected a finite number"):
+        text = r"reward gave (nan|inf) for answer [03] \(prompt \d, tokens \[.*; expected a finite number"
+        with pytest.raises(ValueError, match=text):
             tiny_rl.run("grpo", max_steps=1, reward=bad)
 
 
 def test_a_reward_of_another_number_of_answers_is_refused():
-    for bad, shape in ((lambda samples: [0.0], r"\(1,\)"), (lambda samples: np.zeros((8, 1)), r"\(8, 1\)"), (lambda samples: 0.0, r"\(\)")):
+    for wrong, shape in (([0.0], r"\(1,\)"), (np.zeros((8, 1)), r"\(8, 1\)"), (0.0, r"\(\)")):
         with pytest.raises(ValueError, match=f"reward gave shape {shape} for 8 answers; expected one number for each"):
-            tiny_rl.run("grpo", max_steps=1, reward=bad)
+            tiny_rl.run("grpo", max_steps=1, reward=lambda samples, wrong=wrong: wrong)
     scores = check_scores([1, 2.5], [Sample(0, [1], [2], True)] * 2)
     assert scores.dtype == np.float64 and scores.tolist() == [1, 2.5]
 
@@ -352,7 +354,7 @@ def test_a_price_without_a_reference_is_refused():
         (RolloutConfig, {"temperature": 0.0}, "temperature must be a finite number of at least 1e-05, got 0.0"),
         (RolloutConfig, {"temperature": float("nan")}, "temperature must be"),
         (RolloutConfig, {"temperature": "warm"}, "temperature must be a finite number of at least 1e-05, got 'warm'"),
-        (RolloutConfig, {"missing_stop_score": float("nan")}, "missing_stop_score must be a finite number .* or None, got nan"),
+        (RolloutConfig, {"missing_stop_score": float("nan")}, "missing_stop_score must be a finite number or None, got nan"),
         (RolloutConfig, {"normaliser": "tokens"}, "normaliser is 'tokens'; expected one of sequence, token, constant"),
         (PPOConfig, {"clip": -0.1}, "clip must be a finite number of at least 0"),
         (PPOConfig, {"lam": 1.1}, "lam must be a number from 0 to 1, got 1.1"),
@@ -376,8 +378,8 @@ def test_settings_that_make_no_sense_are_refused_by_name(config, changes, text):
 
 
 def test_a_stop_token_outside_the_vocabulary_is_refused():
-    policy = tiny_rl.make_policy()
-    trainer = GRPO(policy, tiny_rl.PROMPTS, tiny_rl.count_fives, config=GRPOConfig(max_new_tokens=4), stop_id=99, rng=np.random.default_rng(0))
+    settings = {"config": GRPOConfig(max_new_tokens=4), "stop_id": 99, "rng": np.random.default_rng(0)}
+    trainer = GRPO(tiny_rl.make_policy(), tiny_rl.PROMPTS, tiny_rl.count_fives, **settings)
     with pytest.raises(ValueError, match="stop_tokens has token id 99"):
         trainer.next_batch()
 

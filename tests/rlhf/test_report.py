@@ -10,7 +10,7 @@ from tinyllm.evaluation.run_record import read_run
 from tinyllm.models import GPT, GPTConfig
 from tinyllm.rlhf.before_after import BeforeAfter, write_comparisons
 from tinyllm.rlhf.grpo import GRPO, GRPOConfig
-from tinyllm.rlhf.report import algorithm, headline, write_rl_report
+from tinyllm.rlhf.report import algorithm, headline, law_table, write_rl_report
 from tinyllm.training import TrainConfig, open_run, train
 
 
@@ -78,6 +78,14 @@ def test_the_tables_have_the_numbers_of_the_rollouts(tmp_path, drawing):
     text = Tags(write_rl_report(write_run(tmp_path, ppo_metrics(2))).read_text()).text
     assert "scoregoldKLβentropylengthfinishedclip fractionratioexplained variance" in text
     assert "3" + "0.5" + "0.5" + "4.5" + "0.05" + "2" + "12.5" + "0.75" + "0.02" + "1" + "0.5" in text  # the rollout of step 3
+
+
+def test_the_numbers_of_the_law_are_those_of_single_rollouts(tmp_path):
+    """Two rollouts at distance 0 (one estimate is below it) must not be mixed up, and the way is spread evenly."""
+    measured = [(1, 0.0, -0.5, 0.1), (2, -0.01, 0.5, 0.2), *((step, 9.0, 1.0, 0.9) for step in range(3, 99)), (99, 4.0, 0.7, 0.8)]
+    records = [{"step": step, "kl": kl, "score": score, "gold": gold} for step, kl, score, gold in measured]
+    text = Tags(law_table(read_run(write_run(tmp_path, records)))).text.split()
+    assert text == ["√KLstepscoregold", "reward", "0.001-0.5000.100", "2.00990.7000.800", "3.0031.0000.900"]
 
 
 def test_dpo_has_its_own_part_and_no_reward(tmp_path, drawing):

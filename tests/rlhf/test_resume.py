@@ -1,4 +1,4 @@
-"""Facts about going on: a trainer stopped anywhere, within a rollout's minibatches too, ends with the bits of one never stopped."""
+"""Facts about going on: a trainer stopped anywhere, within a rollout too, ends with the bits of one never stopped."""
 
 import json
 import os

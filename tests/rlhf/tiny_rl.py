@@ -47,7 +47,8 @@ def count_fives(samples):
 def make(kind, *, seed=0, reward=count_fives, policy=None, prompts=PROMPTS, reference=True, **changes):
     """(the model to train, the trainer) of a kind; the reference is a copy of the policy as it begins."""
     policy = policy or make_policy(seed)
-    settings = {"stop_id": STOP, "rng": np.random.default_rng(seed + 1), "reference": copy.deepcopy(policy) if reference else None}
+    frozen = copy.deepcopy(policy) if reference else None
+    settings = {"stop_id": STOP, "rng": np.random.default_rng(seed + 1), "reference": frozen}
     if kind in ("ppo", "shared ppo"):
         critic = ValueModel(make_policy(seed + 2)) if kind == "ppo" else ScalarHead(policy.config.d_model, zero=True, rng=None)
         model = ActorCritic(policy, critic)

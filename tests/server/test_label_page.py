@@ -1,18 +1,28 @@
 """The labeler's page in a real Chromium: rating by keyboard and by mouse, lost connections, strings that would run."""
 
 import contextlib
+import itertools
 import json
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 from chromium import Page, chromium, find_chromium
 from labeler_server import Served, make_items
 
+from tinyllm.data.preferences import Preference
+from tinyllm.models import GPT, GPTConfig, RewardModel
 from tinyllm.rlhf import Item, LabelStore, read_labels
+from tinyllm.rlhf.comparisons import encode_preferences
+from tinyllm.rlhf.label_pairs import pairs_from_labels
 from tinyllm.rlhf.labels import Label
+from tinyllm.rlhf.reward_model import PreferenceGroups, compare_pairs, pair_accuracy, preference_loss
 from tinyllm.server import Labeling
 from tinyllm.server.labeling import make_schedule
+from tinyllm.tokenizers import END_OF_TEXT, BPETokenizer
+from tinyllm.tokenizers.chat import CONTROL_TOKENS, chat_format
+from tinyllm.training import TrainConfig, train
 
 INJECTIONS = json.loads((Path(__file__).parents[1] / "fixtures" / "script_injections.json").read_text())
 NO = [False] * 5
@@ -55,6 +65,7 @@ def serving(items, path, *, labeler="anna", labels=(), repeat_every=10):
 def opened(browser, server, **settings):
     page = browser(**settings)
     page.open(server.launch.address)
+    page.wait("location.search === '' && document.readyState === 'complete' && typeof busy !== 'undefined'")
     return page
 
 
@@ -137,6 +148,50 @@ def test_twenty_prompts_by_keyboard_and_by_mouse(browser, tmp_path):
                 assert (label.ratings[place], flags) == said[text]
 
 
+def taste(answer):
+    """What the labeler of the next test thinks: 1 to 7, by how many words are kind."""
+    return 1 + answer.split().count("kind")
+
+
+def tasteful_items(n, rng, start=0):
+    """Items whose answers hold 0 to 6 kind words, in any places."""
+    answers = [" ".join(rng.sample(["kind"] * rng.randint(0, 6) + ["rude"] * 6, k=6)) for _ in range(5 * n)]
+    return [Item(f"i{i}", f"prompt {start + i}", tuple(answers[5 * i : 5 * i + 5])) for i in range(n)]
+
+
+def test_labels_given_on_the_page_train_a_reward_model(browser, tmp_path):
+    rng, path = random.Random(0), tmp_path / "labels.jsonl"
+    items, held_out = tasteful_items(20, rng), tasteful_items(20, rng, start=100)
+    with serving(items, path, repeat_every=0) as server:
+        page = opened(browser, server)
+        for position in range(20):
+            page.wait(f"{READY} && task.position === {position}")
+            rate_by_keys(page, [taste(text) for text in shown(page)])
+            go_on(page, lambda: page.press("Enter"))
+    pairs, report = pairs_from_labels(read_labels(path, items).newest(), items)
+    assert report.n_pairs > 120 and all(taste(pair.chosen) - taste(pair.rejected) == pair.margin for pair in pairs)
+
+    tokenizer = BPETokenizer.train([b"prompt kind rude " * 50], vocab_size=290, special_tokens=(END_OF_TEXT, *CONTROL_TOKENS))
+    chat = chat_format(tokenizer)
+    truth = [
+        Preference(list(item.prompt), *sorted(two, key=taste, reverse=True))
+        for item in held_out
+        for two in itertools.combinations(item.answers, 2)
+        if taste(two[0]) != taste(two[1])
+    ]
+    config = GPTConfig(vocab_size=tokenizer.vocab_size, block_size=32, n_layers=1, n_heads=2, d_model=32)
+    model = RewardModel(GPT(config, rng=np.random.default_rng(0)), rng=np.random.default_rng(1))
+    groups, _ = encode_preferences(pairs, chat, block_size=32)
+    others, _ = encode_preferences(truth, chat, block_size=32)
+    before, _ = pair_accuracy(compare_pairs(model, others))
+    source = PreferenceGroups(groups, batch_size=10, rng=np.random.default_rng(0))
+    settings = TrainConfig(max_steps=60, learning_rate=5e-3, warmup_steps=5, eval_interval=0, checkpoint_interval=0)
+    for _ in train(model, source, config=settings, loss_fn=preference_loss):
+        pass
+    after, _ = pair_accuracy(compare_pairs(model, others))
+    assert before < 0.75 and after > 0.9, (before, after)
+
+
 def test_the_keyboard_alone_does_everything(browser, tmp_path):
     items, path = make_items(3), tmp_path / "labels.jsonl"
     with serving(items, path, labeler="") as server:
@@ -194,7 +249,7 @@ def test_an_answer_lost_on_its_way_back_does_not_save_twice(browser, tmp_path):
         page.press(*"34567", "Enter")
         page.wait("!document.getElementById('again').hidden")
         page.click("#again")
-        page.wait(f"{READY} && task.position === 1", seconds=10)
+        page.wait(f"{READY} && task.position === 1")
     assert path.read_bytes().count(b'"key"') == 1
 
 
@@ -205,8 +260,7 @@ def test_a_label_can_be_changed_while_the_server_is_away(browser, tmp_path):
         page.wait(READY)
         page.evaluate("window.real = window.fetch; window.fetch = async () => { throw new TypeError('away'); }")
         page.press(*"34567", "Enter")
-        page.wait("!document.getElementById('edit').hidden")
-        page.click("#edit")
+        page.wait("!document.getElementById('edit').hidden && (document.getElementById('edit').click(), true)")
         page.wait(READY)
         assert status(page) == "Not saved. Change it, then save again."
         page.evaluate("window.fetch = window.real")

@@ -16,6 +16,8 @@ import pytest
 from labeler_server import said
 
 from tinyllm.rlhf import read_labels
+from tinyllm.rlhf.labels import FLAGS, HIGHEST, LOWEST
+from tinyllm.server import labeler_app
 from tinyllm.server.labeler_app import ASSETS
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -61,13 +63,19 @@ def test_the_page_and_its_parts_are_served_and_nothing_else_is(app):
 
 
 def test_the_page_loads_nothing_from_elsewhere_and_never_makes_markup_of_text():
-    folder = Path(sys.modules["tinyllm.server.labeler_app"].__file__).parent / "static"
+    folder = Path(labeler_app.__file__).parent / "static"
     page, style, script = ((folder / name).read_text("utf-8") for name in ("label.html", "label.css", "label.js"))
     assert not re.search(r"https?:|//[a-z]", page) and not re.search(r"url\(|@import", style)
     assert not re.search(
         r"innerHTML|outerHTML|insertAdjacent|document\.write|DOMParser|eval|Function\(|srcdoc|setHTML|\.href|\.src\b", script
     )
     assert not re.search(r"<script(?![^>]*src=)|\son\w+=|\sstyle=", page), "inline script, handler or style"
+
+
+def test_the_page_offers_the_ratings_and_flags_that_the_label_file_knows():
+    script = (Path(labeler_app.__file__).parent / "static" / "label.js").read_text("utf-8")
+    assert LOWEST == 1 and f"const HIGHEST = {HIGHEST};" in script
+    assert tuple(re.findall(r'\["(\w+)", "\w", "[A-Z][\w ]+"\]', script)) == FLAGS
 
 
 def test_a_label_is_on_the_disk_when_it_is_called_saved(app, path, items):
@@ -290,7 +298,7 @@ def test_a_server_killed_at_50_moments_loses_no_acknowledged_label_and_doubles_n
             enough = sum(len(worker.acknowledged) for worker in workers) + rng.randrange(6)
             for worker in workers:
                 worker.server = int(port), page_token
-            end = time.monotonic() + 2
+            end = time.monotonic() + 0.3
             while sum(len(worker.acknowledged) for worker in workers) < enough and time.monotonic() < end:
                 time.sleep(0.001)
             time.sleep(0.02 * rng.random())
@@ -308,5 +316,5 @@ def test_a_server_killed_at_50_moments_loses_no_acknowledged_label_and_doubles_n
     assert found.n_duplicates == 0 and path.read_bytes().count(b'"key"') <= len(keys) + found.n_torn
     saved = {label.key: [label.ratings[i] for i in label.order] for label in found.labels}
     acknowledged = {key: ratings for worker in workers for key, ratings in worker.acknowledged.items()}
-    assert len(acknowledged) > 50 and sum(worker.n_retries for worker in workers) > 10, "the kills hit labels on their way"
+    assert len(acknowledged) > 20 and sum(worker.n_retries for worker in workers) > 5, "the kills hit labels on their way"
     assert {key: saved.get(key) for key in acknowledged} == acknowledged

@@ -32,9 +32,9 @@ def test_every_address_at_once_is_refused(host):
 
 def test_another_address_demands_a_token():
     with pytest.raises(ValueError, match=r"which others can reach: .*--token"):
-        open_launch("192.0.2.7")
+        open_launch("198.51.100.7")
     with pytest.raises(OSError, match="choose another port, or host"):
-        open_launch("192.0.2.7", token=TOKEN)  # not an address of this machine
+        open_launch("198.51.100.7", token=TOKEN)  # not an address of this machine
 
 
 def test_a_port_in_use_or_out_of_range_is_named():

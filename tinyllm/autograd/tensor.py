@@ -305,11 +305,16 @@ def swap_last_axes(x):
     return x.swapaxes(-1, -2), lambda dy: dy.swapaxes(-1, -2)
 
 
+def _is_mask(part: Any) -> bool:
+    return isinstance(part, np.ndarray) and part.dtype == np.bool_
+
+
 @op
 def getitem(x, *, key: Any):
-    """x[key]. An element read n times receives n gradients (np.add.at); a slice is read once."""
+    """x[key]. An element read n times receives n gradients (np.add.at); slices and bool masks read it once."""
     parts = key if isinstance(key, tuple) else (key,)
-    read_once = all(part is None or part is Ellipsis or isinstance(part, (int, slice, np.integer)) for part in parts)
+    once = (int, slice, np.integer)
+    read_once = all(part is None or part is Ellipsis or isinstance(part, once) or _is_mask(part) for part in parts)
 
     def backward(dy):
         dx = np.zeros_like(x)

@@ -1,6 +1,7 @@
 """From base model to assistant, as functions: InstructGPT's three steps (Ouyang et al. 2022, figure 2).
 
-    tune(model, conversations, ...)          -> records          step 1: demonstrations, loss on the answer only
+    encode_demonstrations(conversations)     -> Demonstrations   as ids, some conversations held out
+    tune(model, demonstrations, ...)         -> records          step 1: loss on the answer only
     label_stories(model, tokenizer, ...)     -> preferences      step 2: five answers of the model to each story, rated
     prepare_comparisons(preferences, ...)    -> Comparisons              as ids, some prompts held out
     train_reward(model, comparisons, ...)    -> RewardTraining           a model learns the taste
@@ -44,7 +45,7 @@ from tinyllm.rlhf.labels import LabelStore, read_labels
 from tinyllm.rlhf.log_probs import WithoutAdapters
 from tinyllm.rlhf.news_items import news_item, news_labeler
 from tinyllm.rlhf.news_task import make_stories, sample_answers
-from tinyllm.rlhf.policy_gradient import PolicyGradient
+from tinyllm.rlhf.policy_gradient import PolicyGradient, disable_dropout
 from tinyllm.rlhf.ppo import PPO, PPOConfig
 from tinyllm.rlhf.reinforce import RLOO, Reinforce, ReinforceConfig
 from tinyllm.rlhf.reward_model import (
@@ -55,7 +56,7 @@ from tinyllm.rlhf.reward_model import (
     preference_loss,
     score_sequences,
 )
-from tinyllm.rlhf.rollout import Sample
+from tinyllm.rlhf.rollout import Sample, check_number
 from tinyllm.rlhf.sequences import pad_sequences
 from tinyllm.tokenizers.chat import ChatFormat
 from tinyllm.training import RunFolder, TrainConfig, train
@@ -64,6 +65,7 @@ NEWS_SHARE = 0.25  # of the made demonstrations
 N_COMPARED = 12  # prompts whose answers before and after go into the report
 
 Conversation = list[dict[str, str]]
+Encoded = tuple[list[int], list[bool]]
 
 
 def make_demonstrations(n: int, *, seed: int) -> list[Conversation]:
@@ -81,23 +83,43 @@ def make_test(n: int, *, seed: int) -> list[Instruction]:
     return make_instructions(n, split="test", rng=np.random.default_rng([seed, 12]))
 
 
-def tune(
-    model: GPT,
-    conversations: Sequence[Conversation],
-    *,
-    tokenizer: Any,
-    config: TrainConfig,
-    run: RunFolder,
-    packing: bool = True,
-    validation_fraction: float = 0.05,
-) -> Iterator[Any]:
-    """Step 1: trains `model` on what the assistant says; yields the records. The first conversations are held out."""
+@dataclass(frozen=True)
+class Demonstrations:
+    """Conversations as (ids, mask): those to learn from, those held out, and in words what was left out ("" if nothing)."""
+
+    training: list[Encoded]
+    held_out: list[Encoded]
+    left_out: str
+
+    @property
+    def n(self) -> int:
+        """How many conversations are used."""
+        return len(self.training) + len(self.held_out)
+
+
+def encode_demonstrations(
+    conversations: Sequence[Conversation], tokenizer: Any, *, block_size: int, config: TrainConfig, validation_fraction: float = 0.05
+) -> Demonstrations:
+    """The conversations that fit the context, as ids; the first ones are held out. ValueError unless two are left."""
     encoded = [ChatFormat(tokenizer).encode(messages) for messages in conversations]
-    n_held_out = max(1, min(int(len(encoded) * validation_fraction), config.eval_batches * config.batch_size))
+    fitting = [one for one in encoded if len(one[0]) <= block_size + 1]
+    left_out = f"{len(encoded) - len(fitting):,} of {len(encoded):,} longer than the model's context of {block_size} tokens"
+    left_out = left_out if len(fitting) < len(encoded) else ""
+    if len(fitting) < 2:
+        found = f"{len(encoded)} came{', ' * bool(left_out)}{left_out}"
+        raise ValueError(f"conversations: {found}; at least two must fit, one to learn from and one to hold out")
+    n_held_out = max(1, min(int(len(fitting) * validation_fraction), config.eval_batches * config.batch_size))
+    return Demonstrations(fitting[n_held_out:], fitting[:n_held_out], left_out)
+
+
+def tune(
+    model: GPT, demonstrations: Demonstrations, *, config: TrainConfig, run: RunFolder, packing: bool = True
+) -> Iterator[Any]:
+    """Step 1: trains `model` on what the assistant says; yields the records."""
     shape = {"batch_size": config.batch_size, "block_size": model.config.block_size}
     source_class = PackedConversations if packing else PaddedConversations
-    source = source_class(encoded[n_held_out:], **shape, rng=np.random.default_rng([config.seed, 13]))
-    evaluation = conversation_batches(encoded[:n_held_out], **shape)
+    source = source_class(demonstrations.training, **shape, rng=np.random.default_rng([config.seed, 13]))
+    evaluation = conversation_batches(demonstrations.held_out, **shape)
     yield from train(model, source, config=config, loss_fn=answer_loss, evaluation=evaluation, run=run)
 
 
@@ -146,6 +168,10 @@ class RewardConfig:
     center_coefficient: float = 0.01  # keeps the mean reward near 0; see rlhf/reward_model.py
     margin_scale: float = 0.0  # times a pair's margin, the distance its rewards must keep; 0 = InstructGPT
 
+    def __post_init__(self) -> None:
+        for name in ("center_coefficient", "margin_scale"):
+            check_number(self, name, 0)
+
 
 @dataclass(frozen=True)
 class RewardTraining:
@@ -165,6 +191,7 @@ def train_reward(
     """
     loss_fn = partial(preference_loss, **vars(reward_config or RewardConfig()))
     model = RewardModel(copy.deepcopy(policy), rng=np.random.default_rng([config.seed, 15]))
+    disable_dropout(model)
     rng = np.random.default_rng([config.seed, 16])
     source = PreferenceGroups(comparisons.groups, batch_size=config.batch_size, rng=rng)
 
@@ -181,32 +208,59 @@ def train_reward(
 class RLConfig:
     """What all methods of step 3 share. The rest is each method's own default (rlhf/ppo.py, grpo.py, reinforce.py)."""
 
-    n_answers: int = 64  # answers per rollout
-    group_size: int = 4  # answers per prompt; ppo takes 1
+    n_answers: int = 64  # answers per round, to as many prompts (ppo) or to n_answers / group_size of them
+    group_size: int = 4  # answers per prompt with grpo, rloo and reinforce
     max_new_tokens: int = 48  # longest answer, stop token included
     temperature: float = 1.0  # of sampling and of every log-probability
-    minibatch_size: int = 32  # answers per optimizer step; rloo and reinforce take the whole rollout
-    epochs: int = 2  # times each rollout is learned from; grpo, rloo and reinforce take 1
+    minibatch_size: int = 32  # answers per optimizer step of ppo; the others take the whole round
+    epochs: int = 2  # times ppo learns from each round; the others do once
     kl_coefficient: float = 0.05  # price of a nat of distance from where it began, in units of the reward
     missing_stop_score: float | None = None  # score of an answer that never ended, whatever the reward model says
     lora_rank: int = 0  # r of LoRA: the reference then shares the policy's weights; 0 = all weights are trained
 
     def __post_init__(self) -> None:
-        if self.group_size < 2 or self.n_answers < self.group_size or self.n_answers % self.group_size:
-            raise ValueError(f"n_answers {self.n_answers} must be a multiple of group_size {self.group_size}, itself at least 2")
+        for name in ("n_answers", "group_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
         if self.lora_rank < 0:
             raise ValueError(f"lora_rank is {self.lora_rank}; expected 0 (train all weights) or more")
 
     def of_method(self, method: str) -> Any:
-        """The config of "ppo", "grpo", "rloo" or "reinforce"."""
+        """The config of "ppo", "grpo", "rloo" or "reinforce". ValueError for settings that make no sense with it."""
         names = ("max_new_tokens", "temperature", "kl_coefficient", "missing_stop_score")
         shared: dict[str, Any] = {name: getattr(self, name) for name in names}
         if method == "ppo":
             shared |= {"n_prompts": self.n_answers, "group_size": 1, "minibatch_size": self.minibatch_size, "epochs": self.epochs}
             return PPOConfig(**shared)
+        if method != "reinforce" and self.group_size < 2:
+            raise ValueError(f"group_size is {self.group_size}; {method} compares the answers to a prompt, so at least 2 are needed")
+        if self.n_answers % self.group_size:
+            near = max(1, self.n_answers // self.group_size) * self.group_size
+            raise ValueError(
+                f"n_answers is {self.n_answers}; expected a multiple of group_size {self.group_size}, such as {near}"
+            )
         shared |= {"n_prompts": self.n_answers // self.group_size, "group_size": self.group_size}
         kind = GRPOConfig if method == "grpo" else ReinforceConfig
         return kind(**shared, minibatch_size=self.n_answers, epochs=1)
+
+
+def with_room(
+    conversations: Sequence[Conversation], tokenizer: Any, *, block_size: int, max_new_tokens: int
+) -> list[Conversation]:
+    """The prompts after which an answer of max_new_tokens fits the context. ValueError for none, or one that is no prompt."""
+    chat, kept, shortest = ChatFormat(tokenizer), [], math.inf
+    for number, messages in enumerate(conversations, start=1):
+        try:
+            length = len(chat.prompt(messages))
+        except ValueError as error:
+            raise ValueError(f"prompts: number {number}: {error}") from None
+        shortest = min(shortest, length)
+        if length + max_new_tokens <= block_size:
+            kept.append(messages)
+    if not kept:
+        found = f"the shortest has {shortest} tokens, and max_new_tokens {max_new_tokens} come behind it"
+        raise ValueError(f"prompts: none leaves room for an answer in a context of {block_size}: {found}; shorten one of the two")
+    return kept
 
 
 class Improvement:
@@ -323,6 +377,7 @@ def evaluate(
     answers = sample_answers(model, tokenizer, stories, k=best_of, rng=np.random.default_rng([seed, 18]))
     prompts = [chat.prompt(story_prompt(story)) for story in stories for _ in range(best_of)]
     ids = [chat.answer(text) for own in answers for text in own]
+    ids = [answer[: model.config.block_size - len(prompt)] for answer, prompt in zip(ids, prompts, strict=True)]
     scores = score_sequences(reward_model, pad_sequences(prompts, ids)).reshape(len(stories), best_of)
     chosen = [own[i] for own, i in zip(answers, scores.argmax(axis=1).tolist(), strict=True)]
     golds = [gold_reward(story, text) for story, text in zip(stories, chosen, strict=True)]

@@ -172,7 +172,9 @@ class Journey:
         config = self._tuning(plan.tuned_steps, batch_size=16, learning_rate=1e-3, eval_interval=every, eval_batches=8)
         self.tuned = GPT.from_pretrained(self.out / "base" / "model")
         with self._run("tuned", training=config) as run:
-            records = assistant.tune(self.tuned, conversations, tokenizer=self.tokenizer, config=config, run=run)
+            shape = {"block_size": self.tuned.config.block_size, "config": config}
+            demonstrations = assistant.encode_demonstrations(conversations, self.tokenizer, **shape)
+            records = assistant.tune(self.tuned, demonstrations, config=config, run=run)
             show_records(records, label="   tuning", total=config.max_steps, shown={})
             stages.finish_run(run, self.tuned, self.tokenizer)
 

@@ -11,18 +11,25 @@ import os
 from pathlib import Path
 
 
-def find_model(path: str | Path) -> Path:
-    """The folder with config.json and model.safetensors that `path` stands for. ValueError if there is none."""
+def find_model(path: str | Path, *, name: str = "model") -> Path:
+    """The folder with config.json and model.safetensors that `path` stands for. ValueError, with `name`, if there is none."""
     folder = Path(os.path.expanduser(path))
     if not folder.exists():
-        raise ValueError(f"model: {folder} does not exist; give a model's folder or a run's, such as runs/mine")
+        raise ValueError(f"{name}: {folder} does not exist; give a model's folder or a run's, such as runs/mine")
     for candidate in (folder, folder / "model"):
         if (candidate / "model.safetensors").is_file():
             return candidate
     if (folder / "checkpoints").is_dir():
         from tinyllm.training import latest_checkpoint
 
-        if latest := latest_checkpoint(folder / "checkpoints"):
-            return latest / "model"
-        raise ValueError(f"model: the run in {folder} has saved no checkpoint yet; train it further, then try again")
-    raise ValueError(f"model: {folder} holds no model (no model.safetensors) and no run; give a folder that does")
+        latest = latest_checkpoint(folder / "checkpoints")
+        if latest is None:
+            raise ValueError(f"{name}: the run in {folder} has saved no checkpoint yet; train it further, then try again")
+        if not (latest / "model" / "config.json").is_file():  # of a model with something beside it: a value model, LoRA's matrices
+            advice = "go on with it (--resume) until it has written model/, then try again"
+            raise ValueError(f"{name}: the run in {folder} is not finished, and its checkpoints hold no model by itself; {advice}")
+        return latest / "model"
+    if (folder / "adapter_config.json").is_file():
+        advice = "load them on their model with models.load_adapters, merge them and save that"
+        raise ValueError(f"{name}: {folder} holds LoRA adapters only, not the model they belong to; {advice}")
+    raise ValueError(f"{name}: {folder} holds no model (no model.safetensors) and no run; give a folder that does")

@@ -1,8 +1,9 @@
 """What the verbs that go on with a finished model share: `finetune`, `reward`, `dpo` and `rl`.
 
-    load_for_chat(model)        -> GPT, tokenizer      with a chat's control tokens, added where the model has none
-    tuning_groups(...)          -> settings            the training settings with defaults for tuning, and the verb's own
-    tune_in(out, ...)           -> RunFolder           the run's folder, its inputs noted, its records shown
+    read_settings(groups, args, out)    -> settings            those of the run in --out where it is resumed
+    load_for_chat(model)                -> GPT, tokenizer      with a chat's control tokens, added where the model has none
+    inputs_of(args, ...)                -> inputs              what the run is made of, the models with their sha256
+    tuning_run(out, ...)                -> RunFolder           locked, settings and inputs noted
 
 The inputs (model, data, reward model) are part of a run's settings: --resume with other ones is refused by name.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -41,7 +43,10 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
 
 
 def load_for_chat(path: str, *, seed: int) -> tuple[Any, Any]:
-    """The model and its tokenizer, able to chat: a base model gets the control tokens as new rows of its table."""
+    """The model and its tokenizer, able to chat: a base model gets the control tokens as new rows of its table.
+
+    ValueError for a folder without a language model, and for weights that are not finite.
+    """
     import numpy as np
 
     from tinyllm.cli.model_folder import find_model
@@ -51,16 +56,41 @@ def load_for_chat(path: str, *, seed: int) -> tuple[Any, Any]:
 
     folder = find_model(path)
     model, tokenizer = GPT.from_pretrained(folder), load_tokenizer_for(folder)
+    check_finite(model, folder)
     names = CONTROL_TOKENS if tokenizer.eos_id is not None else (END_OF_TEXT, *CONTROL_TOKENS)
     return extend_vocabulary(model, tokenizer, names, rng=np.random.default_rng([seed, 20]))
 
 
-def same_tokenizer(tokenizer: Any, folder: str | Path, *, name: str) -> None:
-    """ValueError unless the model in `folder` has the same tokenizer."""
-    from tinyllm.models import load_tokenizer_for
-    from tinyllm.rlhf.comparisons import check_same_tokenizer
+def load_judge(path: str, *, tokenizer: Any) -> Any:
+    """The reward model that `path` stands for. ValueError if it is none, has another tokenizer, or weights that are not finite."""
+    from tinyllm.cli.model_folder import find_model
+    from tinyllm.rlhf.reward_model import load_reward_model
 
-    check_same_tokenizer(tokenizer, load_tokenizer_for(folder), name=name)
+    folder = find_model(path, name="reward-model")
+    model = load_reward_model(folder, policy_tokenizer=tokenizer)
+    check_finite(model, folder)
+    return model
+
+
+def check_finite(model: Any, folder: Path) -> None:
+    """ValueError for a weight that is NaN or infinite: all that is made with it would be, after minutes of work."""
+    import numpy as np
+
+    for name, weight in model.named_parameters():
+        if not np.isfinite(weight.data).all():
+            advice = "its training has diverged: take an earlier checkpoint, or train it again"
+            raise ValueError(f"model: the weight {name} in {folder} holds a value that is not finite; {advice}")
+
+
+def inputs_of(args: argparse.Namespace, *, models: tuple[str, ...], files: tuple[str, ...]) -> dict[str, Any]:
+    """The named words of the command line, and a sha256 of each model's weights: the folder of a run may hold others later."""
+    from tinyllm.cli.model_folder import find_model
+
+    inputs = {name: value and os.path.normpath(value) for name in (*models, *files) for value in (vars(args)[name],)}
+    for name in models:
+        with open(find_model(inputs[name]) / "model.safetensors", "rb") as file:
+            inputs[f"{name}_sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+    return inputs
 
 
 def read_settings(groups: list[Group], args: argparse.Namespace, out: Path) -> dict[str, Any]:

@@ -134,7 +134,8 @@ TASKS = (
         "repeat",
         sequence,
         phrased(
-            "Repeat: {text}", "Say {text} again.", "Repeat after me: {text}", "Copy {text}.", "Write {text} once more.", "Echo {text}."
+            "Repeat: {text}", "Say {text} again.", "Repeat after me: {text}", "Copy {text}.", "Write {text} once more.",
+            "Echo {text}.",
         ),
         phrased("Repeat {text} once more.", "Copy after me: {text}"),
     ),
@@ -188,8 +189,9 @@ TASKS = (
         "spell",
         letters,
         phrased(
-            "Spell {sign}.", "Spell the call sign {sign}.", "Which letters are in {sign}?", "Write the letters of {sign} one by one.",
-            "How do you spell {sign}?", "Give the letters of {sign}.", "Take {sign} apart into letters.", answer="{apart}",
+            "Spell {sign}.", "Spell the call sign {sign}.", "Which letters are in {sign}?",
+            "Write the letters of {sign} one by one.", "How do you spell {sign}?", "Give the letters of {sign}.",
+            "Take {sign} apart into letters.", answer="{apart}",
         ),
         phrased("How is {sign} spelled? Spell it.", "Write the letters of the call sign {sign}.", answer="{apart}"),
     ),
@@ -209,7 +211,9 @@ TASKS = (
             "Spell {sign} backwards.", "Write {sign} backwards.", "Reverse the letters of {sign}.", "What is {sign} in reverse?",
             "Give the letters of {sign} from the last to the first.", "Turn {sign} around.", answer="{reverse}", work="{apart}",
         ),
-        phrased("Give the letters of {sign} backwards.", "Write the letters of {sign} in reverse.", answer="{reverse}", work="{apart}"),
+        phrased(
+            "Give the letters of {sign} backwards.", "Write the letters of {sign} in reverse.", answer="{reverse}", work="{apart}"
+        ),
     ),
     Task(
         "count letters",
@@ -217,11 +221,13 @@ TASKS = (
         (
             *phrased(
                 "How many letters has {sign}?", "Count the letters of {sign}.", "How long is the call sign {sign}?",
-                "What is the number of letters in {sign}?", "How many letters are there in {sign}?", answer="{length}", work="{apart}",
+                "What is the number of letters in {sign}?", "How many letters are there in {sign}?",
+                answer="{length}", work="{apart}",
             ),
             *phrased(
-                "How many times is {letter} in {sign}?", "How often is there a {letter} in {sign}?", "Count every {letter} in {sign}.",
-                "How often does the letter {letter} stand in {sign}?", answer="{times}", work="{apart}",
+                "How many times is {letter} in {sign}?", "How often is there a {letter} in {sign}?",
+                "Count every {letter} in {sign}.", "How often does the letter {letter} stand in {sign}?",
+                answer="{times}", work="{apart}",
             ),
         ),
         (

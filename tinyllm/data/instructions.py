@@ -22,6 +22,8 @@ from tinyllm.data.news import REQUESTS, make_story
 TASKS: dict[str, Task] = {task.name: task for tasks in (exact_tasks, reading_tasks, tool_tasks) for task in tasks.TASKS}
 
 SUMMARY = "summary"  # a task beside these: a paragraph of `news.py` into its facts; many summaries of one are right
+OPENERS = ("Please: ", "Hello! ", "Question: ", "Another question. ", "Now this: ", "Next: ", "Good day. ", "And this: ")
+OPENED = 0.5  # of the training questions begin with one, so that no word is always at the same place
 SO = " so "  # between the working and the answer
 
 
@@ -30,7 +32,7 @@ class Instruction:
     """One demonstration. `messages` is the conversation, ending with the assistant's answer."""
 
     task: str
-    template: str  # the phrasing, before it was filled in
+    template: str  # the phrasing, before it was filled in (and without an opener)
     messages: list[dict[str, str]]
     answer: str  # what is right: the assistant's last message, without the working
     verifiable: bool = True
@@ -67,9 +69,10 @@ def _make(task: Task, split: str, rng: np.random.Generator) -> Instruction:
     phrasings = task.phrasings(split)
     phrasing = phrasings[int(rng.integers(len(phrasings)))]
     fields = task.draw(rng, split)
+    opener = OPENERS[int(rng.integers(len(OPENERS)))] if split == "train" and rng.random() < OPENED else ""
     answer = phrasing.answer.format(**fields)
     said = phrasing.work.format(**fields) + SO + answer if phrasing.work else answer
-    messages = [{"role": "user", "content": phrasing.prompt.format(**fields)}]
+    messages = [{"role": "user", "content": opener + phrasing.prompt.format(**fields)}]
     if "call" in fields:
         messages.append({"role": "assistant", "content": "", "tool_call": fields["call"]})
         messages.append({"role": "tool", "content": answer})

@@ -19,7 +19,7 @@ SPLITS = ("train", "test")
 TEST_SHARE = 5  # one content in five is held out
 CONSONANTS, VOWELS = "BCDFGHKLMNPRSTVWZ", "AEIOU"
 SYLLABLES = (
-    ("Ba", "Be", "Da", "Do", "El", "Fa", "Ga", "Ha", "Jo", "Ka", "Le", "Li", "Ma", "Mi", "No", "Pe", "Ra", "Ro", "Sa", "Ta", "To"),
+    ("Ba", "Be", "Da", "Do", "El", "Fa", "Ga", "Ha", "Jo", "Ka", "Le", "Li", "Ma", "Mi", "No", "Pe", "Ra", "Ro", "Sa", "Ta"),
     ("bi", "da", "de", "fo", "la", "li", "ma", "mi", "na", "no", "ra", "ri", "ro", "sa", "te", "ti", "va", "vi", "ze"),
     ("bel", "dan", "das", "ger", "lan", "lin", "mar", "mon", "nas", "nor", "ra", "ren", "rik", "ron", "sa", "ton", "vin"),
 )

@@ -17,11 +17,11 @@ import numpy as np
 
 EVENTS = ("fire", "storm", "flood", "quake", "blast", "tornado", "mudslide", "wave")
 THINGS = ("houses", "shops", "farms", "boats", "trees", "cars", "barns", "bridges")
-NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "twelve", "fifteen", "twenty", "forty")
+NUMBERS = ("two", "three", "five", "eight", "ten", "twelve", "twenty", "forty")
 PLACES = ("Port", "Lake", "Fort", "Mount", "Saint", "North", "South", "Upper")
-PLACE_NAMES = ("Allen", "Barrow", "Clare", "Dover", "Elgin", "Ferry", "Grove", "Haven", "Isle", "Kent", "Linden", "Milton")
-FIRST_NAMES = ("Anna", "Ben", "Carla", "David", "Emma", "Frank", "Grace", "Henry", "Irene", "James", "Kate", "Leo")
-LAST_NAMES = ("Adams", "Brown", "Cole", "Dean", "Evans", "Ford", "Gray", "Hill", "Jones", "King", "Moore", "Reed")
+PLACE_NAMES = ("Allen", "Barrow", "Clare", "Dover", "Elgin", "Grove", "Haven", "Kent")
+FIRST_NAMES = ("Anna", "Ben", "Carla", "David", "Emma", "Frank", "Grace", "Henry")
+LAST_NAMES = ("Adams", "Brown", "Cole", "Dean", "Evans", "Gray", "Hill", "Reed")
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 OPENINGS = (
@@ -91,8 +91,8 @@ def make_summary(story: Story, rng: np.random.Generator) -> str:
     Each flaw comes independently of the others, so that the parts of a taste can be told apart from ratings. Perfect
     demonstrations would leave nothing to learn from feedback; real ones are not perfect either.
     """
-    held = rng.random(4) < 0.7  # event, place, damage, person
-    told = _with_invention(story, rng) if rng.random() < 0.1 else story
+    held = rng.random(4) < 0.6  # event, place, damage, person
+    told = _with_invention(story, rng) if rng.random() < 0.03 else story
     flagged = _pick(rng, FLAGGED) + " " if rng.random() < 0.25 else ""
     parts = [_headline(told, held, flagged, rng)]
     manner = rng.random()

@@ -148,7 +148,8 @@ def signature(rng: np.random.Generator, split: str) -> Fields:
 def python_names() -> dict[str, tuple[str, ...]]:
     """What kind of thing a name of Python is: kind -> names."""
     public = [word for word in dir(builtins) if not word.startswith("_")]
-    errors = [word for word in public if isinstance(getattr(builtins, word), type) and issubclass(getattr(builtins, word), BaseException)]
+    types = {word: getattr(builtins, word) for word in public if isinstance(getattr(builtins, word), type)}
+    errors = [word for word, kind in types.items() if issubclass(kind, BaseException)]
     return {
         "an exception": tuple(errors),
         "a keyword": tuple(keyword.kwlist),

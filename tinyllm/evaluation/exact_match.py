@@ -76,6 +76,8 @@ def answer_all(
 ) -> list[str]:
     """The model's greedy answer to each conversation, tool calls carried out; conversations of like length go together."""
     prompts = [chat.prompt(conversation) for conversation in conversations]
+    if (longest := max(map(len, prompts))) >= model.config.block_size:
+        raise ValueError(f"a conversation has {longest} tokens, so block_size {model.config.block_size} has no room for an answer")
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     replies = [""] * len(prompts)
     with evaluating(model):
@@ -90,23 +92,32 @@ def answer_all(
 def _answer_batch(
     model: Any, conversations: list[list[dict[str, str]]], chat: Any, calculate: Callable[[str], str], max_new_tokens: int
 ) -> list[str]:
-    """One batch: all answer, then those that called a tool once more."""
+    """One batch: all answer, then those that called a tool once more. `conversations` grow by the calls."""
     replies = [""] * len(conversations)
     waiting = list(range(len(conversations)))
     for turn in range(MAX_CALLS + 1):
-        prompts = [chat.prompt(conversations[i]) for i in waiting]
-        room = model.config.block_size - max(map(len, prompts))
-        if room < 1:
-            raise ValueError(f"a conversation has {max(map(len, prompts))} tokens; block_size {model.config.block_size} has no room")
-        result = generate(model, prompts, max_new_tokens=min(max_new_tokens, room), temperature=0, stop_tokens=(chat.end_id,))
-        calling = []
-        for i, ids in zip(waiting, result.tokens, strict=True):
-            message = chat.parse(ids)
+        said = _say(model, {i: chat.prompt(conversations[i]) for i in waiting}, chat, max_new_tokens)
+        waiting = []
+        for i, message in said.items():
             replies[i] = message["content"]
             if "tool_call" in message and turn < MAX_CALLS:
                 conversations[i] += [message, {"role": "tool", "content": calculate(message["tool_call"])}]
-                calling.append(i)
-        waiting = calling
-        if not waiting:
-            break
+                waiting.append(i)
     return replies
+
+
+def _say(model: Any, prompts: dict[int, list[int]], chat: Any, max_new_tokens: int) -> dict[int, dict[str, str]]:
+    """The assistant's next message after each prompt, by the prompt's key; none where the context is already full.
+
+    A batch shares one limit of new tokens, so prompts that leave less room than max_new_tokens go alone.
+    """
+    rooms = {i: model.config.block_size - len(prompt) for i, prompt in prompts.items()}
+    together = [i for i, room in rooms.items() if room >= max_new_tokens]
+    alone = [[i] for i, room in rooms.items() if 0 < room < max_new_tokens]
+    messages: dict[int, dict[str, str]] = {}
+    for rows in [together, *alone] if together else alone:
+        limit = min(max_new_tokens, rooms[rows[0]])
+        settings = {"max_new_tokens": limit, "temperature": 0, "stop_tokens": (chat.end_id,)}
+        result = generate(model, [prompts[i] for i in rows], **settings)
+        messages |= {i: chat.parse(ids) for i, ids in zip(rows, result.tokens, strict=True)}
+    return messages

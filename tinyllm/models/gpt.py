@@ -142,7 +142,11 @@ class GPT(Module):
         if tokens.ndim != 2 or not tokens.size:
             raise ValueError(f"tokens must be (B, T) with at least one token, got shape {tokens.shape}")
         past = cache.length if cache else 0
-        length = past + tokens.shape[1]
+        n_columns = past + tokens.shape[1]
+        if mask is not None and (mask.shape != (tokens.shape[0], n_columns) or mask.dtype != np.bool_):
+            expected = (tokens.shape[0], n_columns)
+            raise ValueError(f"mask must be bool of shape (B, S) = {expected}, got {mask.dtype} {mask.shape}")
+        length = n_columns if mask is None else int(mask.sum(axis=1).max())  # padding takes a column, but no position
         if length > self.config.block_size:
             raise ValueError(
                 f"{length} tokens came, the context holds block_size = {self.config.block_size}; crop the text or use "
@@ -152,9 +156,6 @@ class GPT(Module):
             if MODE.recording:
                 raise ValueError("a KV cache keeps no gradients: call the model under no_grad()")
             cache.check_room(*tokens.shape)
-        if mask is not None and (mask.shape != (tokens.shape[0], length) or mask.dtype != np.bool_):
-            expected = (tokens.shape[0], length)
-            raise ValueError(f"mask must be bool of shape (B, S) = {expected}, got {mask.dtype} {mask.shape}")
         return past
 
     def new_cache(self, batch_size: int, max_length: int | None = None) -> KVCache:
@@ -175,6 +176,7 @@ class GPT(Module):
         FormatError names the file and the field where something does not fit.
         """
         settings, tensors = pretrained.load(folder, model_type="gpt2")
+        gpt_layout.refuse_head(tensors, file=Path(folder) / "model.safetensors")
         config = GPTConfig(**gpt_layout.from_config(settings, file=Path(folder) / "config.json"))
         gpt_layout.check_sizes(dataclasses.asdict(config), tensors, file=Path(folder) / "model.safetensors")
         model = cls(config, rng=None)

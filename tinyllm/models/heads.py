@@ -159,7 +159,7 @@ def _load(folder: str | Path) -> tuple[dict[str, Any], GPT, np.ndarray]:
     config = GPTConfig(**gpt_layout.from_config(settings, file=Path(folder) / "config.json"))
     score = tensors.pop(_SCORE, None)
     if score is None:
-        raise FormatError(file, field=_SCORE, expected="the head's weights (is this a language model?)", found="no such array")
+        raise FormatError(file, field=_SCORE, expected="the head of a reward model or a classifier", found="a language model without one")
     if score.ndim != 2 or score.shape[1] != config.d_model or not len(score) or score.dtype != np.float32:
         expected = f"floating point (labels, {config.d_model})"
         raise FormatError(file, field=_SCORE, expected=expected, found=f"{score.dtype} {score.shape}")

@@ -69,8 +69,8 @@ UPDATES = (
           "In nats per token. How stale the answers have become by the end of a rollout; a spike is a step that went "
           "too far.", bottom=0),
     Curve(("explained_variance",), "explained variance of the value model",
-          "1: it knows what an answer will be worth. 0: it knows the mean alone. Below 0 it does harm, and wants more "
-          "steps or a larger learning rate.", 0.0, "knows the mean alone"),
+          "1: it knows what an answer will be worth. 0: it knows the mean alone; where it stays there, more steps, a larger "
+          "learning rate, or a value clip that fits the score's scale help. Below 0 it does harm.", 0.0, "knows the mean alone"),
     Curve(("value_loss",), "value loss",
           "Falls as the value model learns, and rises again as the policy finds better answers.", bottom=0),
 )  # fmt: skip
@@ -158,7 +158,7 @@ def draw_overoptimisation(axes: Any, run: RunRecord) -> None:
         distances = np.linspace(1e-3, max(against_distance(run, "gold")[0]), 200)
         gold_axes.plot(distances, law.at(distances), color=MUTED, linewidth=1.1, linestyle=(0, (4, 3)))
         if law.peak is not None and law.peak < distances[-1]:
-            text = f"most gold near √KL = {law.peak:.2g}"
+            text = f"top of the fit: √KL = {law.peak:.2g}"
             gold_axes.annotate(
                 text, (law.peak, law.at(np.array([law.peak]))[0]), xytext=(0, -26), textcoords="offset points",
                 ha="center", va="top", color=INK, fontsize=8.5, arrowprops={"arrowstyle": "-", "color": MUTED},

@@ -50,7 +50,7 @@ class GRPOConfig(RolloutConfig):
         if self.group_size < 2:
             raise ValueError(f"group_size is {self.group_size}; expected at least 2: an answer is compared with those beside it")
         for name in ("clip_low", "clip_high", "kl_coefficient"):
-            check_number(self, name, 0)
+            check_number(self, name, low=0)
         check_choice(self, "ratio", ("token", "sequence"))
         check_choice(self, "scale", SCALES)
 

@@ -33,7 +33,7 @@ from tinyllm.tokenizers import END_OF_TEXT, BPETokenizer
 from tinyllm.tokenizers.chat import CONTROL_TOKENS, ChatFormat
 from tinyllm.training import TrainConfig, train
 
-BLOCK_SIZE = 88  # the longest request and the longest demonstration together have 84 tokens
+BLOCK_SIZE = 96  # room for the longest request, 54 tokens, and the longest demonstration
 MAX_NEW_TOKENS = 42  # of an answer; the longest demonstration has 41
 Show = Callable[[Any], None]  # what is done with each training record
 
@@ -129,11 +129,11 @@ def label(
 
 
 def answer_sequences(tokenizer: BPETokenizer, stories: Sequence[Story], answers: Sequence[Sequence[str]]) -> Sequences:
-    """Every answer behind its story's prompt, as ids."""
+    """Every answer behind its story's prompt, as ids; an answer that fills the context is cut there."""
     chat = ChatFormat(tokenizer)
-    pairs = [(chat.prompt(story_prompt(story)), chat.answer(text)) for story, texts in zip(stories, answers, strict=True)
-             for text in texts]  # fmt: skip
-    return pad_sequences([prompt for prompt, _ in pairs], [answer for _, answer in pairs])
+    prompts = [chat.prompt(story_prompt(story)) for story, texts in zip(stories, answers, strict=True) for _ in texts]
+    texts = [text for own in answers for text in own]
+    return pad_sequences(prompts, [chat.answer(text)[: BLOCK_SIZE - len(p)] for text, p in zip(texts, prompts, strict=True)])
 
 
 def train_reward_model(

@@ -59,12 +59,12 @@ class PPOConfig(RolloutConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("clip", "value_clip", "value_coefficient", "entropy_coefficient", "kl_coefficient"):
-            check_number(self, name, 0)
+            check_number(self, name, low=0)
         for name in ("gamma", "lam"):
-            check_number(self, name, 0, 1)
-        check_number(self, "kl_target", 1e-6, optional=True)
-        check_number(self, "kl_horizon", 1)
-        check_number(self, "stop_kl", 0, optional=True)
+            check_number(self, name, low=0, high=1)
+        check_number(self, "kl_target", low=1e-6, optional=True)
+        check_number(self, "kl_horizon", low=1)
+        check_number(self, "stop_kl", low=0, optional=True)
         check_choice(self, "kl_estimator", ESTIMATORS)
 
 

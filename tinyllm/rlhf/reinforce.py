@@ -36,7 +36,7 @@ class ReinforceConfig(RolloutConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number(self, "kl_coefficient", 0)
+        check_number(self, "kl_coefficient", low=0)
         if self.epochs > 1 or self.minibatch_size < self.n_prompts * self.group_size:
             raise ValueError(
                 f"epochs is {self.epochs} and minibatch_size {self.minibatch_size}: without a ratio only one step on all "

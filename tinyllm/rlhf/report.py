@@ -13,6 +13,8 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from tinyllm.evaluation import plots
 from tinyllm.evaluation.page import cards, escaped, figure, page, section, table
 from tinyllm.evaluation.report import (
@@ -38,19 +40,20 @@ _MOST_CHARACTERS = 800  # of a prompt or an answer
 _MOST_ROWS = 25
 
 _REWARD_HINT = (
-    "The score is what the policy is trained on, with one standard deviation of the answers around it. It must rise, "
-    "but a rising score proves little: what matters is whether the gold reward, the truth that the score stands for, "
-    "rises with it. Each has its own axis."
+    "The score is what the policy is trained on. It must rise, but a rising score proves little: what matters is whether the "
+    "gold reward, the truth that the score stands for, rises with it."
 )
 _NO_GOLD_HINT = (
-    "What the policy is trained on, with one standard deviation of the answers around it. It must rise, but that "
-    "alone proves little: read the answers, and have people (or a measure that was not trained on) compare them."
+    "What the policy is trained on. It must rise, but that alone proves little: read the answers, and have people (or a "
+    "measure that was not trained on) compare them."
 )
 _LAW_HINT = (
-    "Each dot is a rollout, placed by how far the policy had gone from its reference. Near it, what pleases the "
-    "reward model is really better; further away the policy finds its mistakes: the score goes on rising, the gold "
-    "reward turns. The dashed line is the form that Gao et al. 2023 found for reinforcement learning, d (α - β log "
-    "d). The best policy is the one at its top."
+    "The same rollouts, placed by how far the policy had gone from its reference. Near it, what pleases the reward model is "
+    "really better; further away the policy finds the reward model's mistakes: the score goes on rising, the gold reward turns."
+)
+_LAW_CAPTION = (
+    "Each dot is a rollout. The dashed line is the form that Gao et al. 2023 found for reinforcement learning, "
+    "d (α - β log d), fitted to the gold reward. The best policy is the one with the most gold, not the last one."
 )
 _PAIRS_HINT = (
     "The same prompts answered before and after, from the largest gain to the largest loss. Read the losses too, and "
@@ -157,9 +160,13 @@ def _remarks(run: RunRecord) -> str:
 
 def _reward_part(run: RunRecord) -> str:
     """Score and gold as a figure, with the numbers of the rollouts in a table under it."""
-    has_reward = bool(run.series("score")[1] or run.series("gold")[1])
-    numbers = numbers_table(run, _TABLE_COLUMNS) if has_reward else ""
-    return _with_numbers(plots.draw("reward", curves.draw_reward, run=run, size=(9.2, 3.5)) if has_reward else None, numbers)
+    score, gold = bool(run.series("score")[1]), bool(run.series("gold")[1])
+    if not (score or gold):
+        return ""
+    band = "The band is one standard deviation of the answers' scores. " * bool(run.series("score_std")[1])
+    svg = plots.draw("reward", curves.draw_reward, run=run, size=(9.2, 3.5))
+    caption = band + "Each curve has its own axis." * (score and gold)
+    return _with_numbers(svg, numbers_table(run, _TABLE_COLUMNS), caption=caption)
 
 
 def _law_part(run: RunRecord) -> str:
@@ -168,22 +175,31 @@ def _law_part(run: RunRecord) -> str:
     if len(gold) < 3 or max(distances) < 0.1:
         return ""
     svg = plots.draw("over-optimisation", curves.draw_overoptimisation, run=run, size=(9.2, 3.7))
-    scores = dict(zip(*curves.against_distance(run, "score"), strict=True))
-    rows = evenly(list(zip(distances, gold, strict=True)), _MOST_ROWS)
-    cells = [(f"{d:.2f}", f"{scores[d]:.3f}" if d in scores else "", f"{value:.3f}") for d, value in rows]
-    return _with_numbers(svg, table(("√KL", "score", "gold reward"), cells, n_text=0))
+    return _with_numbers(svg, law_table(run), caption=_LAW_CAPTION)
+
+
+def law_table(run: RunRecord) -> str:
+    """Score and gold reward along the way: the rollouts nearest to evenly spread distances, for most are at its end."""
+    score, gold, kl = (dict(zip(*run.series(name), strict=True)) for name in ("score", "gold", "kl"))
+    points = sorted((math.sqrt(max(kl[step], 0)), step) for step in kl.keys() & gold.keys())
+    distances = np.array([distance for distance, _ in points])
+    nearest = dict.fromkeys(int(abs(distances - d).argmin()) for d in np.linspace(0, distances[-1], _MOST_ROWS))
+    rows = []
+    for distance, step in (points[i] for i in nearest):
+        rows.append((f"{distance:.2f}", f"{step:,.0f}", f"{score[step]:.3f}" if step in score else "", f"{gold[step]:.3f}"))
+    return table(("√KL", "step", "score", "gold reward"), rows, n_text=0)
 
 
 def _preference_part(run: RunRecord) -> str:
     """DPO's curves and numbers."""
     if not run.series(*curves.PREFERENCES[1].names)[1]:
         return ""
-    return _with_numbers(None, numbers_table(run, _PREFERENCE_COLUMNS), _row(run, curves.PREFERENCES))
+    return _with_numbers(None, numbers_table(run, _PREFERENCE_COLUMNS), drawn=_row(run, curves.PREFERENCES))
 
 
-def _with_numbers(svg: str | None, numbers: str, drawn: str = "") -> str:
+def _with_numbers(svg: str | None, numbers: str, *, caption: str = "", drawn: str = "") -> str:
     """A figure with the numbers folded away under it; the numbers alone where nothing can be drawn."""
-    drawn = figure(svg, wide=True) if svg else drawn
+    drawn = figure(svg, caption, wide=True) if svg else drawn
     if not drawn:
         return numbers + '<p class="note">For curves, install matplotlib: pip install "tinyllm[ui]"</p>' * bool(numbers)
     return drawn + (f"<details><summary>The numbers</summary>{numbers}</details>" if numbers else "")

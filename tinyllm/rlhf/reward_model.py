@@ -5,7 +5,7 @@
 
 Bradley & Terry 1952; the mean over all pairs of one prompt is Ouyang et al. 2022, eq. 1. Only differences are learned, so the
 level of the rewards is free: c keeps it near 0, and after training `normalise` sets mean 0 and deviation 1 on answers of the
-reference policy, so that a KL coefficient means the same for every reward model (Ziegler et al. 2019, section 2.1). One epoch,
+reference policy, so that a KL coefficient means the same for every reward model (Ziegler et al. 2019, section 2). One epoch,
 the learning rate down to 0, no dropout: a second epoch learns the labelers' noise (Stiennon et al. 2020, appendix B).
 """
 
@@ -92,7 +92,7 @@ def bradley_terry_loss(chosen: Tensor, rejected: Tensor, *, margin: Any = 0.0, c
     """Loss of each comparison, (N,), from the rewards (N,) of both answers.
 
     margin              how much higher the chosen one must be (Touvron et al. 2023, Llama 2, eq. 2), a number or (N,)
-    center_coefficient  c; 0.01 keeps the mean reward near 0 (Eisenstein et al. 2023, eq. 3)
+    center_coefficient  c; 0.01 keeps the mean reward near 0 (Eisenstein et al. 2023, eq. 2)
     """
     losses = -ops.log_sigmoid(chosen - rejected - margin)
     if center_coefficient:
@@ -187,5 +187,6 @@ def calibrate(differences: np.ndarray, *, n_bins: int = 10) -> Calibration:
 
 def load_reward_model(folder: str | os.PathLike[str], *, policy_tokenizer: Any) -> RewardModel:
     """The reward model in `folder`, for a policy with this tokenizer; ValueError if it was trained with another one."""
+    model = RewardModel.from_pretrained(str(folder))  # first: a language model would fit even less than another's reward model
     check_same_tokenizer(policy_tokenizer, load_tokenizer_for(folder), name=f"the reward model in {folder}")
-    return RewardModel.from_pretrained(str(folder))
+    return model

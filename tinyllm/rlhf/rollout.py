@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tinyllm.decoding import GenerationConfig, generate
+from tinyllm.nn import evaluating
 from tinyllm.rlhf.sequences import Sequences, pad_sequences
 
 NORMALISERS = ("sequence", "token", "constant")
@@ -39,8 +40,8 @@ class RolloutConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
-        check_number(self, "temperature", 1e-5)  # a policy that never varies learns nothing
-        check_number(self, "missing_stop_score", -math.inf, optional=True)
+        check_number(self, "temperature", low=1e-5)  # a policy that never varies learns nothing
+        check_number(self, "missing_stop_score", optional=True)
         check_choice(self, "normaliser", NORMALISERS)
 
 
@@ -80,18 +81,20 @@ def sample_rollout(
     """An answer to each of prompts[indices], drawn from the policy itself: no top-k, no top-p."""
     asked = [prompts[i] for i in indices]
     settings = GenerationConfig(config.max_new_tokens, temperature=config.temperature, stop_tokens=(stop_id,))
-    result = generate(policy, asked, config=settings, rng=rng)
+    with evaluating(policy):  # once, not at every token
+        result = generate(policy, asked, config=settings, rng=rng)
     answers = zip(indices.tolist(), asked, result.tokens, result.finish_reasons, strict=True)
     samples = [Sample(index, prompt, response, reason == "stop") for index, prompt, response, reason in answers]
     return samples, pad_sequences(asked, result.tokens)
 
 
-def check_number(config: Any, name: str, low: float, high: float = math.inf, *, optional: bool = False) -> None:
+def check_number(config: Any, name: str, *, low: float = -math.inf, high: float = math.inf, optional: bool = False) -> None:
     """ValueError unless the config's field is a finite number from low to high (or None, if it is optional)."""
     value = getattr(config, name)
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not (optional and value is None) and not (number and low <= value <= high):
-        bounds = f"a number from {low:g} to {high:g}" if math.isfinite(high) else f"a finite number of at least {low:g}"
+        at_least = f" of at least {low:g}" if math.isfinite(low) else ""
+        bounds = f"a number from {low:g} to {high:g}" if math.isfinite(high) else f"a finite number{at_least}"
         raise ValueError(f"{name} must be {bounds}{' or None' if optional else ''}, got {value!r}")
 
 

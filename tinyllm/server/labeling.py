@@ -18,7 +18,7 @@ import numpy as np
 
 from tinyllm.rlhf.agreement import Agreement, agreement_between, self_agreement
 from tinyllm.rlhf.label_items import Item
-from tinyllm.rlhf.labels import FLAGS, HIGHEST, LOWEST, Label, LabelStore, check_labeler
+from tinyllm.rlhf.labels import FLAGS, Label, LabelStore, check_labeler
 from tinyllm.server.security import Refused
 
 MOST_OTHERS = 20  # labelers one is compared with on the page
@@ -167,6 +167,3 @@ def _shown(agreement: Agreement) -> dict[str, Any]:
         "kappa": None if math.isnan(kappa) else round(kappa, 3),
         "same_order": None if math.isnan(same) else round(same, 3),
     }
-
-
-assert LOWEST == 1 and HIGHEST == 7, "static/label.js has a key and a button for each rating from 1 to 7"

@@ -1,0 +1,131 @@
+"""PPO: the last step of InstructGPT. A model writes, a reward model scores, and the model writes better; or learns to cheat.
+
+Demonstrations, labels and reward model are those of example 09. Then 64 summaries at a time are sampled and scored, and PPO
+makes what scored above expectation likelier. Three columns tell the story: `score`, what the reward model thinks (it must rise,
+it is what is trained on); `gold`, what the simulated labeler truly thinks (it rises as long as the reward model is right); `kl`,
+how far the model has gone from where it began. With `kl_coefficient=0` and more steps nothing holds the model, and the score goes
+on rising while the gold falls: over-optimisation (Gao et al. 2023). A report with all curves is written to `out`.
+
+Read next: tinyllm/rlhf/ppo.py, tinyllm/rlhf/policy_gradient.py, tinyllm/rlhf/actor_critic.py.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyllm.data import Story, story_prompt
+from tinyllm.models import GPT
+from tinyllm.models.heads import RewardModel, ScalarHead, ValueModel
+from tinyllm.rlhf.actor_critic import ActorCritic
+from tinyllm.rlhf.gold import gold_reward
+from tinyllm.rlhf.news_task import (
+    MAX_NEW_TOKENS,
+    gold_rewards,
+    label,
+    make_stories,
+    normalise_reward_model,
+    sample_answers,
+    sft_news_model,
+    train_reward_model,
+)
+from tinyllm.rlhf.ppo import PPO, PPOConfig
+from tinyllm.rlhf.report import write_rl_report
+from tinyllm.rlhf.reward_model import score_sequences
+from tinyllm.rlhf.rollout import Sample
+from tinyllm.rlhf.sequences import pad_sequences
+from tinyllm.tokenizers import BPETokenizer
+from tinyllm.tokenizers.chat import ChatFormat
+from tinyllm.training import TrainConfig, open_run, train
+
+NOISE = 0.5  # of the labeler
+
+
+def reward_model_for(sft: GPT, tokenizer: BPETokenizer, *, n_stories: int, seed: int) -> RewardModel:
+    """Example 09 without its measurements."""
+    stories = make_stories(n_stories, split="train", seed=seed + 10)
+    answers = sample_answers(sft, tokenizer, stories, k=5, rng=np.random.default_rng(seed + 10))
+    preferences = label(stories, answers, noise=NOISE, seed=seed)
+    reward_model = train_reward_model(sft, tokenizer, preferences, seed=seed)
+    normalise_reward_model(reward_model, sft, tokenizer, seed=seed)
+    return reward_model
+
+
+def improve(
+    sft: GPT,
+    reward_model: RewardModel,
+    tokenizer: BPETokenizer,
+    *,
+    stories: list[Story],
+    steps: int,
+    seed: int,
+    out: Path,
+    **settings: Any,
+) -> GPT:
+    """PPO on a copy of the SFT model; `settings` are PPOConfig's."""
+    chat = ChatFormat(tokenizer)
+    prompts = [chat.prompt(story_prompt(story)) for story in stories]
+
+    def reward(samples: list[Sample]) -> np.ndarray:
+        return score_sequences(reward_model, pad_sequences([s.prompt for s in samples], [s.response for s in samples]))
+
+    def measure() -> dict[str, float]:  # the log also gets the truth, which PPO never sees
+        metrics = ppo.measure()
+        if "score" in metrics and ppo.rollout:
+            golds = [gold_reward(stories[s.prompt_index], chat.parse(s.response)["content"]) for s in ppo.rollout.samples]
+            metrics["gold"] = float(np.mean(golds))
+        return metrics
+
+    policy = copy.deepcopy(sft)
+    shared = settings.pop("shared_critic", False)
+    critic = ScalarHead(policy.config.d_model, zero=True, rng=None) if shared else ValueModel(copy.deepcopy(reward_model.trunk))
+    model = ActorCritic(policy, critic)
+    config = PPOConfig(**{"max_new_tokens": MAX_NEW_TOKENS, "epochs": 2, **settings})
+    rng = np.random.default_rng(seed + 40)
+    ppo = PPO(model, prompts, reward, config=config, stop_id=chat.end_id, rng=rng, reference=sft)
+    pace = {"learning_rate": 3e-4, "min_learning_rate": 3e-5, "warmup_steps": 4, "weight_decay": 0.0, "epsilon": 1e-5}
+    training = TrainConfig(max_steps=steps, seed=seed, eval_interval=0, checkpoint_interval=0, **pace)
+    print("rollout  score   gold     kl  length  entropy  clipped  explained")
+    with open_run(out, settings={"training": training, "ppo": config}, tokenizer=tokenizer) as run:
+        for record in train(model, ppo, config=training, loss_fn=ppo.loss, measure=measure, run=run):
+            facts = record.metrics
+            if "score" in facts and (facts["rollout"] - 1) % max(1, steps // 40) == 0:
+                print(f"{facts['rollout']:7.0f}  {facts['score']:5.2f}  {facts['gold']:5.2f}  {facts['kl']:5.2f}  "
+                      f"{facts['length']:6.1f}  {facts['entropy']:7.3f}  {facts['clip_fraction']:7.3f}  "
+                      f"{facts['explained_variance']:9.2f}", flush=True)  # fmt: skip
+    policy.eval()
+    return policy
+
+
+def main(
+    steps: int = 160, seed: int = 0, sft_steps: int = 600, n_stories: int = 1200, n_test: int = 200, out: str = "runs/11_ppo",
+    **settings: Any,
+) -> dict[str, float]:  # fmt: skip
+    """SFT, reward model, PPO (four steps a rollout); gold rewards on unseen stories before and after."""
+    start = time.perf_counter()
+    sft, tokenizer = sft_news_model(steps=sft_steps, seed=seed)
+    print(f"{sft_steps} steps on demonstrations: {time.perf_counter() - start:.0f} s")
+    reward_model = reward_model_for(sft, tokenizer, n_stories=n_stories, seed=seed)
+    print(f"{n_stories} stories labeled, reward model trained: {time.perf_counter() - start:.0f} s")
+    stories = make_stories(2000, split="train", seed=seed + 20)
+    folder = Path(out)
+    policy = improve(sft, reward_model, tokenizer, stories=stories, steps=steps, seed=seed, out=folder, **settings)
+    test = make_stories(n_test, split="test", seed=seed + 30)
+    answers = [sample_answers(model, tokenizer, test, k=1, rng=np.random.default_rng(seed + 30)) for model in (sft, policy)]
+    before, after = (gold_rewards(test, texts)[:, 0] for texts in answers)
+    for one, other in list(zip(*answers, strict=True))[:3]:
+        print(f"  before: {one[0]}\n  after:  {other[0]}")
+    gain, deviation = float(after.mean() - before.mean()), float(before.std())
+    error = float(np.hypot(before.std(), after.std()) / np.sqrt(n_test))
+    print(f"gold reward on {n_test} unseen stories: {before.mean():.2f} -> {after.mean():.2f}, "
+          f"a gain of {gain:.2f} ± {error:.2f}, {gain / deviation:.2f} standard deviations of the SFT model's")  # fmt: skip
+    print(f"the report is {write_rl_report(folder)}; {time.perf_counter() - start:.0f} s in all")
+    return {"before": float(before.mean()), "after": float(after.mean()), "deviation": deviation, "gain": gain}
+
+
+if __name__ == "__main__":
+    main()
