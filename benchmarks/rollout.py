@@ -2,13 +2,13 @@
 
     python benchmarks/rollout.py           (--batch 64, --prompt 16 32, --new 64, --size gpt2; --quick for a glance)
 
-Sampling at temperature 1 without top-k and top-p, a whole batch at a time, key/value cache on both sides, prompts of ragged
-lengths padded on the left. No stop token, so that every answer has the same number of tokens on both sides. A model
-with random weights is written by `save_pretrained` in Hugging Face's layout and both sides load that folder. Before anything is
-timed the likeliest answers (temperature 0) must be the same, padding and all; sampled ones cannot be, so of those it is checked
-that their mean log-probability agrees. Then the sides take turns (see `side_by_side.py`), each in its own process, and the ratio
-of new tokens a second is printed pair by pair. `--python` names the interpreter that has torch and transformers, if it is
-another one.
+A rollout is answers and their log-probabilities: sampled at temperature 1 without top-k and top-p, a whole batch at a time,
+key/value cache on both sides, prompts of ragged lengths padded on the left. No stop token, so that every answer has as many
+tokens on both sides. transformers hands out each step's scores; the log-probabilities are taken from them as TRL does it. A model
+with random weights is written in Hugging Face's layout and both sides load that folder. Before anything is timed the likeliest
+answers (temperature 0) must be the same, padding and all, and the log-probabilities of sampled ones must be those that tinyllm's
+scoring finds. Then the sides take turns (see `side_by_side.py`), each in its own process, and the ratio of new tokens a second is
+printed pair by pair. `--python` names the interpreter that has torch and transformers, if it is another one.
 """
 
 from __future__ import annotations
@@ -62,19 +62,19 @@ class TinySampler:
 
         self.model = GPT.from_pretrained(folder)
 
-    def generate(self, prompts: list[list[int]], *, new: int, temperature: float, seed: int) -> list[list[int]]:
-        """`new` tokens after each prompt; temperature 0: the likeliest."""
+    def generate(self, prompts: list[list[int]], *, new: int, temperature: float, seed: int) -> tuple[list[list[int]], Any]:
+        """`new` tokens after each prompt, and their log-probabilities; temperature 0: the likeliest."""
         from tinyllm.decoding import generate
 
-        rng = np.random.default_rng(seed)
-        return generate(self.model, prompts, max_new_tokens=new, temperature=temperature, rng=rng).tokens
+        result = generate(self.model, prompts, max_new_tokens=new, temperature=temperature, rng=np.random.default_rng(seed))
+        return result.tokens, np.array(result.log_probs)
 
-    def score(self, prompts: list[list[int]], answers: list[list[int]]) -> float:
-        """Mean log-probability of the answers' tokens."""
+    def score(self, prompts: list[list[int]], answers: list[list[int]]) -> list[list[float]]:
+        """Log-probabilities of the answers' tokens, from one pass over the whole texts."""
         from tinyllm.rlhf.log_probs import frozen_log_probs
         from tinyllm.rlhf.sequences import pad_sequences
 
-        return float(frozen_log_probs(self.model, pad_sequences(prompts, answers)).mean())
+        return frozen_log_probs(self.model, pad_sequences(prompts, answers)).tolist()
 
 
 class TransformersSampler:
@@ -94,8 +94,8 @@ class TransformersSampler:
         self.model = GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32).eval()
         self.model.generation_config.eos_token_id = None  # no stop token, and so no logits processor that forbids it either
 
-    def generate(self, prompts: list[list[int]], *, new: int, temperature: float, seed: int) -> list[list[int]]:
-        """`new` tokens after each prompt; temperature 0: the likeliest."""
+    def generate(self, prompts: list[list[int]], *, new: int, temperature: float, seed: int) -> tuple[list[list[int]], Any]:
+        """`new` tokens after each prompt, and their log-probabilities; temperature 0: the likeliest."""
         import torch
 
         torch.manual_seed(seed)
@@ -105,17 +105,21 @@ class TransformersSampler:
         settings: dict[str, Any] = {"do_sample": True, "top_k": 0, "top_p": 1.0, "temperature": temperature}
         if temperature == 0:
             settings = {"do_sample": False}
+        settings |= {"max_new_tokens": new, "use_cache": True, "return_dict_in_generate": True, "output_scores": True}
         with torch.inference_mode():
-            out = self.model.generate(ids, attention_mask=mask, max_new_tokens=new, use_cache=True, pad_token_id=0, **settings)
-        return out[:, longest:].tolist()
+            out = self.model.generate(ids, attention_mask=mask, pad_token_id=0, **settings)
+            tokens, scores = out.sequences[:, longest:], torch.stack(out.scores, 1)  # (B, new), (B, new, V)
+            chosen = scores.gather(2, tokens[..., None])[..., 0]
+            log_probs = chosen - torch.stack([torch.logsumexp(row, dim=-1) for row in scores])  # row by row, as TRL does
+        return tokens.tolist(), log_probs.numpy()
 
 
 def timed(sampler: Any, *, prompts: list[list[int]], new: int, temperature: float, seed: int) -> dict[str, Any]:
-    """The new tokens and the seconds they took; a few tokens before are not counted."""
+    """The new tokens, their log-probabilities and the seconds they took; a few tokens before are not counted."""
     sampler.generate(prompts, new=min(new, 3), temperature=temperature, seed=seed)
     start = time.perf_counter()
-    tokens = sampler.generate(prompts, new=new, temperature=temperature, seed=seed)
-    return {"seconds": time.perf_counter() - start, "tokens": tokens}
+    tokens, log_probs = sampler.generate(prompts, new=new, temperature=temperature, seed=seed)
+    return {"seconds": time.perf_counter() - start, "tokens": tokens, "log_probs": log_probs.tolist()}
 
 
 def work(side: str, threads: int) -> None:
@@ -143,15 +147,17 @@ def check_answers(workers: Mapping[str, Worker], prompts: list[list[int]], *, ne
         if tokens != likeliest["tinyllm"]:
             n_rows = sum(mine != other for mine, other in zip(likeliest["tinyllm"], tokens, strict=True))
             raise SystemExit(f"{side} generates other tokens in {n_rows} of {len(prompts)} rows: then times mean nothing")
-    sampled = {side: worker.ask("generate", temperature=1.0, **ask)["tokens"] for side, worker in workers.items()}
-    for side, answers in sampled.items():
-        if {len(answer) for answer in answers} != {new}:
+    means = {}
+    for side, worker in workers.items():
+        sampled = worker.ask("generate", temperature=1.0, **ask)
+        if {len(answer) for answer in sampled["tokens"]} != {new}:
             raise SystemExit(f"{side} gave answers of other lengths than {new}")
-    means = {side: workers["tinyllm"].ask("score", prompts=prompts, answers=answers) for side, answers in sampled.items()}
-    spread = max(means.values()) - min(means.values())
-    if spread > 6 / np.sqrt(len(prompts) * new):  # a log-probability varies by a nat or two: some five standard errors
-        raise SystemExit(f"samples are not from the same distribution: mean log-probabilities {means}")
-    shown = ", ".join(f"{side} {mean:.3f}" for side, mean in means.items())
+        scored = workers["tinyllm"].ask("score", prompts=prompts, answers=sampled["tokens"])
+        error = float(np.abs(np.subtract(sampled["log_probs"], scored)).max())
+        if not error < 2e-3:
+            raise SystemExit(f"{side}'s log-probabilities are off by up to {error:.3g} from those of scoring its answers")
+        means[side] = f"{side} {np.mean(scored):.3f}"
+    shown = ", ".join(means.values())
     print(f"  likeliest answers: the same tokens; mean log-probability of the sampled ones: {shown}", flush=True)
 
 

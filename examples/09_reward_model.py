@@ -48,8 +48,10 @@ def every(n: int, start: float) -> Callable[[Any], None]:
     return show
 
 
-def accuracies(model: Any, tokenizer: BPETokenizer, stories: list[Story], answers: list[list[str]], *, seed: int) -> dict[str, Any]:
-    """How often the reward model, and the truth itself, agree with a new labeler's judgement of these answers."""
+def compare(
+    model: Any, tokenizer: BPETokenizer, stories: list[Story], answers: list[list[str]], *, seed: int
+) -> dict[str, np.ndarray]:
+    """What the reward model and the truth say of pairs that a new labeler judged: preferred minus other, (N,) each."""
     preferences = label(stories, answers, noise=NOISE, seed=seed, name="another labeler")
     groups, _ = encode_preferences(preferences, ChatFormat(tokenizer), block_size=BLOCK_SIZE)
     truth = {story.request: dict(zip(texts, row, strict=True))
@@ -71,7 +73,7 @@ def judge(reward_model: Any, sft: GPT, tokenizer: BPETokenizer, *, n_stories: in
     """Accuracy beside the most that the labels allow, calibration, and how well rewards follow the truth."""
     stories = make_stories(n_stories, split="test", seed=seed + 20)
     answers = sample_answers(sft, tokenizer, stories, k=K, rng=np.random.default_rng(seed + 20))
-    found = accuracies(reward_model, tokenizer, stories, answers, seed=seed + 20)
+    found = compare(reward_model, tokenizer, stories, answers, seed=seed + 20)
     accuracy, error = pair_accuracy(found["differences"])
     ceiling, _ = pair_accuracy(found["truth"])
     table = calibrate(found["differences"])

@@ -88,18 +88,18 @@ class Answers:
 
     def ask(self, action, **arguments):
         if action == "generate":
-            return {"tokens": self.tokens}
-        return self.scores if "log_probs" in self.scores else self.scores["means"].pop()
+            return {"tokens": self.tokens, "log_probs": [[-1.0]] * len(self.tokens)}
+        return self.scores.get("found", self.scores)
 
 
 def test_other_answers_stop_the_race_of_rollouts():
     check = load("rollout").check_answers
     with pytest.raises(SystemExit, match="other generates other tokens in 1 of 2 rows"):
         check({"tinyllm": Answers([[1], [2]]), "other": Answers([[1], [3]])}, [[5], [6]], new=1)
-    same = {"tinyllm": Answers([[1], [2]], means=[-1.0, -1.1]), "other": Answers([[1], [2]])}
+    same = {"tinyllm": Answers([[1], [2]], found=[[-1.0], [-1.0]]), "other": Answers([[1], [2]])}
     check(same, [[5], [6]], new=1)
-    same["tinyllm"].scores["means"] = [-1.0, -9.0]
-    with pytest.raises(SystemExit, match="not from the same distribution"):
+    same["tinyllm"].scores["found"] = [[-1.0], [-1.1]]
+    with pytest.raises(SystemExit, match="log-probabilities are off by up to 0.1"):
         check(same, [[5], [6]], new=1)
 
 

@@ -79,6 +79,17 @@ def test_a_pretrained_classifier_beats_the_commonest_class():
     assert found["counting words"] > 0.45 and found["GPT, pre-trained"] > 0.36
 
 
+def test_a_reward_model_beats_a_coin_from_the_first_stories():
+    found = load("09").main(steps=60, n_stories=60, n_test=20)
+    assert 0.55 < found["accuracy"] < 1 and found["ceiling"] > 0.8
+
+
+@pytest.mark.parametrize("loss", ["dpo", "length-normalised"])
+def test_dpo_changes_the_answers(loss):
+    found = load("10").main(steps=60, loss=loss, n_stories=20, n_test=20, max_steps=3)
+    assert found["after"] != found["before"] and found["deviation"] > 0
+
+
 def test_the_museum_of_failures_shows_each_bug_by_its_number():
     found = load("13").main(steps=25)
     clipped, padded, shifted, turned, endless = found.values()

@@ -3,15 +3,12 @@
 import builtins
 import importlib
 import inspect
-import keyword
 import re
-import sys
 
 import numpy as np
 import pytest
 
-from tinyllm.data import instructions, made_up, reading_tasks
-from tinyllm.data.exact_tasks import add_by_digits, subtract_by_digits
+from tinyllm.data import made_up, reading_tasks
 from tinyllm.data.instructions import TASKS, is_correct, make_instructions
 from tinyllm.data.tool_tasks import REFUSAL
 from tinyllm.tokenizers.chat import check_messages
@@ -33,7 +30,7 @@ def question(item):
 
 def test_no_test_question_stands_in_the_training_set(made):
     train, test = ({question(item) for item in made[split]} for split in ("train", "test"))
-    assert len(test) > 0.8 * N and not train & test
+    assert len(test) > 0.5 * N and not train & test
 
 
 def test_no_phrasing_is_on_both_sides():
@@ -49,39 +46,52 @@ def test_every_phrasing_is_of_its_own_task_and_split(made):
     assert len(everything) == len(set(everything)), "a phrasing that asks for two things has no right answer"
 
 
-CONTENT = {  # what in a question must not occur on the other side
-    "call signs": r"\b[A-Z]{4,5}\b|\b(?:[A-Z] ){3,4}[A-Z]\b",
-    "large numbers": r"\b\d{3}\b [-+*] \b\d{2,3}\b",
-    "names": rf"\b(?:{'|'.join(made_up.SYLLABLES[0])})[a-z]*(?:{'|'.join(made_up.SYLLABLES[2])})\b",
-    "signatures": r"\w+\.\w+\(.*?\)",
+PERSON = rf"\b(?:{'|'.join(made_up.FIRST_NAMES)}) (?:{'|'.join(made_up.LAST_NAMES)})\b"
+CONTENT = {  # task -> the content of an item, by which the sides must differ
+    "add": lambda item: tuple(re.findall(r"\d+", question(item))),
+    "subtract": lambda item: tuple(re.findall(r"\d+", question(item))),
+    "add in words": lambda item: re.search(r"(\S+) plus (\w+)", question(item)).groups(),
+    "digits to words": lambda item: item.answer,
+    "words to digits": lambda item: made_up.number_in_words(int(item.answer)),
+    "spell": lambda item: item.answer,
+    "count letters": lambda item: tuple(re.findall(r"\b[A-Z]\b", question(item))),
+    "sort": lambda item: item.answer,
+    "largest and smallest": lambda item: tuple(sorted(re.findall(r"\d", question(item)))),
+    "reverse": lambda item: tuple(sorted(item.answer.split())),
+    "first and last": lambda item: tuple(sorted(question(item).rpartition(": ")[2].split())),
+    "extract": lambda item: re.search(PERSON, question(item))[0],
+    "python signature": lambda item: re.search(r"\w+\.\w+(?=\()", question(item))[0],
+    "python names": lambda item: re.sub(r"Python|[Ww]hat|[Ss]ay|\bis\b|\b[Ii]n\b|[^\w]", "", question(item)),
+    "calculator": lambda item: item.messages[1]["tool_call"],
 }
 
 
-@pytest.mark.parametrize("kind", CONTENT)
-def test_no_content_of_the_test_set_occurs_in_training(made, kind):
-    def found(split):
-        return {text.replace(" ", "") for item in made[split] for text in re.findall(CONTENT[kind], question(item))}
-
-    assert len(found("test")) > 50 and not found("train") & found("test")
+def contents(split, task, n=2500):
+    items = make_instructions(n, split=split, rng=np.random.default_rng(3), tasks=[task])
+    return {CONTENT[task](item) for item in items}
 
 
-@pytest.mark.parametrize("tasks", [("add", "subtract"), ("sort numbers", "largest number"), ("reverse words",), ("calculator",)])
-def test_contents_are_held_out_whatever_their_order(tasks):
-    def contents(split):
-        items = make_instructions(3000, split=split, rng=np.random.default_rng(3), tasks=tasks)
-        if tasks == ("reverse words",):
-            return {tuple(sorted(item.answer.split())) for item in items}
-        return {tuple(sorted(re.findall(r"\d+", question(item)))) for item in items}
+@pytest.mark.parametrize("task", CONTENT)
+def test_no_content_of_the_test_set_occurs_in_training(task):
+    train, test = contents("train", task), contents("test", task)
+    assert len(test) >= 20 and not train & test
 
-    train, test = contents("train"), contents("test")
-    assert len(test) > 100 and not train & test
+
+def test_the_same_contents_are_held_out_in_tasks_of_the_same_kind():
+    for one, other in (("add", "subtract"), ("digits to words", "words to digits"), ("reverse", "first and last")):
+        assert not contents("train", one) & contents("test", other)
+    for task in ("refuse", "harmless", "extract"):
+        people = {split: {found[0] for item in make_instructions(1500, split=split, rng=np.random.default_rng(1), tasks=[task])
+                          if (found := re.search(PERSON, question(item)))} for split in made_up.SPLITS}  # fmt: skip
+        assert len(people["test"]) > 50 and not people["train"] & people["test"]
+        assert all(made_up.split_of(person) == split for split, found in people.items() for person in found)
 
 
 def test_the_side_of_a_content_is_its_own_property():
     keys = [f"KEY{i}" for i in range(2000)]
     shares = [made_up.split_of(key) == "test" for key in keys]
     assert 0.15 < np.mean(shares) < 0.25
-    assert [made_up.split_of(key) for key in ("KVORT", "12 57", "Mirabel")] == ["train", "train", "train"]
+    assert [made_up.split_of(key) for key in ("KVG", "34 7", "Anna Reed")] == ["train", "test", "train"]
 
 
 # ---- the answers
@@ -96,9 +106,9 @@ def test_conversations_are_well_formed_and_filled_in(made):
 
 def test_a_wrong_reply_is_wrong(made):
     for item in made["test"][:500]:
-        for reply in ("", item.answer + "x", "x" + item.answer, item.answer + " so", item.answer[:-1], question(item)):
+        for reply in ("", item.answer + "x", "x" + item.answer, item.answer[:-1], question(item)):
             assert not is_correct(item, reply), (item.task, reply)
-        assert is_correct(item, f" {item.answer}\n") and is_correct(item, f"let me see so {item.answer}")
+        assert is_correct(item, f" {item.answer}\n")
 
 
 def checked(task, split="train", n=300):
@@ -107,33 +117,17 @@ def checked(task, split="train", n=300):
 
 @pytest.mark.parametrize("split", made_up.SPLITS)
 def test_arithmetic_is_right(split):
-    for item, asked in checked("add", split):
-        assert int(item.answer) == sum(map(int, re.findall(r"\d+", asked)))
-    for item, asked in checked("subtract", split):
-        a, b = sorted(map(int, re.findall(r"\d+", asked)))
-        assert int(item.answer) == b - a
-    for item, _ in checked("calculator", split):
-        a, sign, b = re.fullmatch(r"(\d+)([-+*])(\d+)", item.messages[1]["tool_call"]).groups()
-        assert int(item.answer) == {"+": int(a) + int(b), "-": int(a) - int(b), "*": int(a) * int(b)}[sign] >= 0
-        assert item.messages[2] == {"role": "tool", "content": item.answer} and a in question(item) and b in question(item)
-
-
-def test_subtraction_takes_the_second_from_the_first():
-    for _, asked in checked("subtract"):
-        a, b = map(int, re.findall(r"\d+", asked))
-        assert a >= b or re.search("Subtract|Take", asked), asked
-
-
-def test_the_working_is_right_at_every_step():
-    for a in range(100):
-        for b in range(100):
-            for work, total in ((add_by_digits(a, b), a + b), (subtract_by_digits(max(a, b), min(a, b)), abs(a - b))):
-                (first, units), (second, tens) = (part.split("=") for part in work.split())
-                value = {"+": sum, "-": lambda numbers: numbers[0] - sum(numbers[1:])}
-                for left, right in ((first, units), (second, tens)):
-                    sign = "+" if "+" in left else "-"
-                    assert value[sign](list(map(int, left.split(sign)))) == int(right)
-                assert int(tens) * 10 + int(units) % 10 == total
+    for task, value in (("add", lambda a, b: a + b), ("subtract", lambda a, b: a - b), ("calculator", lambda a, b: a * b)):
+        for item, asked in checked(task, split):
+            a, b = map(int, re.findall(r"\d+", asked))
+            assert int(item.answer) == value(a, b) >= 0
+            if task == "calculator":
+                assert item.messages[1:3] == [{"role": "assistant", "content": "", "tool_call": f"{a}*{b}"},
+                                              {"role": "tool", "content": item.answer}]  # fmt: skip
+    numbers = {made_up.number_in_words(number): number for number in range(1000)}
+    for item, asked in checked("add in words", split):
+        a, b = (numbers[words] for words in re.findall(r"[a-z-]+", asked) if words in numbers)
+        assert numbers[item.answer] == a + b and item.answer.count("-") == 1
 
 
 def test_numbers_in_words():
@@ -143,30 +137,27 @@ def test_numbers_in_words():
     assert len({made_up.number_in_words(number) for number in range(1000)}) == 1000
     with pytest.raises(ValueError, match="0 to 999"):
         made_up.number_in_words(1000)
-    numbers = {made_up.number_in_words(number): number for number in range(1000)}
-    for item, asked in checked("add in words"):
-        a, b = (numbers[words] for words in re.findall(r"[a-z-]+", asked) if words in numbers)
-        assert numbers[item.answer] == a + b
 
 
 def test_letters_are_right():
-    for item, asked in checked("spell") + checked("reverse letters") + checked("join letters"):
-        letters = "".join(re.findall(r"\b[A-Z]{4,5}\b|\b[A-Z]\b(?= [A-Z]\b)|(?<=\b[A-Z] )[A-Z]\b", asked))
-        expected = {"spell": " ".join(letters), "reverse letters": " ".join(letters[::-1]), "join letters": letters}
-        assert item.answer == expected[item.task], asked
+    for item, asked in checked("spell"):
+        assert item.answer == " ".join(re.search(r"\b[A-Z]{3}\b", asked)[0])
     for item, asked in checked("count letters"):
-        sign = re.search(r"\b[A-Z]{4,5}\b", asked)[0]
-        letter = re.search(r"\b[A-Z]\b", asked)
-        assert int(item.answer) == (sign.count(letter[0]) if letter else len(sign)), asked
+        assert int(item.answer) == len(re.findall(r"\b[A-Z]\b", asked))
 
 
-def test_orders_are_right():
-    for item, asked in checked("sort numbers"):
+@pytest.mark.parametrize("split", made_up.SPLITS)
+def test_orders_are_right(split):
+    for item, asked in checked("sort", split):
         assert item.answer.split() == sorted(re.findall(r"\d+", asked), key=int)
-    for item, asked in checked("largest number"):
-        assert int(item.answer) == max(map(int, re.findall(r"\d+", asked)))
-    for item, asked in checked("reverse words"):
-        assert asked.rstrip(".").endswith(" ".join(item.answer.split()[::-1]))
+    for item, asked in checked("largest and smallest", split):
+        wanted = max if "argest" in asked else min
+        assert item.answer == wanted(re.findall(r"\d", asked))
+    for item, asked in checked("reverse", split):
+        assert asked.endswith(" ".join(item.answer.split()[::-1]))
+    for item, asked in checked("first and last", split):
+        listed = asked.rpartition(": ")[2].split()
+        assert len(listed) == 3 and item.answer == listed[-1 if "last" in item.template else 0]
 
 
 def test_what_is_extracted_stands_in_the_sentence(made):
@@ -181,22 +172,24 @@ def test_what_is_extracted_stands_in_the_sentence(made):
 
 def test_python_is_as_it_is_asked():
     kinds = reading_tasks.python_names()
-    assert set(kinds["a keyword"]) == set(keyword.kwlist)
     assert all(issubclass(getattr(builtins, name), BaseException) for name in kinds["an exception"])
-    assert all(name in sys.stdlib_module_names for name in kinds["a module"])
+    assert all(callable(getattr(builtins, name)) for name in kinds["a function"]) and "len" in kinds["a function"]
+    assert all(name.startswith("__") for name in kinds["a special name"]) and "__add__" in kinds["a special name"]
     everything = [name for names in kinds.values() for name in names]
     assert len(everything) == len(set(everything)), "a name of two kinds has no right answer"
 
 
 def test_signatures_are_those_of_the_library():
-    modules = ("textwrap", "shutil", "calendar", "fnmatch", "bisect")
+    modules = ("textwrap", "shutil", "calendar", "fnmatch", "bisect", "genericpath", "posixpath")
     functions = [function for function in reading_tasks.library_functions() if function.module in modules]
     assert len(functions) > 15
     for function in functions:
-        parameters = inspect.signature(getattr(importlib.import_module(function.module), function.name)).parameters.values()
-        if not any(p.kind in (p.POSITIONAL_ONLY, p.VAR_KEYWORD) for p in parameters):
-            assert function.arguments == tuple(p.name for p in parameters)
-            assert dict(function.defaults).keys() == {p.name for p in parameters if p.default is not p.empty}
+        parameters = inspect.signature(getattr(importlib.import_module(function.module), function.name)).parameters
+        assert function.arguments == tuple(parameters), function
+    for item, asked in checked("python signature"):
+        arguments = re.search(r"\((.*)\)", asked)[1].split(", ")
+        assert item.answer in (arguments[0], arguments[-1], str(len(arguments)))
+        assert item.answer.isdigit() == bool(re.search("many|Count", item.template))
 
 
 def test_what_is_to_be_refused_is_refused_and_its_look_alikes_are_answered(made):
@@ -240,7 +233,3 @@ def test_a_summary_is_right_if_it_holds_all_the_facts():
     for item in test:
         assert is_correct(item, item.answer) and is_correct(item, f"Well: {item.answer} That was all.")
         assert not any(is_correct(item, item.answer.replace(fact, "")) for fact in item.facts)
-
-
-def test_the_separator_is_in_no_answer(made):
-    assert all(instructions.SO not in item.answer for item in made["train"] + made["test"])

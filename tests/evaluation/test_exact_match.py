@@ -77,7 +77,7 @@ SETTINGS = {"chat": CHAT}
 
 
 def test_replies_are_judged_task_by_task():
-    model = Script({"a": says("1"), "bb": says("2"), "ccc": says("x so 3"), "dddd": says("5")})
+    model = Script({"a": says("1"), "bb": says("2"), "ccc": says(" 3"), "dddd": says("5")})
     items = [item("first", "a", "1"), item("second", "bb", "7"), item("first", "ccc", "3"), item("first", "dddd", "4")]
     found = measure_exact_match(model, items, **SETTINGS, batch_size=3)
     assert {task: (one.n_right, one.n) for task, one in found.items()} == {"first": (2, 3), "second": (0, 1), "all": (2, 4)}

@@ -334,15 +334,3 @@ def test_padding_takes_columns_but_no_positions():
     mask[0, 4] = True
     with pytest.raises(ValueError, match="5 tokens came"):
         model(tokens, mask=mask)
-
-
-def test_padding_takes_up_no_room_in_the_context():
-    """A batch of a long prompt with a short answer and a short prompt with a long one is wider than either."""
-    model = GPT(GPTConfig(vocab_size=11, block_size=6, n_layers=1, n_heads=1, d_model=8), rng=np.random.default_rng(0))
-    tokens = np.array([[1, 2, 3, 4, 5, 0, 0], [0, 0, 1, 2, 3, 4, 5]])
-    mask = np.array([[1, 1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 1, 1]], dtype=bool)
-    with no_grad():
-        hidden = model.hidden(tokens, mask=mask).data
-    np.testing.assert_allclose(hidden[0, :5], hidden[1, 2:], atol=1e-6)
-    with pytest.raises(ValueError, match="7 tokens came, the context holds block_size = 6"):
-        model.hidden(tokens, mask=np.ones_like(mask))

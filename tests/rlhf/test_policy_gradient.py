@@ -392,9 +392,12 @@ def test_state_goes_through_json_and_back_between_any_two_minibatches(kind):
     model, trainer = tiny_rl.make(kind, policy=GPT(tiny_rl.MODEL, rng=np.random.default_rng(0)))
     for _ in range(5):
         state = json.loads(json.dumps(trainer.state(), allow_nan=False))
-        expected = [trainer.next_batch() for _ in range(2)]
+        expected = [trainer.next_batch() for _ in range(3)]
         _, other = tiny_rl.make(kind, policy=GPT(tiny_rl.MODEL, rng=np.random.default_rng(0)))
+        other.rng.random(5)
+        assert other.next_batch().n_counted and other.state() != state  # it has been somewhere else before
         other.restore(state)
+        assert json.loads(json.dumps(other.state())) == state
         for wanted in expected:
             got = other.next_batch()
             assert got.n_counted == wanted.n_counted and got.sequences.n_prompt == wanted.sequences.n_prompt

@@ -105,6 +105,16 @@ def test_the_loss_of_a_batch_is_the_mean_over_prompts_of_the_mean_over_pairs():
     assert loss == pytest.approx(np.mean(by_hand), rel=1e-5)
 
 
+def test_a_batch_wider_than_the_context_is_scored_as_its_rows_alone():
+    """A long prompt with short answers beside a short prompt with long ones: each row fits, the padded batch does not."""
+    long_prompt = group([2] * 12, [[4, 1], [5, 1]], [(0, 1)])
+    long_answer = group([3], [[6] * 11 + [1], [7] * 13 + [1]], [(0, 1)])
+    model, batch = reward_model(), pair_batch([long_prompt, long_answer])
+    assert batch.tokens.shape[1] > model.config.block_size
+    alone = [score_sequences(model, pair_batch([one]).sequences) for one in (long_prompt, long_answer)]
+    np.testing.assert_allclose(score_sequences(model, batch.sequences), np.concatenate(alone), atol=1e-5)
+
+
 def test_every_prompt_comes_once_an_epoch():
     source = PreferenceGroups(GROUPS, batch_size=2, rng=np.random.default_rng(0))
     assert source.steps_per_epoch == 2

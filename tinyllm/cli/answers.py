@@ -16,6 +16,7 @@ import numpy as np
 from tinyllm.rlhf.label_items import Item
 
 NEWS_PROMPTS = 50  # of the built-in news, unless said otherwise
+TABLES = (".csv", ".tsv", ".xls", ".xlsx", ".parquet")  # a line of these is not a prompt
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,7 @@ def read_prompts(path: str, *, n: int | None, rng: np.random.Generator) -> list[
     """The first `n` prompts of a file (all if None), or stories of the built-in news if `path` is "news".
 
     A .jsonl or .json file holds {"prompt": text or messages} or {"messages": [...]}, whose last answer is left out; any other
-    file a prompt a line. ValueError if there is none.
+    file a prompt a line. ValueError if there is none, for a table (.csv), and for text that is not UTF-8.
     """
     if path == "news":
         return [_news_prompt(rng) for _ in range(n or NEWS_PROMPTS)]
@@ -39,11 +40,24 @@ def read_prompts(path: str, *, n: int | None, rng: np.random.Generator) -> list[
     if file.suffix in (".jsonl", ".json"):
         found = [Prompt(messages, file.name) for messages in _read_records(file)]
     else:
-        lines = file.read_text("utf-8", errors="replace").splitlines()
+        lines = _text_of(file).splitlines()
         found = [Prompt([{"role": "user", "content": line.strip()}], file.name) for line in lines if line.strip()]
     if not found:
         raise ValueError(f"prompts: {file} holds no prompt; give one a line")
     return found[:n]
+
+
+def _text_of(file: Path) -> str:
+    """The text of a file with a prompt a line."""
+    if file.suffix.lower() in TABLES:
+        advice = 'one JSON object a line with the key "prompt" (.jsonl), or text with a prompt a line (.txt)'
+        raise ValueError(f"prompts: {file} is a table ({file.suffix}); expected {advice}")
+    content = file.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        place = f"line {content[: error.start].count(10) + 1}: byte {content[error.start]:#x}"
+        raise ValueError(f"prompts: {file}: {place} is not UTF-8; save the file as UTF-8 text") from None
 
 
 def _read_records(file: Path) -> Iterator[list[dict[str, str]]]:

@@ -29,6 +29,7 @@ from tinyllm.data.instructions import Instruction, make_instructions
 from tinyllm.data.news import Story, make_summary, story_prompt
 from tinyllm.data.preferences import Preference
 from tinyllm.decoding import generate
+from tinyllm.decoding.calculator import calculate
 from tinyllm.evaluation.exact_match import measure_exact_match
 from tinyllm.finetuning import answer_loss
 from tinyllm.models import GPT
@@ -98,8 +99,9 @@ class Demonstrations:
 
 
 def encode_demonstrations(
-    conversations: Sequence[Conversation], tokenizer: Any, *, block_size: int, config: TrainConfig, validation_fraction: float = 0.05
-) -> Demonstrations:
+    conversations: Sequence[Conversation], tokenizer: Any, *, block_size: int, config: TrainConfig,
+    validation_fraction: float = 0.05,
+) -> Demonstrations:  # fmt: skip
     """The conversations that fit the context, as ids; the first ones are held out. ValueError unless two are left."""
     encoded = [ChatFormat(tokenizer).encode(messages) for messages in conversations]
     fitting = [one for one in encoded if len(one[0]) <= block_size + 1]
@@ -124,7 +126,7 @@ def tune(
 
 
 def label_stories(
-    model: GPT, tokenizer: Any, stories: Sequence[Story], folder: Path, *, seed: int, k: int = 5
+    model: GPT, tokenizer: Any, stories: Sequence[Story], *, folder: Path, seed: int, k: int = 5
 ) -> tuple[list[Preference], Any]:
     """Step 2: the model answers each story k times, the simulated labeler rates. (preferences, report).
 
@@ -170,7 +172,7 @@ class RewardConfig:
 
     def __post_init__(self) -> None:
         for name in ("center_coefficient", "margin_scale"):
-            check_number(self, name, 0)
+            check_number(self, name, low=0)
 
 
 @dataclass(frozen=True)
@@ -233,7 +235,7 @@ class RLConfig:
             shared |= {"n_prompts": self.n_answers, "group_size": 1, "minibatch_size": self.minibatch_size, "epochs": self.epochs}
             return PPOConfig(**shared)
         if method != "reinforce" and self.group_size < 2:
-            raise ValueError(f"group_size is {self.group_size}; {method} compares the answers to a prompt, so at least 2 are needed")
+            raise ValueError(f"group_size is {self.group_size}; {method} compares the answers to a prompt, so give at least 2")
         if self.n_answers % self.group_size:
             near = max(1, self.n_answers // self.group_size) * self.group_size
             raise ValueError(
@@ -356,29 +358,31 @@ def mean_and_error(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
     return float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values)))
 
 
-def evaluate(
-    name: str,
-    model: GPT,
-    *,
-    reward_model: RewardModel,
-    tokenizer: Any,
-    instructions: Sequence[Instruction],
-    stories: Sequence[Story],
-    calculate: Callable[[str], str],
-    seed: int,
-    best_of: int = 1,
-) -> Row:
+@dataclass(frozen=True)
+class TestSet:
+    """What all models are measured on, and who judges."""
+
+    __test__ = False  # not one of pytest's
+
+    tokenizer: Any
+    reward_model: RewardModel
+    instructions: Sequence[Instruction]
+    stories: Sequence[Story]
+    seed: int = 0
+
+
+def evaluate(name: str, model: GPT, test: TestSet, *, best_of: int = 1) -> Row:
     """One model on held-out tasks (greedy) and stories (sampled at temperature 1); with `best_of` the reward model picks.
 
     Picking is for summaries only: of anything else the reward model has never seen a comparison.
     """
-    chat = ChatFormat(tokenizer)
-    found = measure_exact_match(model, instructions, chat=chat, calculate=calculate)["all"]
-    answers = sample_answers(model, tokenizer, stories, k=best_of, rng=np.random.default_rng([seed, 18]))
+    chat, stories = ChatFormat(test.tokenizer), test.stories
+    found = measure_exact_match(model, test.instructions, chat=chat, calculate=calculate)["all"]
+    answers = sample_answers(model, test.tokenizer, stories, k=best_of, rng=np.random.default_rng([test.seed, 18]))
     prompts = [chat.prompt(story_prompt(story)) for story in stories for _ in range(best_of)]
     ids = [chat.answer(text) for own in answers for text in own]
     ids = [answer[: model.config.block_size - len(prompt)] for answer, prompt in zip(ids, prompts, strict=True)]
-    scores = score_sequences(reward_model, pad_sequences(prompts, ids)).reshape(len(stories), best_of)
+    scores = score_sequences(test.reward_model, pad_sequences(prompts, ids)).reshape(len(stories), best_of)
     chosen = [own[i] for own, i in zip(answers, scores.argmax(axis=1).tolist(), strict=True)]
     golds = [gold_reward(story, text) for story, text in zip(stories, chosen, strict=True)]
     words = float(np.mean([len(text.split()) for text in chosen]))

@@ -120,6 +120,7 @@ def answer(screen: Screen, conversation: Conversation, text: str, *, talk: tuple
 
     model, tokenizer, rng = talk
     said = ending = ""
+    calls: list[dict[str, str]] = []  # made so far, each with its result: what a stopped answer rests on
     try:
         events = reply(model, tokenizer, conversation.with_message(text), config=conversation.config, rng=rng)
         with screen.answer():
@@ -128,6 +129,9 @@ def answer(screen: Screen, conversation: Conversation, text: str, *, talk: tuple
                     said += event.text
                     screen.write(event.text)
                 elif isinstance(event, ToolCall):
+                    calls += [{"role": "assistant", "content": said, "tool_call": event.expression},
+                              {"role": "tool", "content": event.result}]  # fmt: skip
+                    said = ""
                     equals = ":" if event.result.startswith("error") else " ="
                     screen.aside(f"[calculator: {event.expression}{equals} {event.result}]")
                 elif isinstance(event, Reply):
@@ -142,7 +146,7 @@ def answer(screen: Screen, conversation: Conversation, text: str, *, talk: tuple
     except KeyboardInterrupt:
         if not screen.interactive:
             raise
-        conversation.add(text, [{"role": "assistant", "content": said}])
+        conversation.add(text, [*calls, {"role": "assistant", "content": said}])
         screen.note("stopped")
 
 

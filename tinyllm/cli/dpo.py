@@ -7,6 +7,7 @@ margin and the accuracy rise, and how far the chosen answers' own log-probabilit
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
 
 EPILOG = """examples:
   tinyllm dpo runs/chat --preferences pairs.jsonl --out runs/dpo
-  tinyllm dpo runs/chat --preferences pairs.jsonl --out runs/ipo --loss ipo --beta 0.5
+  tinyllm dpo runs/chat --preferences pairs.jsonl --out runs/ipo --loss ipo
 """
-DEFAULTS = {"learning_rate": 1e-4, "min_learning_rate": 1e-5, "max_steps": 300, "eval_interval": 0}
-SHOWN = {"reward_margin": "margin", "accuracy": "accuracy", "chosen_log_prob": "chosen"}
+WORDS = {"batch_size": "pairs in one micro-batch"}
+DEFAULTS = {"learning_rate": 1e-4, "min_learning_rate": 1e-5, "max_steps": 300}
+SHOWN = {"reward_margin": "margin", "reward_accuracy": "accuracy", "chosen_log_prob": "chosen"}
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,14 @@ class DPOSettings:
 
     def __post_init__(self) -> None:
         from tinyllm.rlhf.dpo import LOSSES
+        from tinyllm.storage.strict_json import nearest
 
         if self.loss not in LOSSES:
-            raise ValueError(f"loss is {self.loss!r}; expected one of {', '.join(LOSSES)}")
+            near = nearest(self.loss, LOSSES)
+            hint = f" (did you mean {near}?)" if near else ""
+            raise ValueError(f"loss is {self.loss!r}; expected one of {', '.join(LOSSES)}{hint}")
+        if not 0 < self.beta < math.inf:
+            raise ValueError(f"beta is {self.beta}; expected a number above 0, the price of leaving the reference")
 
 
 def add_parser(subparsers: Any) -> None:
@@ -58,18 +65,14 @@ def add_parser(subparsers: Any) -> None:
 def groups() -> list[Group]:
     """The settings of the verb."""
     from tinyllm.cli.settings import Group
-    from tinyllm.training import TrainConfig
 
-    training = Group("training", TrainConfig, defaults={**tuning.TUNING, **DEFAULTS}, without=frozenset({"eval_batches"}))
-    return [Group("dpo", DPOSettings), training]
+    return [Group("dpo", DPOSettings), tuning.training_group(DEFAULTS, words=WORDS)]
 
 
 def run(args: argparse.Namespace) -> int:
     """Train; the run's folder then holds model/ and report.html."""
     import numpy as np
 
-    from tinyllm.cli import assistant
-    from tinyllm.data.preferences import read_preferences
     from tinyllm.rlhf.dpo import DPO, LOSSES, PreferencePairs
     from tinyllm.rlhf.report import write_rl_report
     from tinyllm.training import train
@@ -78,16 +81,20 @@ def run(args: argparse.Namespace) -> int:
     settings = tuning.read_settings(groups(), args, out)
     config, training = settings["dpo"], settings["training"]
     model, tokenizer = tuning.load_for_chat(args.model, seed=training.seed)
-    preferences, report = read_preferences(args.preferences)
-    print(f"Pairs: {report}")
-    comparisons = assistant.prepare_comparisons(preferences, tokenizer, block_size=model.config.block_size)
-    print(f"As ids: {comparisons.report}", flush=True)
+    comparisons = tuning.read_comparisons(args.preferences, tokenizer, block_size=model.config.block_size)
+    n_pairs = sum(len(group.pairs) for group in comparisons.groups)
+    tuning.refuse_too_large(model, rows=2 * min(training.batch_size, n_pairs))
     rng = np.random.default_rng([training.seed, 22])
-    pairs = PreferencePairs(comparisons.groups, reference=model, batch_size=training.batch_size, rng=rng)
+    shape = {"reference": model, "batch_size": training.batch_size, "rng": rng}
+    pairs, held_out = (PreferencePairs(groups, **shape) for groups in (comparisons.groups, comparisons.held_out))
+    indices = np.arange(len(held_out.pairs))[: training.eval_batches * training.batch_size]
+    batches = [held_out.batch(indices[i : i + training.batch_size]) for i in range(0, len(indices), training.batch_size)]
     objective = DPO(LOSSES[config.loss], beta=config.beta)
-    inputs = {"model": args.model, "preferences": args.preferences}
+    inputs = {**tuning.inputs_of(args, models=("model",), files=("preferences",)), "algorithm": config.loss}
     with tuning.tuning_run(out, settings=settings, inputs=inputs, tokenizer=tokenizer, resume=args.resume) as folder:
-        records = train(model, pairs, config=training, loss_fn=objective, run=folder, measure=objective.measure)
+        records = train(
+            model, pairs, config=training, loss_fn=objective, evaluation=batches, run=folder, measure=objective.measure
+        )
         tuning.show_records(records, label="dpo", total=training.max_steps, shown=SHOWN)
         model.save_pretrained(folder.path / "model", tokenizer)
         write_rl_report(folder.path)

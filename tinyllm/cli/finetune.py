@@ -8,6 +8,7 @@ matrices beside the frozen weights are trained, and merged into them at the end.
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 EPILOG = """examples:
   tinyllm finetune runs/mine --data chats.jsonl --out runs/chat
   tinyllm finetune runs/mine --out runs/instructed --max-steps 4000
-  tinyllm finetune gpt2-folder --data alpaca.json --out runs/alpaca --lora-rank 8
+  tinyllm finetune gpt2 --data alpaca.json --out runs/alpaca --lora-rank 8
 """
 
 
@@ -63,9 +64,8 @@ def add_parser(subparsers: Any) -> None:
 def groups() -> list[Group]:
     """The settings of the verb."""
     from tinyllm.cli.settings import Group
-    from tinyllm.training import TrainConfig
 
-    return [Group("finetuning", FinetuneConfig), Group("training", TrainConfig, defaults=tuning.TUNING)]
+    return [Group("finetuning", FinetuneConfig), tuning.training_group({})]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -79,27 +79,36 @@ def run(args: argparse.Namespace) -> int:
     settings = tuning.read_settings(groups(), args, out)
     config, training = settings["finetuning"], settings["training"]
     model, tokenizer = tuning.load_for_chat(args.model, seed=training.seed)
-    if args.data:
-        from tinyllm.data.messages import read_conversations
-
-        conversations, report = read_conversations(args.data)
-        print(f"Conversations: {report}")
-    else:
-        conversations = assistant.make_demonstrations(config.n_made, seed=training.seed)
-        print(f"Conversations: {len(conversations):,}, made")
+    conversations = _conversations(args.data, n_made=config.n_made, seed=training.seed)
+    shape = {"block_size": model.config.block_size, "config": training, "validation_fraction": config.validation_fraction}
+    demonstrations = assistant.encode_demonstrations(conversations, tokenizer, **shape)
+    if demonstrations.left_out:
+        print(f"Left out: {demonstrations.left_out}")
     if config.lora_rank:
         rng = np.random.default_rng([training.seed, 21])
         add_lora(model, rank=config.lora_rank, alpha=config.lora_alpha, rng=rng)
+    tuning.refuse_too_large(model, rows=min(training.batch_size, demonstrations.n))
     n_trained = sum(weight.size for weight in model.parameters())
     print(f"Model: {model.num_parameters():,} parameters, {n_trained:,} of them trained", flush=True)
-    inputs = {"model": args.model, "data": args.data}
+    inputs = tuning.inputs_of(args, models=("model",), files=("data",))
     with tuning.tuning_run(out, settings=settings, inputs=inputs, tokenizer=tokenizer, resume=args.resume) as folder:
-        records = assistant.tune(
-            model, conversations, tokenizer=tokenizer, config=training, run=folder,
-            packing=config.packing, validation_fraction=config.validation_fraction,
-        )  # fmt: skip
+        records = assistant.tune(model, demonstrations, config=training, run=folder, packing=config.packing)
         tuning.show_records(records, label="finetuning", total=training.max_steps, shown={})
         stages.finish_run(folder, merge_lora(model) if has_lora(model) else model, tokenizer)
     print(f"\nThe model is in {out / 'model'}, the report is {out / 'report.html'}")
     print(f"Talk with it:  tinyllm chat {shlex.quote(str(out))}")
     return 0
+
+
+def _conversations(path: str | None, *, n_made: int, seed: int) -> list[list[dict[str, str]]]:
+    """Those of a file, or made ones; says which."""
+    if path is None:
+        from tinyllm.cli.assistant import make_demonstrations
+
+        print(f"Conversations: {n_made:,}, made")
+        return make_demonstrations(n_made, seed=seed)
+    from tinyllm.data.messages import read_conversations
+
+    conversations, report = read_conversations(os.path.expanduser(path))
+    print(f"Conversations: {report}")
+    return conversations

@@ -21,7 +21,6 @@ from tinyllm.cli.progress import Progress
 from tinyllm.cli.quickstart import Plan, tell
 from tinyllm.cli.tuning import show_records
 from tinyllm.data.preferences import Preference
-from tinyllm.decoding.calculator import calculate
 from tinyllm.models import GPT, GPTConfig, RewardModel, load_tokenizer_for
 from tinyllm.rlhf.label_items import read_items
 from tinyllm.rlhf.label_pairs import pairs_from_labels
@@ -127,7 +126,7 @@ class Journey:
             with Progress("   merging", quickstart.VOCAB_SIZE, unit="tokens") as progress:
                 self.tokenizer = BPETokenizer.train(
                     [*documents, *talk], vocab_size=quickstart.VOCAB_SIZE, pattern="qwen2", special_tokens=special,
-                    progress=lambda stage, done, total: quickstart.tell_merging(progress, stage, done, total),
+                    progress=quickstart.merging(progress),
                 )  # fmt: skip
         sentence = "The interpreter raises an unexpected exception."
         pieces = [self.tokenizer.decode([i]) for i in self.tokenizer.encode(sentence)]
@@ -201,7 +200,7 @@ class Journey:
             for name in ("items.jsonl", "labels.jsonl"):  # of a journey that was stopped here: the same ones come again
                 (folder / name).unlink(missing_ok=True)
             stories = make_stories(n, split="train", seed=self.plan.seed + 2)
-            self.preferences, report = assistant.label_stories(self.tuned, self.tokenizer, stories, folder, seed=self.plan.seed)
+            self.preferences, report = assistant.label_stories(self.tuned, self.tokenizer, stories, folder=folder, seed=self.plan.seed)
         pair = self.preferences[0]
         print(f"   {pair.prompt[-1]['content']}\n   liked better   {pair.chosen}\n   than           {pair.rejected}\n   {report}")
 
@@ -262,20 +261,15 @@ class Journey:
              f"Four models on the same {plan.n_test} tasks (other contents and other phrasings than in training) and "
              f"{plan.n_test} stories (other combinations). Best of {BEST_OF}: the tuned model writes {BEST_OF} "
              "summaries and the reward model picks one.")
-        shared: dict[str, Any] = {
-            "reward_model": self.reward_model,
-            "tokenizer": self.tokenizer,
-            "instructions": assistant.make_test(plan.n_test, seed=plan.seed),
-            "stories": (stories := make_stories(plan.n_test, split="test", seed=plan.seed + 4)),
-            "calculate": calculate,
-            "seed": plan.seed,
-        }
+        stories = make_stories(plan.n_test, split="test", seed=plan.seed + 4)
+        instructions = assistant.make_test(plan.n_test, seed=plan.seed)
+        test = assistant.TestSet(self.tokenizer, self.reward_model, instructions, stories, seed=plan.seed)
         models = {"base": self.base, "tuned (SFT)": self.tuned, f"SFT, best of {BEST_OF}": self.tuned, "PPO": self.improved}
         rows = []
         with Progress("   asking", len(models), unit="models") as progress:
             for name, model in models.items():
                 best_of = BEST_OF if "best" in name else 1
-                rows.append(assistant.evaluate(name, model, best_of=best_of, **shared))
+                rows.append(assistant.evaluate(name, model, test, best_of=best_of))
                 progress.show(len(rows))
         print(textwrap.indent(table(rows), "   "))
         if not (self.out / "model").exists():

@@ -1,10 +1,10 @@
 """`tinyllm label`: people rate a model's answers on a page of their own computer; the ratings train a reward model.
 
-    make       a model's answers to prompts, five each                      -> items.jsonl
-    serve      the page on which a person rates them, by keyboard or mouse  -> labels.jsonl
-    simulate   a labeler with a known taste instead, for the built-in news  -> labels.jsonl
-    agreement  how far labelers agree, with themselves and with each other
-    export     ratings as pairs (prompt, chosen, rejected)                  -> pairs.jsonl
+    make       answers of a model to prompts, five each      -> items.jsonl
+    serve      the page on which a person rates them         -> labels.jsonl
+    simulate   or a labeler with a known taste, for news     -> labels.jsonl
+    agreement  how far labelers agree, also with themselves
+    export     ratings as pairs (prompt, chosen, rejected)   -> pairs.jsonl
     import     such pairs as items and labels, to be judged again
 
 `serve` needs the extra `serve`: pip install 'tinyllm[serve]'.

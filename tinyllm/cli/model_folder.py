@@ -25,9 +25,9 @@ def find_model(path: str | Path, *, name: str = "model") -> Path:
         latest = latest_checkpoint(folder / "checkpoints")
         if latest is None:
             raise ValueError(f"{name}: the run in {folder} has saved no checkpoint yet; train it further, then try again")
-        if not (latest / "model" / "config.json").is_file():  # of a model with something beside it: a value model, LoRA's matrices
+        if not (latest / "model" / "config.json").is_file():  # beside a value model, or with LoRA's matrices in it
             advice = "go on with it (--resume) until it has written model/, then try again"
-            raise ValueError(f"{name}: the run in {folder} is not finished, and its checkpoints hold no model by itself; {advice}")
+            raise ValueError(f"{name}: the run in {folder} is not finished, and its checkpoints hold no whole model; {advice}")
         return latest / "model"
     if (folder / "adapter_config.json").is_file():
         advice = "load them on their model with models.load_adapters, merge them and save that"

@@ -13,6 +13,7 @@ import math
 import os
 import textwrap
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,11 +166,15 @@ def tell(number: int, title: str, why: str) -> None:
     print(f"\n{number}. {title}\n{textwrap.indent(textwrap.fill(why, WIDTH - 3), '   ')}\n", flush=True)
 
 
-def tell_merging(progress: Progress, stage: str, done: int, total: int | None) -> None:
-    """The tokenizer trainer's progress on one `Progress`."""
-    if stage == "merge":
-        progress.total = total
-        progress.show(done)
+def merging(progress: Progress) -> Callable[[str, int, int | None], None]:
+    """The tokenizer trainer's progress(stage, done, total) on one `Progress`."""
+
+    def show(stage: str, done: int, total: int | None) -> None:
+        if stage == "merge":
+            progress.total = total
+            progress.show(done)
+
+    return show
 
 
 def seconds_per_step(config: Any) -> float:

@@ -8,6 +8,7 @@ each is seen once. Prompts are held out to say how often it decides as the label
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import shlex
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
 
 EPILOG = """examples:
   tinyllm reward runs/chat --preferences pairs.jsonl --out runs/reward
-  tinyllm reward runs/chat --preferences pairs.jsonl --out runs/reward --margin-scale 0.2
+  tinyllm reward runs/chat --preferences pairs.jsonl --out runs/rm --margin-scale 0.2
 """
 DEFAULTS = {"batch_size": 8, "learning_rate": 5e-4, "min_learning_rate": 0.0, "eval_interval": 0}  # learning rate -> 0
+WORDS = {"batch_size": "prompts in one micro-batch, each with all its answers"}
 
 
 def add_parser(subparsers: Any) -> None:
@@ -44,30 +46,30 @@ def groups() -> list[Group]:
     """The settings of the verb. max_steps is one epoch: how many that are, the pairs say."""
     from tinyllm.cli.assistant import RewardConfig
     from tinyllm.cli.settings import Group
-    from tinyllm.training import TrainConfig
 
-    without = frozenset({"max_steps", "eval_batches"})
-    training = Group("training", TrainConfig, defaults={**tuning.TUNING, **DEFAULTS}, without=without)
-    return [Group("reward", RewardConfig), training]
+    without = ("max_steps", "eval_interval", "eval_batches")
+    return [Group("reward", RewardConfig), tuning.training_group(DEFAULTS, without=without, words=WORDS)]
+
+
+def one_epoch(training: Any, comparisons: Any) -> Any:
+    """The training settings with as many steps as it takes to see each prompt once, at most a tenth of them to warm up."""
+    n_steps = -(-comparisons.steps_per_epoch(training.batch_size) // training.gradient_accumulation)
+    return dataclasses.replace(training, max_steps=n_steps, warmup_steps=min(training.warmup_steps, n_steps // 10))
 
 
 def run(args: argparse.Namespace) -> int:
     """Train; the run's folder then holds model/, with the head, and report.html."""
-    import dataclasses
-
     from tinyllm.cli import assistant, stages
-    from tinyllm.data.preferences import read_preferences
 
     out = tuning.out_folder(args)
     settings = tuning.read_settings(groups(), args, out)
     model, tokenizer = tuning.load_for_chat(args.model, seed=settings["training"].seed)
-    preferences, report = read_preferences(args.preferences)
-    print(f"Pairs: {report}")
-    comparisons = assistant.prepare_comparisons(preferences, tokenizer, block_size=model.config.block_size)
-    print(f"As ids: {comparisons.report}", flush=True)
-    n_steps = comparisons.steps_per_epoch(settings["training"].batch_size)
-    settings["training"] = training = dataclasses.replace(settings["training"], max_steps=n_steps)
-    inputs = {"model": args.model, "preferences": args.preferences}
+    comparisons = tuning.read_comparisons(args.preferences, tokenizer, block_size=model.config.block_size)
+    settings["training"] = training = one_epoch(settings["training"], comparisons)
+    n_steps = training.max_steps
+    most_answers = max(len(group.answers) for group in comparisons.groups)
+    tuning.refuse_too_large(model, rows=most_answers * min(training.batch_size, len(comparisons.groups)))
+    inputs = tuning.inputs_of(args, models=("model",), files=("preferences",))
     with tuning.tuning_run(out, settings=settings, inputs=inputs, tokenizer=tokenizer, resume=args.resume) as folder:
         task = assistant.train_reward(model, comparisons, config=training, reward_config=settings["reward"], run=folder)
         tuning.show_records(task.records, label="reward model", total=n_steps, shown={})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyllm.cli import tuning
@@ -19,10 +20,13 @@ if TYPE_CHECKING:
 
 EPILOG = """examples:
   tinyllm rl runs/chat --reward-model runs/reward --prompts prompts.txt --out runs/ppo
-  tinyllm rl runs/chat --reward-model runs/reward --prompts news --method grpo --out runs/grpo
+  tinyllm rl runs/chat --reward-model runs/reward --prompts news --out runs/grpo --method grpo
 """
 METHODS = ("ppo", "grpo", "rloo", "reinforce")
-DEFAULTS = {"learning_rate": 2e-4, "min_learning_rate": 2e-5, "max_steps": 200, "warmup_steps": 5, "epsilon": 1e-5}
+N_NEWS = 2000  # prompts made of the built-in news
+DEFAULTS = {
+    "learning_rate": 2e-4, "min_learning_rate": 2e-5, "max_steps": 200, "warmup_steps": 5, "epsilon": 1e-5, "eval_interval": 0,
+}  # fmt: skip
 SHOWN = {"score": "score", "kl": "kl", "length": "length", "entropy": "entropy"}
 
 
@@ -34,8 +38,8 @@ def add_parser(subparsers: Any) -> None:
     tuning.add_common_options(parser)
     add = parser.add_argument
     add("--reward-model", required=True, metavar="FOLDER", help="folder of the reward model, or of its run")
-    add("--prompts", required=True, metavar="FILE", help="prompts, one a line or as JSON lines; or news, the built-in stories")
-    add("--method", choices=METHODS, default="ppo", help="how to learn from the scores (default: ppo)")
+    add("--prompts", required=True, metavar="FILE", help="prompts: text, one a line; or .jsonl; or news, the built-in stories")
+    add("--method", choices=METHODS, metavar="NAME", help=f"{', '.join(METHODS[:-1])} or {METHODS[-1]} (default: ppo)")
 
     def fill() -> None:
         from tinyllm.cli.settings import add_options
@@ -49,38 +53,57 @@ def groups() -> list[Group]:
     """The settings of the verb: those that all methods share, and the training."""
     from tinyllm.cli.assistant import RLConfig
     from tinyllm.cli.settings import Group
-    from tinyllm.training import TrainConfig
 
-    without = frozenset({"batch_size", "eval_batches"})
-    return [Group("rl", RLConfig), Group("training", TrainConfig, defaults={**tuning.TUNING, **DEFAULTS}, without=without)]
+    without = ("batch_size", "eval_interval", "eval_batches")
+    return [Group("rl", RLConfig), tuning.training_group(DEFAULTS, without=without)]
 
 
 def run(args: argparse.Namespace) -> int:
     """Train; the run's folder then holds model/, report.html, and samples from before and after."""
-    import numpy as np
-
     from tinyllm.cli import assistant
-    from tinyllm.cli.answers import read_prompts
-    from tinyllm.cli.model_folder import find_model
     from tinyllm.rlhf.report import write_rl_report
-    from tinyllm.rlhf.reward_model import load_reward_model
 
     out = tuning.out_folder(args)
     settings = tuning.read_settings(groups(), args, out)
-    training = settings["training"]
+    training, config, method = settings["training"], settings["rl"], _method(args, out)
+    own = config.of_method(method)  # refuses what makes no sense, before anything is loaded
     policy, tokenizer = tuning.load_for_chat(args.model, seed=training.seed)
-    reward_model = load_reward_model(find_model(args.reward_model), policy_tokenizer=tokenizer)
-    rng = np.random.default_rng([training.seed, 23])
-    prompts = read_prompts(args.prompts, n=2000 if args.prompts == "news" else None, rng=rng)
-    conversations = [prompt.messages for prompt in prompts]
-    inputs = {name: vars(args)[name] for name in ("model", "reward_model", "prompts", "method")}
+    reward_model = tuning.load_judge(args.reward_model, tokenizer=tokenizer)
+    block_size = min(policy.config.block_size, reward_model.config.block_size)
+    shape = {"block_size": block_size, "max_new_tokens": own.max_new_tokens}
+    conversations = _prompts(args.prompts, tokenizer, seed=training.seed, **shape)
+    tuning.refuse_too_large(policy, rows=max(own.minibatch_size, config.n_answers // 4), name="n_answers and minibatch_size")
+    inputs = tuning.inputs_of(args, models=("model", "reward_model"), files=("prompts",)) | {"algorithm": method}
     with tuning.tuning_run(out, settings=settings, inputs=inputs, tokenizer=tokenizer, resume=args.resume) as folder:
         task = assistant.Improvement(policy, reward_model, conversations, tokenizer=tokenizer)
-        records = task.records(args.method, config=training, rl_config=settings["rl"], run=folder)
-        tuning.show_records(records, label=args.method, total=training.max_steps, shown=SHOWN)
+        records = task.records(method, config=training, rl_config=config, run=folder)
+        tuning.show_records(records, label=method, total=training.max_steps, shown=SHOWN)
         policy.save_pretrained(folder.path / "model", tokenizer)
         task.write_comparisons(folder.path)
         write_rl_report(folder.path)
     print(f"\nThe model is in {out / 'model'}, the report is {out / 'report.html'}")
     print(f"Talk with it:  tinyllm chat {shlex.quote(str(out))}")
     return 0
+
+
+def _method(args: argparse.Namespace, out: Path) -> str:
+    """--method, or that of the run that is resumed, or ppo."""
+    from tinyllm.cli.stages import saved_settings
+
+    saved = saved_settings(out).get("inputs", {}).get("algorithm") if args.resume else None
+    return args.method or (saved if saved in METHODS else METHODS[0])
+
+
+def _prompts(path: str, tokenizer: Any, *, seed: int, block_size: int, max_new_tokens: int) -> list[list[dict[str, str]]]:
+    """The prompts that leave room for an answer; says how many there are, and how many were left out."""
+    import numpy as np
+
+    from tinyllm.cli.answers import read_prompts
+    from tinyllm.cli.assistant import with_room
+
+    rng = np.random.default_rng([seed, 23])
+    found = [prompt.messages for prompt in read_prompts(path, n=N_NEWS if path == "news" else None, rng=rng)]
+    kept = with_room(found, tokenizer, block_size=block_size, max_new_tokens=max_new_tokens)
+    why = f"; left out: {len(found) - len(kept):,} with no room for an answer of {max_new_tokens} tokens in {block_size}"
+    print(f"Prompts: {len(kept):,}{why if len(kept) < len(found) else ''}", flush=True)
+    return kept

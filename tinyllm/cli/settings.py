@@ -63,6 +63,7 @@ class Group:
     defaults  values of the verb in place of the dataclass's own
     flags     field -> flag without its dashes, where that is not the field's name
     without   fields that the verb fills itself
+    words     field -> help in place of the field's comment, where that speaks of another default
     """
 
     name: str
@@ -70,13 +71,15 @@ class Group:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     flags: Mapping[str, str] = field(default_factory=dict)
     without: frozenset[str] = frozenset()
+    words: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def settings(self) -> dict[str, Setting]:
-        """Its settings by field name, in order, with the verb's defaults."""
+        """Its settings by field name, in order, with the verb's defaults and words."""
         known = {one.name: one for one in settings_of(self.cls) if one.name not in self.without}
         return {
-            name: dataclasses.replace(one, default=self.defaults.get(name, one.default)) for name, one in known.items()
+            name: dataclasses.replace(one, default=self.defaults.get(name, one.default), help=self.words.get(name, one.help))
+            for name, one in known.items()
         }
 
     def with_saved(self, saved: Mapping[str, Any], *, where: str) -> Group:

@@ -33,13 +33,37 @@ TUNING = {  # against training from nothing: shorter, gentler, without decay tow
     "eval_interval": 100,
     "checkpoint_interval": 100,
 }
+WORDS = {  # the comments in TrainConfig say where pre-training's defaults are from
+    "max_steps": "optimizer steps in the whole run",
+    "batch_size": "rows in one micro-batch",
+    "learning_rate": "peak, per step",
+    "min_learning_rate": "at the end",
+    "warmup_steps": "steps before the peak is reached",
+    "weight_decay": "pull of matrices towards 0, times the learning rate",
+    "eval_interval": "steps between evaluations on what is held out, 0 = never",
+    "eval_batches": "held-out batches per evaluation, the same ones each time",
+    "epsilon": "Adam's guard against division by zero",
+    "seed": "starts every random stream of the run",
+}
+
+
+def training_group(
+    defaults: Mapping[str, Any], *, without: tuple[str, ...] = (), words: Mapping[str, str] | None = None
+) -> Group:
+    """The training settings with a verb's defaults. Verbs that do not evaluate on the way have no settings for it."""
+    from tinyllm.cli.settings import Group
+    from tinyllm.training import TrainConfig
+
+    own: dict[str, Any] = {"defaults": {**TUNING, **defaults}, "words": {**WORDS, **(words or {})}}
+    return Group("training", TrainConfig, without=frozenset(without), **own)
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
     """MODEL, --out and --resume."""
-    parser.add_argument("model", metavar="MODEL", help="folder of the model to begin with, or of its run")
-    parser.add_argument("--out", required=True, metavar="FOLDER", help="folder of this run, such as runs/mine")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out; give the same MODEL and data again")
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="folder of the model to begin with, or of its run")
+    add("--out", required=True, metavar="FOLDER", help="folder of this run, such as runs/mine")
+    add("--resume", action="store_true", help="go on with the run in --out; give the same MODEL and files again")
 
 
 def load_for_chat(path: str, *, seed: int) -> tuple[Any, Any]:
@@ -62,7 +86,7 @@ def load_for_chat(path: str, *, seed: int) -> tuple[Any, Any]:
 
 
 def load_judge(path: str, *, tokenizer: Any) -> Any:
-    """The reward model that `path` stands for. ValueError if it is none, has another tokenizer, or weights that are not finite."""
+    """The reward model that `path` stands for. ValueError if it is none, has another tokenizer, or a weight is not finite."""
     from tinyllm.cli.model_folder import find_model
     from tinyllm.rlhf.reward_model import load_reward_model
 
@@ -103,9 +127,33 @@ def read_settings(groups: list[Group], args: argparse.Namespace, out: Path) -> d
     return read_groups([group.with_saved(saved.get(group.name, {}), where=str(out / "config.json")) for group in groups], args)
 
 
+def refuse_too_large(model: Any, *, rows: int, name: str = "batch_size") -> None:
+    """ValueError if a micro-batch of so many rows would not fit into memory. Of a LoRA model only the activations count."""
+    from tinyllm.nn.lora import has_lora
+    from tinyllm.training import available_memory, estimate_memory
+
+    need, free = estimate_memory(model.config, batch_size=rows), available_memory()
+    needed = need.base + need.weights + need.activations if has_lora(model) else need.total
+    if free is not None and needed > free:
+        found = f"{rows:,} rows of {model.config.block_size} tokens need about {needed / 1e9:.1f} GB"
+        raise ValueError(f"{name}: {found}, and {free / 1e9:.1f} are free; lower it, or take a smaller model")
+
+
 def out_folder(args: argparse.Namespace) -> Path:
     """--out, with ~ made whole."""
     return Path(os.path.expanduser(args.out))
+
+
+def read_comparisons(path: str, tokenizer: Any, *, block_size: int) -> Any:
+    """The preferences in a file as ids, some prompts held out; prints what was left out and why."""
+    from tinyllm.cli.assistant import prepare_comparisons
+    from tinyllm.data.preferences import read_preferences
+
+    preferences, report = read_preferences(os.path.expanduser(path))
+    print(f"Pairs: {report}")
+    comparisons = prepare_comparisons(preferences, tokenizer, block_size=block_size)
+    print(f"As ids: {comparisons.report}", flush=True)
+    return comparisons
 
 
 @contextlib.contextmanager

@@ -22,9 +22,12 @@ from tinyllm.data.news import REQUESTS, make_story
 TASKS: dict[str, Task] = {task.name: task for tasks in (exact_tasks, reading_tasks, tool_tasks) for task in tasks.TASKS}
 
 SUMMARY = "summary"  # a task beside these: a paragraph of `news.py` into its facts; many summaries of one are right
-OPENERS = ("Please: ", "Hello! ", "Question: ", "Another question. ", "Now this: ", "Next: ", "Good day. ", "And this: ")
-OPENED = 0.5  # of the training questions begin with one, so that no word is always at the same place
-SO = " so "  # between the working and the answer
+
+OPENERS = (
+    "Please: ", "Hello! ", "Question: ", "Another question. ", "And now this: ", "Next, please: ", "Good day. ", "Hello, please help. ",
+    "Here is a question for you. ", "Now it is time for this: ", "Thank you! And now: ",
+)  # fmt: skip
+OPENED = 0.75  # share of the training questions that begin with one, so that no word is always at the same place
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,9 @@ class Instruction:
     """One demonstration. `messages` is the conversation, ending with the assistant's answer."""
 
     task: str
-    template: str  # the phrasing, before it was filled in (and without an opener)
+    template: str  # the phrasing, before it was filled in and without an opener
     messages: list[dict[str, str]]
-    answer: str  # what is right: the assistant's last message, without the working
+    answer: str  # what is right: the assistant's last message
     verifiable: bool = True
     facts: tuple[str, ...] = ()  # of a summary: right is what holds all of them
 
@@ -71,12 +74,11 @@ def _make(task: Task, split: str, rng: np.random.Generator) -> Instruction:
     fields = task.draw(rng, split)
     opener = OPENERS[int(rng.integers(len(OPENERS)))] if split == "train" and rng.random() < OPENED else ""
     answer = phrasing.answer.format(**fields)
-    said = phrasing.work.format(**fields) + SO + answer if phrasing.work else answer
     messages = [{"role": "user", "content": opener + phrasing.prompt.format(**fields)}]
     if "call" in fields:
         messages.append({"role": "assistant", "content": "", "tool_call": fields["call"]})
         messages.append({"role": "tool", "content": answer})
-    messages.append({"role": "assistant", "content": said})
+    messages.append({"role": "assistant", "content": answer})
     return Instruction(task.name, phrasing.prompt, messages, answer)
 
 
@@ -91,10 +93,10 @@ def _make_summary(split: str, rng: np.random.Generator) -> Instruction:
 
 
 def is_correct(instruction: Instruction, reply: str) -> bool:
-    """Whether the reply, or what follows the last " so " in it, is exactly the answer, but for spaces around it.
+    """Whether the reply is exactly the answer, but for spaces around it.
 
     A summary is right if all the facts are in it, whatever else is: exact match would ask for one wording of many.
     """
     if instruction.facts:
         return all(fact in reply for fact in instruction.facts)
-    return reply.rpartition(SO)[2].strip() == instruction.answer
+    return reply.strip() == instruction.answer

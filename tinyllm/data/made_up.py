@@ -1,36 +1,36 @@
-"""What instructions are about: numbers, call signs, made-up names, and the rule that keeps the test set apart.
+"""What instructions are about: numbers, codes, people, places, and the rule that keeps the test set apart.
 
     split(key) = "test" if crc32(key) mod 5 == 0 else "train"
 
-The key is the content itself (a call sign, a pair of numbers, a name), so that one and the same content is on one side
-in every task and in every process, whatever the order in which it was drawn. A model that has learned its training set
-by heart gains nothing on the test set. Call signs ("KVORT") are letters without a meaning, so that a spelling cannot be
-known but has to be read; names ("Mirabel") are made of syllables, so that there are thousands of them.
+The key is the content itself: a code, a pair or a set of numbers, a first name with a last name. So one and the same content
+is on one side in every task and in every process, whatever the order in which it was drawn, and a model that has learned
+its training set by heart gains nothing on the test set. Parts are shared, combinations are not: "Anna" and "Reed" are
+known from training, "Anna Reed" is not. Codes ("KVG") have no meaning, so a spelling cannot be known but must be read;
+their letters are those that tokenizers seldom join, so that it can be read.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 SPLITS = ("train", "test")
 TEST_SHARE = 5  # one content in five is held out
-CONSONANTS, VOWELS = "BCDFGHKLMNPRSTVWZ", "AEIOU"
-SYLLABLES = (
-    ("Ba", "Be", "Da", "Do", "El", "Fa", "Ga", "Ha", "Jo", "Ka", "Le", "Li", "Ma", "Mi", "No", "Pe", "Ra", "Ro", "Sa", "Ta"),
-    ("bi", "da", "de", "fo", "la", "li", "ma", "mi", "na", "no", "ra", "ri", "ro", "sa", "te", "ti", "va", "vi", "ze"),
-    ("bel", "dan", "das", "ger", "lan", "lin", "mar", "mon", "nas", "nor", "ra", "ren", "rik", "ron", "sa", "ton", "vin"),
-)
-WORDS = tuple(dict.fromkeys(
-    "line name list file time type path code test data text value key node tree table class string number order size "
-    "point first last next word page work book door hand light water stone river paper letter house road field garden "
-    "music story city ship train clock bread green black white small large open close begin end left right north south "
-    "table group level image color sound space event state color title index array block event frame input output".split()
-))
-UNITS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen " \
-    "eighteen nineteen".split()
+LETTERS = "BDFGHJKLMPQRVWXZ"
+FIRST_NAMES = "Anna Ben Carla David Emma Frank Grace Henry Irene James Kate Leo Mary Nora Oscar Paul Rosa Sam Tina Victor".split()
+LAST_NAMES = "Adams Brown Cole Dean Evans Ford Gray Hill Jones King Lane Moore Nash Owen Price Reed Scott Todd West Young".split()
+TOWNS = "Paris Rome Oslo Cairo Lima Delhi Tokyo Berlin Madrid Dublin Vienna Geneva Boston Dallas Havana Quito".split()
+WORDS = (
+    "line name file time type path data text value key node tree table class string size point page work book door hand "
+    "light water stone river paper letter house road field garden music story train clock glass window bridge"
+).split()
+UNITS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen"
+).split()
 TENS = "_ _ twenty thirty forty fifty sixty seventy eighty ninety".split()
 
 
@@ -46,21 +46,19 @@ def draw(make: Callable[[np.random.Generator], str], *, split: str, rng: np.rand
     return content
 
 
-def pick(choices: tuple | list, rng: np.random.Generator) -> object:
+def pick(choices: Sequence[Any], rng: np.random.Generator) -> Any:
     """One of `choices`, each as likely."""
     return choices[int(rng.integers(len(choices)))]
 
 
-def call_sign(rng: np.random.Generator) -> str:
-    """4 or 5 upper-case letters, about two vowels in five."""
-    letters = [str(pick(list(VOWELS if rng.random() < 0.4 else CONSONANTS), rng)) for _ in range(rng.integers(4, 6))]
-    return "".join(letters)
+def subset(choices: Sequence[Any], size: int, rng: np.random.Generator) -> list[Any]:
+    """`size` different ones of `choices`, in random order."""
+    return [choices[int(i)] for i in rng.permutation(len(choices))[:size]]
 
 
-def name(rng: np.random.Generator) -> str:
-    """A name of two or three syllables: Talin, Mirabel."""
-    first, middle, last = (str(pick(part, rng)) for part in SYLLABLES)
-    return first + (middle if rng.random() < 0.5 else "") + last
+def person(rng: np.random.Generator) -> str:
+    """A first name and a last name."""
+    return f"{pick(FIRST_NAMES, rng)} {pick(LAST_NAMES, rng)}"
 
 
 def number_in_words(number: int) -> str:

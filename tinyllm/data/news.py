@@ -107,12 +107,12 @@ def _headline(story: Story, held: np.ndarray, flagged: str, rng: np.random.Gener
     """One sentence with the facts that are held (4,) bool."""
     event = f"a {flagged}{story.event}" if held[0] else f"a {flagged}thing"
     place = story.place if held[1] else "the town"
-    sentence = f"There was {event} in {place}" if rng.random() < 0.5 else f"{place} had {event}"
+    sentence = f"There was {event} in {place}" if rng.random() < 0.5 else f"In {place} there was {event}"
     if held[2]:
         sentence += f", {story.count} damaged"
     if held[3]:
         sentence += f", {story.person} said"
-    return sentence[0].upper() + sentence[1:] + "."
+    return sentence + "."
 
 
 def _with_invention(story: Story, rng: np.random.Generator) -> Story:

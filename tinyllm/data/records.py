@@ -101,6 +101,9 @@ def _read_lines(path: Path) -> Iterator[tuple[str, Any]]:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             line = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
+            if number == 1 and line.strip()[:1] not in (b"{", b"[", b""):
+                expected = "a JSON object a line (.jsonl), or one JSON list of them (.json)"
+                raise FormatError(path, field="line 1", expected=expected, found=repr(line.strip()[:40].decode(errors="replace")))
             if line.strip():
                 yield f"line {number}", strict_json.parse(line, file=path, field=f"line {number}")
 

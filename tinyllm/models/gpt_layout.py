@@ -49,6 +49,9 @@ _ONLY = {  # settings of theirs of which gpt.py knows one value
 }
 
 
+HEAD = "score.weight"  # what transformers' GPT2ForSequenceClassification has beside the trunk
+
+
 def _is_transposed(name: str) -> bool:
     return name.endswith(".weight") and (".attention." in name or ".feedforward." in name)
 
@@ -95,6 +98,13 @@ def from_config(settings: Mapping[str, Any], *, file: str | os.PathLike[str]) ->
         raise FormatError(file, field="initializer_range", expected="a number above 0", found=repr(std))
     config = {ours: settings[theirs] for ours, theirs in _KEYS.items()}
     return {**config, "dropout": float(dropout), "bias": settings.get("bias", True), "init_std": float(std)}
+
+
+def refuse_head(tensors: Mapping[str, Any], *, file: str | os.PathLike[str]) -> None:
+    """FormatError for the weights of a reward model or a classifier, which read a text but cannot write one."""
+    if HEAD in tensors:
+        expected = "a language model (the one that it was trained from, say)"
+        raise FormatError(file, field=HEAD, expected=expected, found="the head of a reward model or a classifier")
 
 
 def check_sizes(

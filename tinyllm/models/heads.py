@@ -25,7 +25,7 @@ from tinyllm.models.gpt import GPT, GPTConfig
 from tinyllm.nn import Linear, Module, zeros
 from tinyllm.storage import FormatError
 
-_SCORE = "score.weight"
+_SCORE = gpt_layout.HEAD
 _GAIN, _BIAS = "reward_gain", "reward_bias"
 
 
@@ -159,7 +159,7 @@ def _load(folder: str | Path) -> tuple[dict[str, Any], GPT, np.ndarray]:
     config = GPTConfig(**gpt_layout.from_config(settings, file=Path(folder) / "config.json"))
     score = tensors.pop(_SCORE, None)
     if score is None:
-        raise FormatError(file, field=_SCORE, expected="the head of a reward model or a classifier", found="a language model without one")
+        raise FormatError(file, field=_SCORE, expected="a head's weights (is this a language model?)", found="no such array")
     if score.ndim != 2 or score.shape[1] != config.d_model or not len(score) or score.dtype != np.float32:
         expected = f"floating point (labels, {config.d_model})"
         raise FormatError(file, field=_SCORE, expected=expected, found=f"{score.dtype} {score.shape}")

@@ -142,7 +142,7 @@ def train_reward_model(
     preferences: Sequence[Preference],
     *,
     seed: int = 0,
-    batch_size: int = 8,
+    batch_size: int = 6,
     max_steps: int | None = None,
     show: Show = lambda record: None,
 ) -> RewardModel:
@@ -156,7 +156,7 @@ def train_reward_model(
     disable_dropout(reward_model)
     source = PreferenceGroups(groups, batch_size=batch_size, rng=rng)
     steps = min(source.steps_per_epoch, max_steps or source.steps_per_epoch)
-    config = settings(steps=steps, batch_size=batch_size, learning_rate=5e-4, seed=seed)
+    config = settings(steps=steps, batch_size=batch_size, learning_rate=1e-3, seed=seed)
     loss_fn = partial(preference_loss, center_coefficient=0.01)
     for record in train(reward_model, source, config=config, loss_fn=loss_fn):
         show(record)
