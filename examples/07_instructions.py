@@ -34,16 +34,21 @@ from tinyllm.training import StepRecord, TrainConfig, train
 from tinyllm.training.metrics import Record
 
 SHAPE = {"block_size": 128, "n_layers": 4, "n_heads": 4, "d_model": 128, "bias": False, "init_std": 0.05}
-BATCH = 96  # conversations a step
+BATCH = 64  # conversations a step
+ALL_TASKS = [*TASKS, SUMMARY]
 QUIET = {"eval_interval": 0, "checkpoint_interval": 0, "warmup_steps": 50}
 
 
 def make_base(steps: int, rng: np.random.Generator) -> tuple[GPT, BPETokenizer]:
-    """A tokenizer that knows the control tokens, and a GPT trained for some steps on the documentation."""
+    """A tokenizer that knows the control tokens, and a GPT trained for some steps on the documentation.
+
+    The tokenizer also reads some demonstrations, so that the words of the tasks are tokens; the model does not, yet.
+    """
     documents = [text for source in read_standard_library(("reference", "docstrings")) for text in source.documents]
-    tokenizer = BPETokenizer.train(
-        documents, vocab_size=2048, pattern="qwen2", special_tokens=(END_OF_TEXT, *CONTROL_TOKENS)
-    )
+    items = make_instructions(8000, split="train", rng=rng, tasks=ALL_TASKS)
+    talk = [message["content"] for item in items for message in item.messages]
+    special = (END_OF_TEXT, *CONTROL_TOKENS)
+    tokenizer = BPETokenizer.train([*documents, *talk * 4], vocab_size=2048, pattern="qwen2", special_tokens=special)
     ids = np.concatenate([np.array([*tokenizer.encode(text), tokenizer.eos_id]) for text in documents])
     model = GPT(GPTConfig(vocab_size=tokenizer.vocab_size, **SHAPE), rng=rng)
     print(f"base model: {model.num_parameters():,} weights, {len(ids):,} tokens of documentation, {steps} steps")
@@ -54,23 +59,17 @@ def make_base(steps: int, rng: np.random.Generator) -> tuple[GPT, BPETokenizer]:
 
 
 def tune(model: GPT, chat: ChatFormat, *, steps: int, n_demonstrations: int, lora: bool, rng: np.random.Generator) -> None:
-    """Supervised fine-tuning in place: all weights, or adapters that are merged in the end.
-
-    First the model only learns to repeat what it is told, since nearly every other task needs that (spelling, sorting,
-    extracting: looking something up in the question). Learned among all the others it would come many minutes later.
-    """
+    """Supervised fine-tuning in place: all weights, or adapters that are merged in the end."""
+    items = make_instructions(n_demonstrations, split="train", rng=rng, tasks=ALL_TASKS)
     if lora:
         add_lora(model, rank=32, alpha=64.0, rng=rng)
     n_trained = sum(weight.size for weight in model.parameters())
-    print(f"\ntuning {n_trained:,} of {model.num_parameters():,} weights, {BATCH} demonstrations a step")
-    stages = {"to repeat": (["repeat"], steps // 5), "everything": ([*TASKS, SUMMARY], steps - steps // 5)}
-    for name, (tasks, n_steps) in stages.items():
-        items = make_instructions(max(BATCH, n_demonstrations * n_steps // steps), split="train", rng=rng, tasks=tasks)
-        print(f"  {name}: {len(tasks)} task{'s' * (len(tasks) > 1)}, {len(items):,} demonstrations, {n_steps} steps")
-        encoded = encode_instructions(items, chat=chat)
-        source = PaddedConversations(encoded, batch_size=BATCH, block_size=model.config.block_size, rng=rng)
-        config = TrainConfig(max_steps=max(1, n_steps), batch_size=BATCH, learning_rate=3e-3, min_learning_rate=1e-4, **QUIET)
-        show(train(model, source, config=config, loss_fn=answer_loss))
+    print(f"\ntuning {n_trained:,} of {model.num_parameters():,} weights: {len(ALL_TASKS)} tasks, {len(items):,} demonstrations, "
+          f"{BATCH} a step, {steps} steps")  # fmt: skip
+    encoded = encode_instructions(items, chat=chat)
+    source = PaddedConversations(encoded, batch_size=BATCH, block_size=model.config.block_size, rng=rng)
+    config = TrainConfig(max_steps=steps, batch_size=BATCH, learning_rate=3e-3, min_learning_rate=1e-4, **QUIET)
+    show(train(model, source, config=config, loss_fn=answer_loss))
     if lora:
         merge_lora(model)
 
@@ -91,7 +90,7 @@ def table(before: dict[str, ExactMatch], after: dict[str, ExactMatch]) -> None:
 
 
 def main(
-    steps: int = 3000, seed: int = 0, *, base_steps: int = 400, n_demonstrations: int = 250_000, n_test: int = 2000,
+    steps: int = 4000, seed: int = 0, *, base_steps: int = 300, n_demonstrations: int = 250_000, n_test: int = 2000,
     lora: bool = False, base: str | None = None, save: str | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """Train the base (or load one), tune it, and ask both the same test questions."""
@@ -101,7 +100,7 @@ def main(
     else:
         model, tokenizer = make_base(base_steps, base_rng)
     chat = ChatFormat(tokenizer)
-    test = make_instructions(n_test, split="test", rng=test_rng, tasks=[*TASKS, SUMMARY])
+    test = make_instructions(n_test, split="test", rng=test_rng, tasks=ALL_TASKS)
     before = measure_exact_match(model, test, chat=chat)
     tune(model, chat, steps=steps, n_demonstrations=n_demonstrations, lora=lora, rng=tune_rng)
     model.eval()
@@ -118,7 +117,7 @@ def main(
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=3000, help="steps of tuning")
+    parser.add_argument("--steps", type=int, default=4000, help="steps of tuning")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lora", action="store_true")
     parser.add_argument("--base", metavar="FOLDER")

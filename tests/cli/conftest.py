@@ -1,10 +1,18 @@
 """A tiny text, a run trained on it once, and a way to see a command fail properly."""
 
+import json
+import os
 import shutil
+import signal
 
+import numpy as np
 import pytest
 
+from tinyllm.cli import tuning
 from tinyllm.cli.main import main
+from tinyllm.models import GPT, GPTConfig
+from tinyllm.storage import safetensors
+from tinyllm.tokenizers import ByteTokenizer
 
 TINY = (
     "--tokenizer character --block-size 16 --n-layers 1 --n-heads 2 --d-model 8 --batch-size 2 --warmup-steps 1 "
@@ -48,3 +56,119 @@ def fails(capsys):
         return lines[0].removeprefix("tinyllm: error: ")
 
     return run
+
+
+@pytest.fixture(scope="session")
+def byte_model(tmp_path_factory):
+    """The folder of a base model that reads bytes, without control tokens: `byte_model(name, **config)` makes another."""
+
+    def make(name, **config):
+        folder = tmp_path_factory.getbasetemp() / "byte_models" / name
+        if not folder.exists():
+            shape = {"vocab_size": 257, "block_size": 192, "n_layers": 1, "n_heads": 2, "d_model": 8, **config}
+            GPT(GPTConfig(**shape), rng=np.random.default_rng(0)).save_pretrained(folder, tokenizer=ByteTokenizer())
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def base(byte_model):
+    """A base model's folder; do not write into it."""
+    return byte_model("base")
+
+
+@pytest.fixture(scope="session")
+def pairs_file(tmp_path_factory):
+    """Twenty preferences of ten prompts."""
+    path = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
+    pairs = [{"prompt": f"What is {i % 10}?", "chosen": f"It is {i}.", "rejected": "No."} for i in range(20)]
+    path.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    return path
+
+
+@pytest.fixture(scope="session")
+def prompts_file(tmp_path_factory):
+    """Three prompts, one a line."""
+    path = tmp_path_factory.mktemp("prompts") / "prompts.txt"
+    path.write_text("What is tea?\nWho are you?\nName a bird.\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def judge(tmp_path_factory, base, pairs_file):
+    """The folder of a reward model's run; do not write into it."""
+    out = tmp_path_factory.mktemp("runs") / "judge"
+    assert main(["reward", str(base), "--preferences", str(pairs_file), "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture
+def resumed(tmp_path, monkeypatch, capsys):
+    """resumed(words, after=n): runs words whole, and again with a SIGTERM after n steps and --resume; both run folders.
+
+    The stopped run has written no model yet.
+    """
+
+    def run(*words, after):
+        whole, cut = tmp_path / "whole", tmp_path / "cut"
+        words = [str(word) for word in words]
+        assert main([*words, "--out", str(whole)]) == 0
+        show = tuning.show_records
+
+        def stop(records, **how):
+            def stopped():
+                for record in records:
+                    yield record
+                    if getattr(record, "loss", None) is not None and record.step == after:
+                        os.kill(os.getpid(), signal.SIGTERM)
+
+            show(stopped(), **how)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(tuning, "show_records", stop)
+            assert main([*words, "--out", str(cut)]) == 143
+        assert not (cut / "model").exists() and [path.name for path in (cut / "checkpoints").iterdir()][-1].startswith("step-")
+        assert main([*words, "--out", str(cut), "--resume"]) == 0
+        return whole, cut
+
+    return run
+
+
+@pytest.fixture
+def same_model():
+    """same_model(one run, other run): whether their models are the same, bit by bit."""
+
+    def compare(one, other):
+        names = sorted(path.name for path in (one / "model").iterdir())
+        assert names == ["config.json", "model.safetensors", "tokenizer.json"]
+        return all((one / "model" / name).read_bytes() == (other / "model" / name).read_bytes() for name in names)
+
+    return compare
+
+
+@pytest.fixture(scope="session")
+def respoiled(tmp_path_factory, base):
+    """respoiled(name, change, of=folder): a copy of a model's folder whose arrays went through `change`."""
+
+    def make(name, change, *, of=base):
+        folder = shutil.copytree(of, tmp_path_factory.mktemp("spoiled") / name)
+        file = folder / "model.safetensors"
+        metadata = safetensors.read_header(file).metadata
+        arrays = {key: change(key, np.array(array)) for key, array in safetensors.load(file).items()}
+        safetensors.save(file, arrays, metadata=metadata)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def broken(respoiled):
+    """A model with weights that are not numbers."""
+    return respoiled("broken", lambda name, array: array * np.float32("nan") if name.endswith("wte.weight") else array)
+
+
+@pytest.fixture(scope="session")
+def int8(respoiled):
+    """A folder whose weights were rounded to whole numbers."""
+    return respoiled("int8", lambda name, array: array.astype(np.int8))

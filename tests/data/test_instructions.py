@@ -49,7 +49,7 @@ def test_every_phrasing_is_of_its_own_task_and_split(made):
 PERSON = rf"\b(?:{'|'.join(made_up.FIRST_NAMES)}) (?:{'|'.join(made_up.LAST_NAMES)})\b"
 CONTENT = {  # task -> the content of an item, by which the sides must differ
     "add": lambda item: tuple(re.findall(r"\d+", question(item))),
-    "subtract": lambda item: tuple(re.findall(r"\d+", question(item))),
+    "subtract": lambda item: (item.answer, re.findall(r"\d+", question(item))[1]),
     "add in words": lambda item: re.search(r"(\S+) plus (\w+)", question(item)).groups(),
     "digits to words": lambda item: item.answer,
     "words to digits": lambda item: made_up.number_in_words(int(item.answer)),
@@ -164,8 +164,7 @@ def test_what_is_extracted_stands_in_the_sentence(made):
     for item in made["train"] + made["test"]:
         if item.task == "extract":
             assert item.answer in question(item).rpartition(".")[0]
-            field = next(field for field, asked in reading_tasks.QUESTIONS.items()
-                         if item.template.endswith((*asked["train"], *asked["test"])))  # fmt: skip
+            field = next(field for field, asked in reading_tasks.QUESTIONS.items() if item.template.endswith(asked))
             assert (item.answer in reading_tasks.DAYS) == (field == "{day}")
             assert (item.answer in reading_tasks.THINGS) == (field == "{what}")
 
@@ -189,7 +188,7 @@ def test_signatures_are_those_of_the_library():
     for item, asked in checked("python signature"):
         arguments = re.search(r"\((.*)\)", asked)[1].split(", ")
         assert item.answer in (arguments[0], arguments[-1], str(len(arguments)))
-        assert item.answer.isdigit() == bool(re.search("many|Count", item.template))
+        assert item.answer.isdigit() == ("number" in item.template)
 
 
 def test_what_is_to_be_refused_is_refused_and_its_look_alikes_are_answered(made):

@@ -168,12 +168,13 @@ class Journey:
         for message in conversations[0]:
             print(f"   {message['role'] + ':':<11} {message.get('tool_call') or message['content']}")
         every = max(1, plan.tuned_steps // 4)
-        config = self._tuning(plan.tuned_steps, batch_size=16, learning_rate=1e-3, eval_interval=every, eval_batches=8)
+        pace = {"batch_size": 64, "learning_rate": 3e-3, "eval_interval": every, "eval_batches": 8}
+        config = self._tuning(plan.tuned_steps, **pace)
         self.tuned = GPT.from_pretrained(self.out / "base" / "model")
         with self._run("tuned", training=config) as run:
             shape = {"block_size": self.tuned.config.block_size, "config": config}
             demonstrations = assistant.encode_demonstrations(conversations, self.tokenizer, **shape)
-            records = assistant.tune(self.tuned, demonstrations, config=config, run=run)
+            records = assistant.tune(self.tuned, demonstrations, config=config, run=run, packing=False)
             show_records(records, label="   tuning", total=config.max_steps, shown={})
             stages.finish_run(run, self.tuned, self.tokenizer)
 
@@ -200,7 +201,8 @@ class Journey:
             for name in ("items.jsonl", "labels.jsonl"):  # of a journey that was stopped here: the same ones come again
                 (folder / name).unlink(missing_ok=True)
             stories = make_stories(n, split="train", seed=self.plan.seed + 2)
-            self.preferences, report = assistant.label_stories(self.tuned, self.tokenizer, stories, folder=folder, seed=self.plan.seed)
+            where: dict[str, Any] = {"folder": folder, "seed": self.plan.seed}
+            self.preferences, report = assistant.label_stories(self.tuned, self.tokenizer, stories, **where)
         pair = self.preferences[0]
         print(f"   {pair.prompt[-1]['content']}\n   liked better   {pair.chosen}\n   than           {pair.rejected}\n   {report}")
 

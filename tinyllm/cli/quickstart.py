@@ -27,7 +27,7 @@ EPILOG = """examples:
   tinyllm quickstart --out runs/quickstart --resume   go on with one that was stopped
 """
 DATA = ("docs=python:reference:1", "docstrings=python:docstrings:3", "code=python:source:1")
-SHAPE: dict[str, Any] = {"block_size": 128, "n_layers": 4, "n_heads": 4, "d_model": 192, "bias": False, "init_std": 0.04}
+SHAPE: dict[str, Any] = {"block_size": 128, "n_layers": 4, "n_heads": 4, "d_model": 128, "bias": False, "init_std": 0.05}
 VOCAB_SIZE = 2048
 TRAINING: dict[str, Any] = {
     "batch_size": 16,
@@ -36,10 +36,10 @@ TRAINING: dict[str, Any] = {
     "warmup_steps": 50,
     "eval_batches": 8,
 }
-SHARES = {"base": 0.27, "tuned": 0.53, "improved": 0.20}  # of the minutes of training
+SHARES = {"base": 0.3, "tuned": 0.45, "improved": 0.25}  # of the minutes of training
 STEPS_PER_ROLLOUT = 4  # 64 answers, twice, 32 a step
 COST_OF_ROLLOUT = 16  # in training steps: sampling, three models' scores, and the updates
-N_DEMONSTRATIONS, N_STORIES, N_TEST = 40_000, 600, 300
+N_DEMONSTRATIONS, N_STORIES, N_TEST = 100_000, 600, 300
 PROMPT = "The return value"
 WIDTH = 96
 SECONDS_OF_TIMING = 6.0

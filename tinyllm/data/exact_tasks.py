@@ -1,15 +1,16 @@
 """Small tasks whose right answer a program knows: arithmetic, letters, numbers in order, words in reverse.
 
 A task is a function that draws the content and works out the answer, and a table of phrasings, some for training and
-others for the test. A phrasing seen in training never stands in the test set and no content does either (`made_up.py`),
-so what is measured is whether the model understood what it was asked, not whether it remembers. Answers are bare ("41",
-not "The answer is 41."), so that right and wrong can be told by comparing strings (exact match). The tasks are of a size that a
-network of a million weights can learn in minutes: one-digit carries, codes of three letters, lists of three words.
+others for the test. A phrasing seen in training never stands in the test set and no content does either (`made_up.py`):
+parts are shared, combinations are not. So what is measured is whether the model understood what it was asked, not whether it
+remembers. Answers are bare ("39", not "The answer is 39."), so that right and wrong can be told by comparing strings (exact
+match). The tasks are of a size that a network of a million weights can learn in minutes: sums without a carry, codes of
+three letters, lists of three words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,23 +47,41 @@ def phrased(*prompts: str, answer: str = "{answer}") -> tuple[Phrasing, ...]:
     return tuple(Phrasing(prompt, answer) for prompt in prompts)
 
 
+def crossed(starts: Sequence[str], ends: Sequence[str], *, answer: str = "{answer}") -> dict[str, tuple[Phrasing, ...]]:
+    """Every start with every end: a quarter of the combinations for the test, each start and each end with some others."""
+    sides: dict[str, list[str]] = {"train": [], "test": []}
+    for i, start in enumerate(starts):
+        for j, end in enumerate(ends):
+            sides["test" if (i + j) % 4 == 3 else "train"].append(start + end)
+    return {split: phrased(*prompts, answer=answer) for split, prompts in sides.items()}
+
+
+def joined(*crosses: dict[str, tuple[Phrasing, ...]]) -> dict[str, tuple[Phrasing, ...]]:
+    """The phrasings of several crosses: things asked of the same content."""
+    return {split: sum((cross[split] for cross in crosses), ()) for split in ("train", "test")}
+
+
 def _two(rng: np.random.Generator, split: str) -> tuple[int, int]:
-    """A number of two digits and one of one digit."""
-    key = draw(lambda r: f"{r.integers(10, 100)} {r.integers(1, 10)}", split=split, rng=rng)
-    a, b = key.split()
+    """A number of two digits, and one of one digit that its last digit can take without a carry."""
+
+    def two(r: np.random.Generator) -> str:
+        unit = int(r.integers(0, 9))
+        return f"{r.integers(1, 10)}{unit} {r.integers(1, 10 - unit)}"
+
+    a, b = draw(two, split=split, rng=rng).split()
     return int(a), int(b)
 
 
 def add(rng: np.random.Generator, split: str) -> Fields:
-    """34 + 7 -> 41."""
+    """34 + 5 -> 39."""
     a, b = _two(rng, split)
     return {"a": str(a), "b": str(b), "answer": str(a + b)}
 
 
 def subtract(rng: np.random.Generator, split: str) -> Fields:
-    """41 - 7 -> 34."""
+    """39 - 5 -> 34: the same, from its end."""
     a, b = _two(rng, split)
-    return {"a": str(a), "b": str(b), "answer": str(a - b)}
+    return {"a": str(a + b), "b": str(b), "answer": str(a)}
 
 
 def add_in_words(rng: np.random.Generator, split: str) -> Fields:
@@ -109,89 +128,46 @@ def words(rng: np.random.Generator, split: str) -> Fields:
     return {"words": " ".join(order), "reverse": " ".join(order[::-1]), "first": order[0], "last": order[-1]}
 
 
+def _ends(field: str, thing: str) -> list[str]:
+    """Four ways to name a list of things and then give it."""
+    return [f"{naming}: {{{field}}}" for naming in ("", f" these {thing}", f" the {thing}", f" this list of {thing}")]
+
+
+def _which(word: str, field: str) -> dict[str, tuple[Phrasing, ...]]:
+    """The first, last, largest or smallest of a list."""
+    starts = [f"Which is the {word}", f"Say the {word}", f"The {word}", f"What is the {word}"]
+    return crossed(starts, [f": {{{field}}}", f" of these: {{{field}}}", f" one: {{{field}}}", f" one of these: {{{field}}}"],
+                   answer=f"{{{word}}}")  # fmt: skip
+
+
+def _converted(given: str, wanted: str) -> dict[str, tuple[Phrasing, ...]]:
+    """A number in another spelling."""
+    field = f"{{{given}}}"
+    ends = [f" {field} in {wanted}.", f" in {wanted}: {field}", f" {field} as {wanted}.", f" as {wanted}: {field}"]
+    return crossed(("Write", "Say", "Give", "Spell out"), ends, answer=f"{{{wanted}}}")
+
+
+def worked_out(sign: str) -> dict[str, tuple[Phrasing, ...]]:
+    """A sum, a difference or a product."""
+    sums = [f" {{a}} {sign} {{b}}?", f": {{a}} {sign} {{b}}", f" this: {{a}} {sign} {{b}}", f" {{a}} {sign} {{b}} ="]
+    return crossed(("What is", "How much is", "Work out", "Say what is"), sums)
+
+
+_CODE = [" {code}.", ": {code}", " the code {code}.", " this code: {code}"]
 TASKS = (
-    Task(
-        "add",
-        add,
-        phrased("What is {a} + {b}?", "Add: {a} + {b}", "How much is {a} + {b}?", "Work out {a} + {b}."),
-        phrased("Work out: {a} + {b}", "Add {a} + {b}."),
-    ),
-    Task(
-        "subtract",
-        subtract,
-        phrased("What is {a} - {b}?", "Subtract: {a} - {b}", "How much is {a} - {b}?", "Work out {a} - {b}."),
-        phrased("Work out: {a} - {b}", "Subtract {a} - {b}."),
-    ),
-    Task(
-        "add in words",
-        add_in_words,
-        phrased("What is {a} plus {b}?", "How much is {a} plus {b}?", "Add: {a} plus {b}", "Work out {a} plus {b}."),
-        phrased("Work out: {a} plus {b}", "Add {a} plus {b}."),
-    ),
-    Task(
-        "digits to words",
-        number,
-        phrased("Write {digits} in words.", "What is {digits} in words?", "In words: {digits}", "Say {digits} in words.",
-                "How is {digits} said in words?", "Write as words: {digits}", answer="{words}"),
-        phrased("Write in words: {digits}", "How is {digits} in words?", answer="{words}"),
-    ),
-    Task(
-        "words to digits",
-        number,
-        phrased("Write {words} in digits.", "What is {words} in digits?", "In digits: {words}", "Say {words} in digits.",
-                "How is {words} said in digits?", "Write as digits: {words}", answer="{digits}"),
-        phrased("Write in digits: {words}", "How is {words} in digits?", answer="{digits}"),
-    ),
-    Task(
-        "spell",
-        code,
-        phrased("Spell {code}.", "How is {code} spelled?", "Spell the code {code}.", "Spell: {code}", "Say how {code} is spelled.",
-                "How do you spell {code}?", answer="{apart}"),
-        phrased("Say how you spell {code}.", "Spell the code: {code}", answer="{apart}"),
-    ),
-    Task(
-        "count letters",
-        letters_of,
-        phrased("Count the letters: {letters}", "How many letters are there: {letters}", "Count these letters: {letters}",
-                "How many letters: {letters}"),
-        phrased("Count how many letters are there: {letters}", "How many letters are these: {letters}"),
-    ),
-    Task(
-        "sort",
-        digits,
-        phrased("Sort these numbers: {digits}", "Sort: {digits}", "Put in order: {digits}", "Sort the numbers {digits}.", answer="{up}"),
-        phrased("Put these numbers in order: {digits}", "Sort the numbers: {digits}", answer="{up}"),
-    ),
-    Task(
-        "largest and smallest",
-        digits,
-        (
-            *phrased("Which is the largest: {digits}", "Largest of {digits}?", "The largest of these: {digits}", answer="{largest}"),
-            *phrased("Which is the smallest: {digits}", "Smallest of {digits}?", "The smallest of these: {digits}", answer="{smallest}"),
-        ),
-        (
-            *phrased("Which one is the largest: {digits}", answer="{largest}"),
-            *phrased("Which one is the smallest: {digits}", answer="{smallest}"),
-        ),
-    ),
-    Task(
-        "reverse",
-        words,
-        phrased("Reverse: {words}", "Reverse these words: {words}", "Reverse the list: {words}", "In reverse: {words}", answer="{reverse}"),
-        phrased("Reverse the words: {words}", "Reverse this list of words: {words}", answer="{reverse}"),
-    ),
-    Task(
-        "first and last",
-        words,
-        (
-            *phrased("Which word is first: {words}", "The first of these: {words}", "Say the first word: {words}",
-                      "Which of these is first: {words}", "Say which is the first: {words}", answer="{first}"),
-            *phrased("Which word is last: {words}", "The last of these: {words}", "Say the last word: {words}",
-                      "Which of these is last: {words}", "Say which is the last: {words}", answer="{last}"),
-        ),
-        (
-            *phrased("Say which of these is first: {words}", answer="{first}"),
-            *phrased("Say which of these is last: {words}", answer="{last}"),
-        ),
-    ),
+    Task("add", add, **worked_out("+")),
+    Task("subtract", subtract, **worked_out("-")),
+    Task("add in words", add_in_words, **worked_out("plus")),
+    Task("digits to words", number, **_converted("digits", "words")),
+    Task("words to digits", number, **_converted("words", "digits")),
+    Task("spell", code,
+         **crossed(("Spell", "Say how to spell", "Tell me how to spell", "Please spell"), _CODE, answer="{apart}")),
+    Task("count letters", letters_of,
+         **crossed(("Count", "How many are", "Say how many are", "Count all of"), _ends("letters", "letters"))),
+    Task("sort", digits,
+         **crossed(("Sort", "Put in order", "Write in order", "Say in order"), _ends("digits", "numbers"), answer="{up}")),
+    Task("largest and smallest", digits, **joined(_which("largest", "digits"), _which("smallest", "digits"))),
+    Task("reverse", words,
+         **crossed(("Reverse", "Write in reverse", "Say in reverse", "Turn round"), _ends("words", "words"), answer="{reverse}")),
+    Task("first and last", words, **joined(_which("first", "words"), _which("last", "words"))),
 )  # fmt: skip

@@ -23,11 +23,8 @@ TASKS: dict[str, Task] = {task.name: task for tasks in (exact_tasks, reading_tas
 
 SUMMARY = "summary"  # a task beside these: a paragraph of `news.py` into its facts; many summaries of one are right
 
-OPENERS = (
-    "Please: ", "Hello! ", "Question: ", "Another question. ", "And now this: ", "Next, please: ", "Good day. ", "Hello, please help. ",
-    "Here is a question for you. ", "Now it is time for this: ", "Thank you! And now: ",
-)  # fmt: skip
-OPENED = 0.75  # share of the training questions that begin with one, so that no word is always at the same place
+OPENERS = ("Please: ", "Hello! ", "Question: ", "Another question. ", "And now this: ", "Good day. ", "Hello, please help. ")
+OPENED = 0.4  # share of the training questions that begin with one, so that no word is always at the same place
 
 
 @dataclass(frozen=True)

@@ -21,24 +21,22 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyllm.data.exact_tasks import Fields, Phrasing, Task, phrased
+from tinyllm.data.exact_tasks import Fields, Phrasing, Task, crossed, joined
 from tinyllm.data.made_up import TOWNS, draw, person, pick, split_of
 
 THINGS = "lamp book clock table letter ring map key box ship bell cup rope chair".split()
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-SENTENCES = {
-    "train": (
-        "On {day} {who} bought a {what} in {where}.",
-        "{who} found a {what} in {where} on {day}.",
-        "In {where}, {who} sold a {what} on {day}.",
-    ),
-    "test": ("On {day} {who} found a {what} in {where}.", "{who} bought a {what} in {where} on {day}."),
-}
+SENTENCES = (
+    "On {day} {who} bought a {what} in {where}.",
+    "{who} found a {what} in {where} on {day}.",
+    "In {where}, {who} sold a {what} on {day}.",
+    "On {day}, in {where}, {who} made a {what}.",
+)
 QUESTIONS = {
-    "{who}": {"train": ("Who was it?", "Name the person."), "test": ("Who is the person?",)},
-    "{what}": {"train": ("What was it?", "Name the thing."), "test": ("What is the thing?",)},
-    "{where}": {"train": ("Where was it?", "Name the town."), "test": ("Where is the town?",)},
-    "{day}": {"train": ("When was it?", "Name the day."), "test": ("When is the day?",)},
+    "{who}": (" Who was it?", " Name the person.", " Who is the person?", " Person?"),
+    "{what}": (" What was it?", " Name the thing.", " What is the thing?", " Thing?"),
+    "{where}": (" Where was it?", " Name the town.", " Where is the town?", " Town?"),
+    "{day}": (" When was it?", " Name the day.", " When is the day?", " Day?"),
 }
 
 
@@ -46,15 +44,6 @@ def event(rng: np.random.Generator, split: str) -> Fields:
     """Who, what, where and when; the person decides the side."""
     who = draw(person, split=split, rng=rng)
     return {"who": who, "where": pick(TOWNS, rng), "what": pick(THINGS, rng), "day": pick(DAYS, rng)}
-
-
-def _event_phrasings(split: str) -> tuple[Phrasing, ...]:
-    return tuple(
-        Phrasing(f"{sentence} {question}", answer)
-        for sentence in SENTENCES[split]
-        for answer, questions in QUESTIONS.items()
-        for question in questions[split]
-    )
 
 
 # ---- Python
@@ -126,7 +115,7 @@ def python_names() -> dict[str, tuple[str, ...]]:
     """What kind of thing a built-in name of Python is: kind -> names."""
     public = [word for word in dir(builtins) if not word.startswith("_")]
     classes = {word: getattr(builtins, word) for word in public if isinstance(getattr(builtins, word), type)}
-    special = {word for kind in (int, str, list, dict, set) for word in dir(kind) if word.startswith("__") and word.endswith("__")}
+    special = {word for kind in (int, str, list, dict, set) for word in dir(kind) if word.startswith("__")}
     return {
         "an exception": tuple(word for word, kind in classes.items() if issubclass(kind, BaseException)),
         "a function": tuple(word for word in public if isinstance(getattr(builtins, word), types.BuiltinFunctionType)),
@@ -140,26 +129,24 @@ def kind(rng: np.random.Generator, split: str) -> Fields:
     return {"name": pick([word for word in known if split_of(word) == split], rng), "answer": answer}
 
 
+def _asked(start: str, field: str) -> dict[str, tuple[Phrasing, ...]]:
+    """What is asked of a signature."""
+    starts = [start, f"Name the {start}", f"Say the {start}", f"What is the {start}"]
+    return crossed(starts, [" of {signature}?", " in {signature}.", ": {signature}", " for {signature}?"], answer=field)
+
+
 TASKS = (
-    Task("extract", event, _event_phrasings("train"), _event_phrasings("test")),
+    Task("extract", event, **joined(*(crossed(SENTENCES, asked, answer=answer) for answer, asked in QUESTIONS.items()))),
     Task(
         "python signature",
         signature,
-        (
-            *phrased("First argument of {signature}?", "What is first in {signature}?", "Name the first of {signature}.", answer="{first}"),
-            *phrased("Last argument of {signature}?", "What is last in {signature}?", "Name the last of {signature}.", answer="{last}"),
-            *phrased("How many arguments of {signature}?", "How many are in {signature}?", "Count those of {signature}.", answer="{count}"),
-        ),
-        (
-            *phrased("Name the first argument of {signature}.", answer="{first}"),
-            *phrased("Name the last argument of {signature}.", answer="{last}"),
-            *phrased("How many arguments are in {signature}?", answer="{count}"),
-        ),
+        **joined(_asked("first argument", "{first}"), _asked("last argument", "{last}"),
+                 _asked("number of arguments", "{count}")),
     ),
     Task(
         "python names",
         kind,
-        phrased("What is {name} in Python?", "In Python, what is {name}?", "Python: what is {name}?", "Say what {name} is in Python."),
-        phrased("Python: say what {name} is.", "In Python, say what {name} is."),
+        **crossed(("What is", "Tell me what is", "Say what is", "Python: what is"),
+                  (" {name}?", " {name} in Python?", " the name {name}?", " this: {name}")),
     ),
-)
+)  # fmt: skip

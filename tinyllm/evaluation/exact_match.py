@@ -77,7 +77,7 @@ def answer_all(
     """The model's greedy answer to each conversation, tool calls carried out; conversations of like length go together."""
     prompts = [chat.prompt(conversation) for conversation in conversations]
     if (longest := max(map(len, prompts))) >= model.config.block_size:
-        raise ValueError(f"a conversation has {longest} tokens, so block_size {model.config.block_size} has no room for an answer")
+        raise ValueError(f"a conversation has {longest} tokens: block_size {model.config.block_size} has no room for an answer")
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     replies = [""] * len(prompts)
     with evaluating(model):
