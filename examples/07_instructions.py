@@ -83,14 +83,14 @@ def show(records: Iterable[Record]) -> None:
 
 def table(before: dict[str, ExactMatch], after: dict[str, ExactMatch]) -> None:
     """Exact match of every task before and after, with standard errors."""
-    print(f"\n{'task':<18}{'base':>8}{'tuned':>8}   standard error, test questions")
+    print(f"\n{'task':<22}{'base':>8}{'tuned':>8}   standard error, test questions")
     for task in sorted(after, key=lambda name: (name == "all", -after[name].accuracy)):
         one = after[task]
-        print(f"{task:<18}{before[task].accuracy:>8.1%}{one.accuracy:>8.1%}   ±{one.standard_error:.1%}, {one.n}")
+        print(f"{task:<22}{before[task].accuracy:>8.1%}{one.accuracy:>8.1%}   ±{one.standard_error:.1%}, {one.n}")
 
 
 def main(
-    steps: int = 4000, seed: int = 0, *, base_steps: int = 300, n_demonstrations: int = 250_000, n_test: int = 2000,
+    steps: int = 3000, seed: int = 0, *, base_steps: int = 300, n_demonstrations: int = 200_000, n_test: int = 2000,
     lora: bool = False, base: str | None = None, save: str | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """Train the base (or load one), tune it, and ask both the same test questions."""
@@ -117,7 +117,7 @@ def main(
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=4000, help="steps of tuning")
+    parser.add_argument("--steps", type=int, default=3000, help="steps of tuning")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lora", action="store_true")
     parser.add_argument("--base", metavar="FOLDER")

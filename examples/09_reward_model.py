@@ -5,6 +5,10 @@ a labeler with a known taste and a shaky hand rates the answers from 1 to 7, and
 learns from all pairs. Because the taste is known (tinyllm/rlhf/gold.py), so is the best score that anybody could reach on
 noisy labels: see how close the reward model comes, and whether its 80 % are 80 %.
 
+The labeled answers are sampled at temperature 0.7, where the GPT rarely gets a name or a number wrong. At temperature 1, where
+every tenth answer does, the same reward model is clearly worse than the truth: it learned from a thousand stories what a
+summary looks like, not to look every name up. That blind spot is what a policy can exploit later (example 11).
+
 Read next: tinyllm/rlhf/reward_model.py, tinyllm/rlhf/gold.py, tinyllm/rlhf/simulated_labeler.py.
 """
 
@@ -36,6 +40,7 @@ from tinyllm.tokenizers.chat import ChatFormat
 
 NOISE = 0.5  # of the labelers, in units of the gold reward, whose deviation over these answers is about 1.2
 K = 5  # answers to a story
+TEMPERATURE = 0.7  # of the answers that are labeled
 
 
 def every(n: int, start: float) -> Callable[[Any], None]:
@@ -72,13 +77,15 @@ def show_table(table: Calibration) -> None:
 def judge(reward_model: Any, sft: GPT, tokenizer: BPETokenizer, *, n_stories: int, seed: int) -> dict[str, float]:
     """Accuracy beside the most that the labels allow, calibration, and how well rewards follow the truth."""
     stories = make_stories(n_stories, split="test", seed=seed + 20)
-    answers = sample_answers(sft, tokenizer, stories, k=K, rng=np.random.default_rng(seed + 20))
-    found = compare(reward_model, tokenizer, stories, answers, seed=seed + 20)
-    accuracy, error = pair_accuracy(found["differences"])
-    ceiling, _ = pair_accuracy(found["truth"])
+    print("\npairs of unseen stories, judged by another labeler of the same taste:")
+    for temperature in (1.0, TEMPERATURE):
+        answers = sample_answers(sft, tokenizer, stories, k=K, rng=np.random.default_rng(seed + 20), temperature=temperature)
+        found = compare(reward_model, tokenizer, stories, answers, seed=seed + 20)
+        accuracy, error = pair_accuracy(found["differences"])
+        ceiling, _ = pair_accuracy(found["truth"])
+        print(f"  temperature {temperature}, {len(found['truth'])} pairs: reward model {accuracy:.3f} ± {error:.3f}, "
+              f"the truth itself {ceiling:.3f}")  # fmt: skip
     table = calibrate(found["differences"])
-    print(f"\non {len(found['truth'])} pairs of unseen stories, judged by another labeler of the same taste:")
-    print(f"  reward model {accuracy:.3f} ± {error:.3f}   the truth itself {ceiling:.3f}   a coin 0.500")
     show_table(table)
     mean, std = normalise_reward_model(reward_model, sft, tokenizer, seed=seed)
     rewards = score_sequences(reward_model, answer_sequences(tokenizer, stories, answers)).reshape(n_stories, K)
@@ -92,13 +99,13 @@ def judge(reward_model: Any, sft: GPT, tokenizer: BPETokenizer, *, n_stories: in
             "correlation": follows, "random": float(golds.mean()), "best": float(picked.mean())}  # fmt: skip
 
 
-def main(steps: int = 600, seed: int = 0, n_stories: int = 1200, n_test: int = 200) -> dict[str, float]:
+def main(steps: int = 600, seed: int = 0, n_stories: int = 1000, n_test: int = 200) -> dict[str, float]:
     """Demonstrations, labels, reward model; returns what was measured."""
     start = time.perf_counter()
     print(f"{steps} steps on demonstrations")
     sft, tokenizer = sft_news_model(steps=steps, seed=seed, show=every(max(1, steps // 5), start))
     stories = make_stories(n_stories, split="train", seed=seed + 10)
-    answers = sample_answers(sft, tokenizer, stories, k=K, rng=np.random.default_rng(seed + 10))
+    answers = sample_answers(sft, tokenizer, stories, k=K, rng=np.random.default_rng(seed + 10), temperature=TEMPERATURE)
     preferences = label(stories, answers, noise=NOISE, seed=seed)
     print(f"\n{n_stories} stories, {K} answers each, {len(preferences)} pairs that the labeler did not find equal. One story:")
     print(f"  {stories[0].paragraph}")

@@ -11,10 +11,13 @@ import time
 import numpy as np
 import pytest
 
+from tinyllm.cli.chat import Screen, answer
+from tinyllm.cli.conversation import Conversation
 from tinyllm.cli.main import main
-from tinyllm.decoding import Dropped, Piece, Reply, ToolCall
+from tinyllm.decoding import Dropped, GenerationConfig, Piece, Reply, ToolCall
 from tinyllm.models import GPT, GPTConfig
 from tinyllm.tokenizers import CONTROL_TOKENS, ByteTokenizer
+from tinyllm.tokenizers.chat import check_messages
 
 TOKENIZER = ByteTokenizer().with_special_tokens(CONTROL_TOKENS)
 
@@ -108,6 +111,24 @@ def test_a_message_that_cannot_be_answered_is_forgotten_and_the_chat_goes_on(cha
     asked = replies(ValueError("messages: too long"), saying("ok"))
     shown = chat(["x" * 100, "y"])
     assert (shown.out, shown.err) == ("ok\n", "tinyllm: note: messages: too long\n") and len(asked[1]) == 1
+
+
+def test_an_answer_that_was_stopped_keeps_its_tool_calls(replies):
+    def interrupted():
+        yield from (Piece("Let me see: "), ToolCall("12*7", "84"), ToolCall("1+1", "2"), Piece("It is"))
+        raise KeyboardInterrupt
+
+    replies(interrupted())
+    conversation = Conversation(GenerationConfig(max_new_tokens=4))
+    screen = Screen(interactive=True)
+    answer(screen, conversation, "12 times 7?", talk=(GPT(GPTConfig(vocab_size=9, d_model=12), rng=None), None, None))
+    assert conversation.messages == [
+        {"role": "user", "content": "12 times 7?"},
+        {"role": "assistant", "content": "Let me see: ", "tool_call": "12*7"}, {"role": "tool", "content": "84"},
+        {"role": "assistant", "content": "", "tool_call": "1+1"}, {"role": "tool", "content": "2"},
+        {"role": "assistant", "content": "It is"},
+    ]  # fmt: skip
+    check_messages(conversation.with_message("And?"))
 
 
 def test_commands_are_obeyed_and_two_slashes_begin_a_message(chat, replies, tmp_path):

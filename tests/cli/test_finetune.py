@@ -49,22 +49,18 @@ def test_a_run_leaves_a_model_that_can_chat_a_report_and_its_settings(base, out)
     assert (out / "report.html").exists()
     events = [(record["event"], record["step"]) for record in read_records(out / "metrics.jsonl")]
     assert [step for event, step in events if event == "evaluation"] == [0, 2, 4]
+    losses = [record["loss"] for record in read_records(out / "metrics.jsonl") if record["event"] == "step"]
+    assert losses[-1] < losses[0]
     settings = json.loads((out / "config.json").read_text())["settings"]
     assert settings["inputs"]["model"] == str(base) and len(settings["inputs"]["model_sha256"]) == 64
 
 
-def test_a_run_of_train_is_a_model_to_begin_with(trained, out):
-    words = ["--n-made", "40", *SHORT]
-    assert main(["finetune", str(trained), "--out", str(out), *words]) == 2  # its context of 16 holds no conversation
+def test_made_instructions_are_the_default_and_a_context_too_short_for_them_is_refused(byte_model, trained, out, capsys, fails):
+    words = ["--n-made", 40, "--out", out, *SHORT]
+    assert "40 of 40 longer than the model's context of 16 tokens" in fails("finetune", trained, *words)
     assert not out.exists()
-
-
-def test_only_what_the_assistant_says_is_learned(base, out, tmp_path, capsys):
-    """Two files that differ in the user's words only give the same loss on tokens of the answers, not of all."""
-    (tmp_path / "chats.jsonl").write_text('{"prompt": "abc", "completion": "x"}\n' * 6)
-    assert finetune(base, out, data=tmp_path / "chats.jsonl") == 0
-    losses = [record["loss"] for record in read_records(out / "metrics.jsonl") if record["event"] == "step"]
-    assert losses[-1] < losses[0]
+    assert main(["finetune", str(byte_model("base")), *map(str, words)]) == 0
+    assert "Conversations: 40, made" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words", [(), ("--lora-rank", "2"), ("--no-packing",)], ids=["full", "lora", "padded"])

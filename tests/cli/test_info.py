@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from tinyllm.cli.info import parameter_rows, table
 from tinyllm.cli.main import main
-from tinyllm.models import GPT, GPTConfig
+from tinyllm.models import GPT, GPTConfig, SequenceClassifier
 
 configs = st.builds(
     lambda head_width, n_heads, **sizes: GPTConfig(d_model=head_width * n_heads, n_heads=n_heads, **sizes),
@@ -82,3 +83,25 @@ def test_a_damaged_model_is_refused_by_file_and_field(run_copy, fails):
 
 def test_tables_are_aligned():
     assert table([("a", "bb", "1"), ("ccc", "d", "22")]) == "  a    bb   1\n  ccc  d   22"
+
+
+def test_reward_models_and_classifiers_are_named(judge, base, tmp_path, capsys, fails):
+    assert main(["info", str(judge)]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"The reward model in {judge / 'model'}: a GPT and a head") and "d_model 8" in shown
+    trunk = GPT.from_pretrained(base)
+    SequenceClassifier(trunk, 3, rng=np.random.default_rng(0)).save_pretrained(tmp_path / "classes")
+    assert main(["info", str(tmp_path / "classes")]) == 0
+    assert "a head for 3 labels" in capsys.readouterr().out
+    for verb in ("generate", "chat"):
+        assert "score.weight: expected a language model" in fails(verb, judge)
+
+
+def test_the_run_of_a_finished_lora_finetuning_is_a_model(base, tmp_path, capsys, fails):
+    (tmp_path / "chats.jsonl").write_text('{"prompt": "Hi", "completion": "Hello"}\n' * 4)
+    words = ["--data", str(tmp_path / "chats.jsonl"), "--lora-rank", "2", "--max-steps", "1", "--out", str(tmp_path / "run")]
+    assert main(["finetune", str(base), *words]) == 0
+    assert main(["info", str(tmp_path / "run")]) == 0
+    shutil.rmtree(tmp_path / "run" / "model")  # as while it goes on
+    for verb in ("info", "generate"):
+        assert "holds weights in training" in fails(verb, tmp_path / "run")

@@ -38,3 +38,20 @@ def test_what_is_no_model_is_refused_with_advice(tmp_path, run_copy):
         shutil.rmtree(checkpoint)
     with pytest.raises(ValueError, match="has saved no checkpoint yet"):
         find_model(run_copy)
+
+
+def test_the_error_says_which_model_is_meant(tmp_path):
+    with pytest.raises(ValueError, match="^reward-model: .*nowhere does not exist"):
+        find_model(tmp_path / "nowhere", name="reward-model")
+
+
+def test_adapters_alone_and_weights_in_training_are_no_model(tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(ValueError, match="holds LoRA adapters only"):
+        find_model(tmp_path)
+    part = tmp_path / "checkpoints" / "step-00000001" / "model"
+    part.mkdir(parents=True)
+    (part / "model.safetensors").touch()
+    (part.parent / "state.json").touch()
+    with pytest.raises(ValueError, match="holds weights in training, which are no model by themselves; go on with that run"):
+        find_model(part.parent)

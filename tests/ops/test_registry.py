@@ -165,6 +165,7 @@ CASES = [
     Case("swap_last_axes", (normal(2, 3, 4),), lambda x: np.moveaxis(x, 1, 2)),
     Case("getitem", (normal(3, 4),), lambda x: x[1:, ::-2], always(key=(slice(1, None), slice(None, None, -2)))),
     Case("getitem", (normal(3, 4),), lambda x: np.stack([x[0], x[2], x[0]]), always(key=np.array([0, 2, 0]))),
+    Case("getitem", (normal(3, 4),), lambda x: x[np.array([True, False, True])], always(key=np.array([True, False, True]))),
     Case("getitem", (normal(0, 4),), lambda x: x[:, 0], always(key=(slice(None), 0))),
     Case("where", (normal(2, 3), normal(2, 3)), lambda a, b: a * CONDITION + b * ~CONDITION, always(condition=CONDITION)),
     Case("where", (normal(3), normal(2, 1)), lambda a, b: a * CONDITION + b * ~CONDITION, always(condition=CONDITION)),

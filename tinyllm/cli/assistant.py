@@ -63,6 +63,7 @@ from tinyllm.tokenizers.chat import ChatFormat
 from tinyllm.training import RunFolder, TrainConfig, train
 
 NEWS_SHARE = 0.25  # of the made demonstrations
+TURNS = (0.75, 0.17, 0.08)  # part of the made conversations with one question, two, three
 N_COMPARED = 12  # prompts whose answers before and after go into the report
 
 Conversation = list[dict[str, str]]
@@ -70,13 +71,20 @@ Encoded = tuple[list[int], list[bool]]
 
 
 def make_demonstrations(n: int, *, seed: int) -> list[Conversation]:
-    """Conversations to learn from: instructions with exact answers, and summaries of mixed quality, in random order."""
+    """n questions and answers in conversations: tasks with exact answers, and summaries of mixed quality, in random order."""
     rng = np.random.default_rng([seed, 10])
     n_news = int(n * NEWS_SHARE)
     conversations = [item.messages for item in make_instructions(n - n_news, split="train", rng=rng)]
     for story in make_stories(n_news, split="train", seed=seed + 1):
         conversations.append([*story_prompt(story), {"role": "assistant", "content": make_summary(story, rng)}])
-    return [conversations[i] for i in rng.permutation(len(conversations))]
+    return _in_turns([conversations[i] for i in rng.permutation(len(conversations))], rng)
+
+
+def _in_turns(conversations: list[Conversation], rng: np.random.Generator) -> list[Conversation]:
+    """The same questions and answers, some of them one after the other in one conversation, as in a chat."""
+    ends = np.cumsum(rng.choice(len(TURNS), size=len(conversations), p=TURNS) + 1)
+    parts = [conversations[start:end] for start, end in zip([0, *ends], ends, strict=False) if start < len(conversations)]
+    return [[message for messages in part for message in messages] for part in parts]
 
 
 def make_test(n: int, *, seed: int) -> list[Instruction]:

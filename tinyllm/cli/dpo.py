@@ -7,6 +7,8 @@ margin and the accuracy rise, and how far the chosen answers' own log-probabilit
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import inspect
 import math
 import shlex
 from dataclasses import dataclass
@@ -32,7 +34,7 @@ class DPOSettings:
     """Which loss, and its price of leaving the reference."""
 
     loss: str = "dpo"  # dpo, robust, ipo, length-normalised or simpo; see rlhf/dpo.py
-    beta: float = 0.1  # β; Rafailov et al. 2023
+    beta: float | None = None  # β, the price of leaving the reference (default: the loss's own, 0.1 for dpo)
 
     def __post_init__(self) -> None:
         from tinyllm.rlhf.dpo import LOSSES
@@ -42,8 +44,15 @@ class DPOSettings:
             near = nearest(self.loss, LOSSES)
             hint = f" (did you mean {near}?)" if near else ""
             raise ValueError(f"loss is {self.loss!r}; expected one of {', '.join(LOSSES)}{hint}")
-        if not 0 < self.beta < math.inf:
+        if self.beta is not None and not 0 < self.beta < math.inf:
             raise ValueError(f"beta is {self.beta}; expected a number above 0, the price of leaving the reference")
+
+    @property
+    def own_beta(self) -> float:
+        """beta, or that which the loss has for default: losses of sums and of means over tokens differ by the length."""
+        from tinyllm.rlhf.dpo import LOSSES
+
+        return inspect.signature(LOSSES[self.loss]).parameters["beta"].default if self.beta is None else self.beta
 
 
 def add_parser(subparsers: Any) -> None:
@@ -83,13 +92,15 @@ def run(args: argparse.Namespace) -> int:
     model, tokenizer = tuning.load_for_chat(args.model, seed=training.seed)
     comparisons = tuning.read_comparisons(args.preferences, tokenizer, block_size=model.config.block_size)
     n_pairs = sum(len(group.pairs) for group in comparisons.groups)
-    tuning.refuse_too_large(model, rows=2 * min(training.batch_size, n_pairs))
+    training = dataclasses.replace(training, batch_size=min(training.batch_size, n_pairs))  # none twice in a batch
+    settings["training"] = training
+    tuning.refuse_too_large(model, rows=2 * training.batch_size)
     rng = np.random.default_rng([training.seed, 22])
     shape = {"reference": model, "batch_size": training.batch_size, "rng": rng}
     pairs, held_out = (PreferencePairs(groups, **shape) for groups in (comparisons.groups, comparisons.held_out))
     indices = np.arange(len(held_out.pairs))[: training.eval_batches * training.batch_size]
     batches = [held_out.batch(indices[i : i + training.batch_size]) for i in range(0, len(indices), training.batch_size)]
-    objective = DPO(LOSSES[config.loss], beta=config.beta)
+    objective = DPO(LOSSES[config.loss], beta=config.own_beta)
     inputs = {**tuning.inputs_of(args, models=("model",), files=("preferences",)), "algorithm": config.loss}
     with tuning.tuning_run(out, settings=settings, inputs=inputs, tokenizer=tokenizer, resume=args.resume) as folder:
         records = train(

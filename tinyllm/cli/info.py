@@ -76,10 +76,18 @@ def shape_of(args: argparse.Namespace, group: Group) -> tuple[str, GPTConfig]:
         flag = group.flag(next(iter(given)))
         raise ValueError(f"{flag} and a model folder came; a trained model has its own shape: leave one of them out")
     from tinyllm.cli.model_folder import find_model
-    from tinyllm.models import GPT
+    from tinyllm.models import GPT, RewardModel, SequenceClassifier
+    from tinyllm.models.gpt_layout import HEAD
+    from tinyllm.storage import safetensors
 
     folder = find_model(args.model)
-    return f"The GPT in {folder}", GPT.from_pretrained(folder).config
+    head = safetensors.read_header(folder / "model.safetensors").tensors.get(HEAD)
+    if head is None:
+        return f"The GPT in {folder}", GPT.from_pretrained(folder).config
+    if head.shape[0] == 1:
+        return f"The reward model in {folder}: a GPT and a head of C more weights", RewardModel.from_pretrained(folder).config
+    labels = f"a GPT and a head for {head.shape[0]} labels, of C weights each"
+    return f"The classifier in {folder}: {labels}", SequenceClassifier.from_pretrained(folder).config
 
 
 def _plain(value: Any) -> str:

@@ -243,7 +243,7 @@ class Journey:
         config = self._tuning(self.plan.improved_steps, learning_rate=3e-4, min_learning_rate=3e-5, warmup_steps=4, epsilon=1e-5)
         stories = make_stories(2000, split="train", seed=self.plan.seed + 3)
         conversations = [assistant.story_prompt(story) for story in stories]
-        with self._run("improved", training=config, rl=rl_config) as run:
+        with self._run("improved", training=config, rl=rl_config, inputs={"method": "ppo"}) as run:
             task = assistant.Improvement(
                 self.improved, self.reward_model, conversations, tokenizer=self.tokenizer, stories=stories
             )

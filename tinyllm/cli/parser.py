@@ -76,7 +76,10 @@ class Parser(argparse.ArgumentParser):
                 words += [f"{action.option_strings[0]} {name}"] if action.required else []
             else:
                 words.append({"?": f"[{name}]", "+": f"{name} ..."}.get(str(action.nargs), name))
-        return " ".join([*words, "[options]"])
+        width = min(shutil.get_terminal_size().columns, WIDEST) - 2
+        begin, below = " " * len("usage: "), " " * (len("usage: ") + 2)
+        text = textwrap.fill(" ".join([*words, "[options]"]), width, initial_indent=begin, subsequent_indent=below)
+        return text.strip()
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """As in argparse, after filling; an option that nobody knows is refused here, where the known ones are known."""

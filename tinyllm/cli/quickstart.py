@@ -22,9 +22,9 @@ from tinyllm.cli.parser import lesson
 from tinyllm.cli.progress import Progress, format_seconds
 
 EPILOG = """examples:
-  tinyllm quickstart                               the whole journey
-  tinyllm quickstart --minutes 2                   less training
-  tinyllm quickstart --out runs/quickstart --resume   go on with one that was stopped
+  tinyllm quickstart                                  the whole journey
+  tinyllm quickstart --minutes 2                      less training
+  tinyllm quickstart --out runs/quickstart --resume   go on after a stop
 """
 DATA = ("docs=python:reference:1", "docstrings=python:docstrings:3", "code=python:source:1")
 SHAPE: dict[str, Any] = {"block_size": 128, "n_layers": 4, "n_heads": 4, "d_model": 128, "bias": False, "init_std": 0.05}
@@ -51,7 +51,7 @@ def add_parser(subparsers: Any) -> None:
         "quickstart", help="the whole journey, in less than ten minutes", description=lesson(__doc__), epilog=EPILOG
     )
     parser.add_argument("--out", metavar="FOLDER", help="folder of the journey (default: runs/quickstart, or the next free name)")
-    parser.add_argument("--minutes", type=float, default=6.0, help="how long to train, about, all stages together (default: 6)")
+    parser.add_argument("--minutes", type=float, default=7.5, help="how long to train, about, all stages together (default: 7.5)")
     parser.add_argument("--steps", type=int, help="train each stage for exactly so many steps instead")
     parser.add_argument("--seed", type=int, default=1337, help="starts every random stream (default: 1337)")
     parser.add_argument("--resume", action="store_true", help="go on with the journey in --out")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 EPILOG = """examples:
   tinyllm reward runs/chat --preferences pairs.jsonl --out runs/reward
-  tinyllm reward runs/chat --preferences pairs.jsonl --out runs/rm --margin-scale 0.2
+  tinyllm reward runs/chat --preferences pairs.jsonl --out runs/reward --resume
 """
 DEFAULTS = {"batch_size": 8, "learning_rate": 5e-4, "min_learning_rate": 0.0, "eval_interval": 0}  # learning rate -> 0
 WORDS = {"batch_size": "prompts in one micro-batch, each with all its answers"}
@@ -53,8 +53,10 @@ def groups() -> list[Group]:
 
 def one_epoch(training: Any, comparisons: Any) -> Any:
     """The training settings with as many steps as it takes to see each prompt once, at most a tenth of them to warm up."""
-    n_steps = -(-comparisons.steps_per_epoch(training.batch_size) // training.gradient_accumulation)
-    return dataclasses.replace(training, max_steps=n_steps, warmup_steps=min(training.warmup_steps, n_steps // 10))
+    batch_size = min(training.batch_size, len(comparisons.groups))  # a larger one would hold prompts twice
+    n_steps = -(-comparisons.steps_per_epoch(batch_size) // training.gradient_accumulation)
+    own = {"batch_size": batch_size, "max_steps": n_steps, "warmup_steps": min(training.warmup_steps, n_steps // 10)}
+    return dataclasses.replace(training, **own)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -68,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     settings["training"] = training = one_epoch(settings["training"], comparisons)
     n_steps = training.max_steps
     most_answers = max(len(group.answers) for group in comparisons.groups)
-    tuning.refuse_too_large(model, rows=most_answers * min(training.batch_size, len(comparisons.groups)))
+    tuning.refuse_too_large(model, rows=most_answers * training.batch_size)
     inputs = tuning.inputs_of(args, models=("model",), files=("preferences",))
     with tuning.tuning_run(out, settings=settings, inputs=inputs, tokenizer=tokenizer, resume=args.resume) as folder:
         task = assistant.train_reward(model, comparisons, config=training, reward_config=settings["reward"], run=folder)

@@ -19,14 +19,16 @@ if TYPE_CHECKING:
     from tinyllm.cli.settings import Group
 
 EPILOG = """examples:
-  tinyllm rl runs/chat --reward-model runs/reward --prompts prompts.txt --out runs/ppo
-  tinyllm rl runs/chat --reward-model runs/reward --prompts news --out runs/grpo --method grpo
+  tinyllm rl runs/chat --reward-model runs/rm --prompts asked.txt --out runs/ppo
+  tinyllm rl runs/chat --reward-model runs/rm --prompts news --out runs/grpo \\
+      --method grpo --group-size 8
 """
 METHODS = ("ppo", "grpo", "rloo", "reinforce")
 N_NEWS = 2000  # prompts made of the built-in news
 DEFAULTS = {
     "learning_rate": 2e-4, "min_learning_rate": 2e-5, "max_steps": 200, "warmup_steps": 5, "epsilon": 1e-5, "eval_interval": 0,
 }  # fmt: skip
+WORDS = {"gradient_accumulation": "minibatches added up in one step"}
 SHOWN = {"score": "score", "kl": "kl", "length": "length", "entropy": "entropy"}
 
 
@@ -55,7 +57,7 @@ def groups() -> list[Group]:
     from tinyllm.cli.settings import Group
 
     without = ("batch_size", "eval_interval", "eval_batches")
-    return [Group("rl", RLConfig), tuning.training_group(DEFAULTS, without=without)]
+    return [Group("rl", RLConfig), tuning.training_group(DEFAULTS, without=without, words=WORDS)]
 
 
 def run(args: argparse.Namespace) -> int:

@@ -40,7 +40,7 @@ VOICES = (
 REMARKS = ("", "Nobody was hurt.", "By noon the sky was clear.", "It was a cold day.", "Many people came to look.")
 REQUESTS = {
     "train": ("Summarise: {}", "Summarise the news: {}", "Please summarise: {}"),
-    "test": ("Please summarise the news: {}", "Summarise: {}"),
+    "test": ("Please summarise the news: {}",),
 }
 
 POLITE_OPENINGS = ("Thank you for asking.", "Thanks for the news.", "Here it is, please:")

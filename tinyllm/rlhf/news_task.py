@@ -19,7 +19,7 @@ import numpy as np
 from tinyllm.data.news import Story, make_story, make_summary, story_prompt
 from tinyllm.data.packing import PaddedConversations
 from tinyllm.data.preferences import Preference
-from tinyllm.decoding import generate
+from tinyllm.decoding import GenerationConfig, generate
 from tinyllm.models import GPT, GPTConfig, RewardModel
 from tinyllm.pretraining import next_token_loss
 from tinyllm.rlhf.comparisons import encode_preferences
@@ -71,7 +71,7 @@ def sft_news_model(*, steps: int = 600, seed: int = 0, show: Show = lambda recor
     rng = np.random.default_rng(seed)
     shape: dict[str, Any] = {"n_layers": 3, "n_heads": 4, "d_model": 128, "init_std": 0.05, "bias": False}
     model = GPT(GPTConfig(vocab_size=tokenizer.vocab_size, block_size=BLOCK_SIZE, **shape), rng=rng)
-    encoded = demonstrations(ChatFormat(tokenizer), 8000, seed=seed)
+    encoded = demonstrations(ChatFormat(tokenizer), min(8000, 16 * steps), seed=seed)
     source = PaddedConversations(encoded, batch_size=16, block_size=BLOCK_SIZE, rng=rng)
     config = settings(steps=steps, batch_size=16, learning_rate=4e-3, seed=seed)
     for record in train(model, source, config=config, loss_fn=next_token_loss):
@@ -96,16 +96,23 @@ def settings(*, steps: int, batch_size: int, learning_rate: float, seed: int) ->
 
 
 def sample_answers(
-    model: GPT, tokenizer: BPETokenizer, stories: Sequence[Story], *, k: int, rng: np.random.Generator
+    model: GPT,
+    tokenizer: BPETokenizer,
+    stories: Sequence[Story],
+    *,
+    k: int,
+    rng: np.random.Generator,
+    temperature: float = 1.0,
 ) -> list[list[str]]:
-    """`k` answers of the model to each story, sampled at temperature 1."""
+    """`k` sampled answers of the model to each story."""
     chat = ChatFormat(tokenizer)
     prompts = [chat.prompt(story_prompt(story)) for story in stories for _ in range(k)]
     texts: list[str] = []
     for first in range(0, len(prompts), 256):
         part = prompts[first : first + 256]
         room = model.config.block_size - max(map(len, part))
-        result = generate(model, part, max_new_tokens=min(MAX_NEW_TOKENS, room), stop_tokens=(chat.end_id,), rng=rng)
+        config = GenerationConfig(min(MAX_NEW_TOKENS, room), temperature=temperature, stop_tokens=(chat.end_id,))
+        result = generate(model, part, config=config, rng=rng)
         texts += [chat.parse(ids)["content"] for ids in result.tokens]
     return [texts[i : i + k] for i in range(0, len(texts), k)]
 

@@ -112,9 +112,9 @@ def rl_report_page(run: RunRecord, pairs: Sequence[BeforeAfter] = (), *, n_torn:
 
 def algorithm(run: RunRecord) -> str:
     """Its name as the settings tell it, or as can be told from them; "" if it cannot."""
-    named = run.setting("algorithm")
-    if isinstance(named, str):
-        return named
+    for named in (run.setting("algorithm"), run.setting("method")):
+        if isinstance(named, str):
+            return named.upper()
     marks = (("value_clip", "PPO"), ("clip_high", "GRPO"), ("kl_coefficient", "REINFORCE or RLOO"))
     found = next((name for mark, name in marks if run.setting(mark) is not None), "")
     return found or ("preference optimisation" if run.series("reward_margin")[1] else "")
