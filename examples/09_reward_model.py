@@ -74,6 +74,22 @@ def show_table(table: Calibration) -> None:
             print(f"  {low:.2f}-{low + table.edges[1] - 0.5:.2f}   {n:6d}   {said:.2f}   {right:.2f}  {'#' * round(40 * right)}")
 
 
+def plot(table: Calibration, path: str = "09_calibration.png") -> None:
+    """The same as a picture, where matplotlib is installed: points on the diagonal mean that 80 % are 80 %."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return
+    some = table.counts > 0
+    figure = Figure(figsize=(4.2, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0.5, 1], [0.5, 1], color="0.7", linewidth=1)
+    axes.scatter(table.confidence[some], table.accuracy[some], s=400 * table.counts[some] / table.counts.max(), alpha=0.7)
+    axes.set(xlabel="confidence σ(|r - r'|)", ylabel="share decided as the labeler did", title="Calibration on unseen stories")
+    figure.savefig(path, dpi=120)
+    print(f"  drawn in {path}; a point's size is its number of pairs")
+
+
 def judge(reward_model: Any, sft: GPT, tokenizer: BPETokenizer, *, n_stories: int, seed: int) -> dict[str, float]:
     """Accuracy beside the most that the labels allow, calibration, and how well rewards follow the truth."""
     stories = make_stories(n_stories, split="test", seed=seed + 20)
@@ -87,6 +103,7 @@ def judge(reward_model: Any, sft: GPT, tokenizer: BPETokenizer, *, n_stories: in
               f"the truth itself {ceiling:.3f}")  # fmt: skip
     table = calibrate(found["differences"])
     show_table(table)
+    plot(table)
     mean, std = normalise_reward_model(reward_model, sft, tokenizer, seed=seed)
     rewards = score_sequences(reward_model, answer_sequences(tokenizer, stories, answers)).reshape(n_stories, K)
     golds = gold_rewards(stories, answers)
@@ -99,7 +116,7 @@ def judge(reward_model: Any, sft: GPT, tokenizer: BPETokenizer, *, n_stories: in
             "correlation": follows, "random": float(golds.mean()), "best": float(picked.mean())}  # fmt: skip
 
 
-def main(steps: int = 600, seed: int = 0, n_stories: int = 1000, n_test: int = 200) -> dict[str, float]:
+def main(steps: int = 1000, seed: int = 0, n_stories: int = 1000, n_test: int = 200) -> dict[str, float]:
     """Demonstrations, labels, reward model; returns what was measured."""
     start = time.perf_counter()
     print(f"{steps} steps on demonstrations")

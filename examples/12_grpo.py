@@ -2,8 +2,8 @@
 
 A small GPT sees a few hundred batches of sums and is stopped when it gets a quarter of them right. From there on nobody shows it
 an answer: for each sum it writes eight answers, a program says which are right, and those become likelier at the cost of the
-others. That is enough to learn the rest, carries included. Watch three numbers. The printed loss stays near 0 and says nothing. The
-share of groups in which all eight answers agree (nothing to learn from) falls and rises again. The entropy falls as the model
+others. That is enough to learn the rest, carries included. Watch three numbers. The printed loss stays near 0 and says nothing.
+The share of groups in which all eight answers agree (nothing to learn from) falls and rises again. The entropy falls as the model
 grows sure of itself; when it reaches 0, learning is over, right or wrong.
 
 Read next: tinyllm/rlhf/grpo.py, tinyllm/rlhf/policy_gradient.py.

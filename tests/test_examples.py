@@ -89,6 +89,20 @@ def test_dpo_changes_the_answers():
     assert found["after"] != found["before"] and found["deviation"] > 0
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_ppo_moves_the_policy_and_writes_its_report(tmp_path, shared):
+    small = {"sft_steps": 6, "n_stories": 12, "n_test": 8, "n_prompts": 8, "minibatch_size": 8}
+    found = load("11").main(steps=4, out=str(tmp_path / "run"), shared_critic=shared, **small)
+    assert found["after"] != found["before"] and found["deviation"] > 0
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_grpo_learns_sums_from_right_and_wrong():
+    found = load("12").main(steps=20, until=0.2)
+    assert found["before"] < 0.4 and found["after"] > found["before"]
+    assert abs(found["loss"]) < 0.3
+
+
 def test_the_museum_of_failures_shows_each_bug_by_its_number():
     found = load("13").main(steps=25)
     clipped, padded, shifted, turned, endless = found.values()

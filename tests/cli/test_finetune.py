@@ -57,10 +57,10 @@ def test_a_run_leaves_a_model_that_can_chat_a_report_and_its_settings(base, out)
 
 def test_made_instructions_are_the_default_and_a_context_too_short_for_them_is_refused(byte_model, trained, out, capsys, fails):
     words = ["--n-made", 40, "--out", out, *SHORT]
-    assert "40 of 40 longer than the model's context of 16 tokens" in fails("finetune", trained, *words)
+    assert "longer than the model's context of 16 tokens; at least two must fit" in fails("finetune", trained, *words)
     assert not out.exists()
     assert main(["finetune", str(byte_model("base")), *map(str, words)]) == 0
-    assert "Conversations: 40, made" in capsys.readouterr().out
+    assert ", of 40 made questions and answers" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words", [(), ("--lora-rank", "2"), ("--no-packing",)], ids=["full", "lora", "padded"])

@@ -51,11 +51,10 @@ def test_every_method_runs_and_leaves_model_report_and_samples(method, lora, rl,
 
 @pytest.mark.parametrize(
     "words",
-    [("--method", "ppo"), ("--method", "ppo", "--lora-rank", "2"), ("--method", "grpo"), ("--method", "rloo", "--lora-rank", "2")],
-    ids=["ppo", "ppo-lora", "grpo", "rloo-lora"],
+    ["--method ppo", "--method ppo --lora-rank 2", "--method grpo", "--method rloo --lora-rank 2"],
 )
 def test_a_run_that_was_stopped_ends_with_the_same_bits(words, base, judge, prompts_file, resumed, same_model):
-    given = ["rl", base, "--reward-model", judge, "--prompts", prompts_file, *SHORT, *words, "--max-steps", 6]
+    given = ["rl", base, "--reward-model", judge, "--prompts", prompts_file, *SHORT, *words.split(), "--max-steps", 6]
     whole, cut = resumed(*given, after=3)  # ppo: in the middle of a rollout of four steps
     assert same_model(whole, cut)
     assert (whole / "comparisons.jsonl").read_bytes() == (cut / "comparisons.jsonl").read_bytes()
@@ -121,7 +120,8 @@ def other_judge(respoiled, judge):
 @pytest.fixture(scope="module")
 def nan_judge(respoiled, judge):
     """A reward model that has diverged."""
-    return respoiled("nan", lambda name, array: array * np.float32("nan") if name == "score.weight" else array, of=judge / "model")
+    nan = np.float32("nan")
+    return respoiled("nan", lambda name, array: array * nan if name == "score.weight" else array, of=judge / "model")
 
 
 @pytest.mark.parametrize(

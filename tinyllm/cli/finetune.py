@@ -30,7 +30,7 @@ EPILOG = """examples:
 class FinetuneConfig:
     """What to learn from, and which weights may move."""
 
-    n_made: int = 20_000  # conversations to make, where no data are given
+    n_made: int = 20_000  # questions and answers to make, where no data are given
     packing: bool = True  # several conversations a row; no = one a row, padded
     validation_fraction: float = 0.05  # part of the conversations that is held out
     lora_rank: int = 0  # r of LoRA, 0 = all weights are trained
@@ -105,8 +105,9 @@ def _conversations(path: str | None, *, n_made: int, seed: int) -> list[list[dic
     if path is None:
         from tinyllm.cli.assistant import make_demonstrations
 
-        print(f"Conversations: {n_made:,}, made")
-        return make_demonstrations(n_made, seed=seed)
+        made = make_demonstrations(n_made, seed=seed)
+        print(f"Conversations: {len(made):,}, of {n_made:,} made questions and answers")
+        return made
     from tinyllm.data.messages import read_conversations
 
     conversations, report = read_conversations(os.path.expanduser(path))
