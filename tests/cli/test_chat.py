@@ -216,6 +216,7 @@ def test_in_a_terminal_there_are_prompts_commands_and_a_clean_end(chat_model):
         terminal.type("/undo\r")
         terminal.wait_for("taken back: Hi")
         terminal.wait_for("you> ")
+        time.sleep(0.5)  # readline shows its prompt a moment before it listens
         os.kill(terminal.process.pid, signal.SIGINT)
         terminal.wait_for("Ctrl-C again, or Ctrl-D, ends the chat")
         terminal.wait_for("you> ")
