@@ -47,6 +47,7 @@ class Journey:
         self.improved: Any = None
         self.reward_model: Any = None
         self.preferences: list[Preference] = []
+        self.questions: list[str] = []  # that the assistant can answer, one of a task
 
     def _finished(self, stage: str) -> bool:
         """Whether a stage of a resumed journey was done before; says so."""
@@ -265,6 +266,8 @@ class Journey:
              "summaries and the reward model picks one.")
         stories = make_stories(plan.n_test, split="test", seed=plan.seed + 4)
         instructions = assistant.make_test(plan.n_test, seed=plan.seed)
+        of_each_task = {item.task: item.prompt[-1]["content"] for item in instructions}
+        self.questions = list(of_each_task.values())[:6]
         test = assistant.TestSet(self.tokenizer, self.reward_model, instructions, stories, seed=plan.seed)
         models = {"base": self.base, "tuned (SFT)": self.tuned, f"SFT, best of {BEST_OF}": self.tuned, "PPO": self.improved}
         rows = []

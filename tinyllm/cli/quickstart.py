@@ -89,6 +89,8 @@ def run(args: argparse.Namespace) -> int:
     journey.improve()
     journey.compare()
     tell(12, "Your turn", f"All that took {format_seconds(time.monotonic() - start)}.")
+    print("  It knows a few dozen phrasings and no more. Ask it, for instance:")
+    print("\n".join(f"    {question}" for question in journey.questions), end="\n\n")
     print(f"  report          {out / 'report.html'}   (open it in a browser)\n"
           f"  look inside     tinyllm info {out}\n"
           f"  rate answers    tinyllm label serve {out / 'labels' / 'items.jsonl'} --out my-labels.jsonl\n"
