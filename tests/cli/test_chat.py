@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from interrupts import heed_ctrl_c
 
 from tinyllm.cli.chat import Screen, answer
 from tinyllm.cli.conversation import Conversation
@@ -185,6 +186,7 @@ class Terminal:
         self.screen, inside = pty.openpty()
         environment = {**os.environ, "NO_COLOR": "1", "TERM": "xterm", "INPUTRC": os.devnull}
         self.process = subprocess.Popen([sys.executable, "-m", "tinyllm.cli.main", "chat", *map(str, words)], stdin=inside,
+                                        preexec_fn=heed_ctrl_c,
                                         stdout=inside, stderr=inside, env=environment, start_new_session=True)  # fmt: skip
         os.close(inside)
         self.seen = ""

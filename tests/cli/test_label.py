@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from interrupts import heed_ctrl_c
 
 from tinyllm.cli.main import main
 from tinyllm.data.news import make_story, make_summary
@@ -142,6 +143,7 @@ def test_serve_prints_the_address_once_answers_and_stops_at_ctrl_c(items, tmp_pa
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen(
         [sys.executable, "-m", "tinyllm", *map(str, words)],
+        preexec_fn=heed_ctrl_c,
         env=environment,
         text=True,
         stdout=subprocess.PIPE,
