@@ -6,8 +6,8 @@ learns from all pairs. Because the taste is known (tinyllm/rlhf/gold.py), so is 
 noisy labels: see how close the reward model comes, and whether its 80 % are 80 %.
 
 The labeled answers are sampled at temperature 0.7, where the GPT rarely gets a name or a number wrong. At temperature 1, where
-every tenth answer does, the same reward model is clearly worse than the truth: it learned from a thousand stories what a
-summary looks like, not to look every name up. That blind spot is what a policy can exploit later (example 11).
+every tenth answer does, the same reward model falls clearly further behind the truth. The likely reason, which is not tested
+here: it learned from a thousand stories what a summary looks like, not to look every name up.
 
 Read next: tinyllm/rlhf/reward_model.py, tinyllm/rlhf/gold.py, tinyllm/rlhf/simulated_labeler.py.
 """
