@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinyllm import Tensor, no_grad, op, ops
-from tinyllm.autograd import GraphFreedError, NonFiniteError, detect_nonfinite
+from tinyllm.autograd import Call, GraphFreedError, NonFiniteError, detect_nonfinite, noting_calls
 from tinyllm.autograd.graph import MODE, topological_order, unbroadcast
 
 
@@ -316,6 +316,19 @@ def test_no_grad_works_as_a_decorator():
         return x * 2.0
 
     assert not double(leaf(1.0)).requires_grad
+
+
+def test_noted_calls_are_a_straight_line_from_inputs_to_result():
+    x, weight = leaf(2.0), leaf(3.0)
+    with noting_calls() as outer:
+        y = x * weight
+        with no_grad(), noting_calls() as inner:
+            ops.sum(y, axis=0, keepdims=True)
+        z = ops.exp(y)
+    ops.exp(z)
+    assert [call.op for call in outer] == ["multiply", "exp"] and MODE.calls is None
+    assert outer[0].inputs == (x, weight) and outer[0].out is y and outer[1] == Call("exp", (y,), {}, z)
+    assert [(call.op, call.settings) for call in inner] == [("sum", {"axis": 0, "keepdims": True})]
 
 
 def test_no_grad_in_one_thread_leaves_another_recording():

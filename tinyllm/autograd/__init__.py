@@ -5,11 +5,12 @@ A `Tensor` is a NumPy array that remembers how it was made. `@op` turns a functi
 """
 
 from tinyllm.autograd.gradcheck import gradcheck, numerical_gradient
-from tinyllm.autograd.graph import GraphFreedError, NonFiniteError, RowGradient, detect_nonfinite, no_grad
+from tinyllm.autograd.graph import Call, GraphFreedError, NonFiniteError, RowGradient, detect_nonfinite, no_grad, noting_calls
 from tinyllm.autograd.tensor import OPS, Tensor, check_dtypes, op
 
 __all__ = [
     "OPS",
+    "Call",
     "GraphFreedError",
     "NonFiniteError",
     "RowGradient",
@@ -18,6 +19,7 @@ __all__ = [
     "detect_nonfinite",
     "gradcheck",
     "no_grad",
+    "noting_calls",
     "numerical_gradient",
     "op",
 ]

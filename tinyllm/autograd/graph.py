@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,11 +36,21 @@ class NonFiniteError(FloatingPointError):
         self.op, self.phase = op, phase
 
 
+class Call(NamedTuple):
+    """What an op was called with, and what came of it (see `noting_calls`)."""
+
+    op: str
+    inputs: tuple
+    settings: dict[str, Any]
+    out: Any  # a Tensor
+
+
 class _Mode(threading.local):
     """What this thread records: a thread that serves text must not switch off another's training."""
 
     recording = True
     detecting = False
+    calls: list[Call] | None = None
 
 
 MODE = _Mode()
@@ -54,6 +64,16 @@ def no_grad() -> Iterator[None]:
         yield
     finally:
         MODE.recording = before
+
+
+@contextmanager
+def noting_calls() -> Iterator[list[Call]]:
+    """Inside, every op also appends to the list that this gives: the straight line of calls that a network comes down to."""
+    before, MODE.calls = MODE.calls, []
+    try:
+        yield MODE.calls
+    finally:
+        MODE.calls = before
 
 
 @contextmanager

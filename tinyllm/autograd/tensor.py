@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from tinyllm import kernels
-from tinyllm.autograd.graph import MODE, Node, NonFiniteError, walk_backward
+from tinyllm.autograd.graph import MODE, Call, Node, NonFiniteError, walk_backward
 
 NATIVE_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))  # not those with their bytes swapped
 OPS: dict[str, Callable[..., Tensor]] = {}
@@ -226,6 +226,8 @@ def op(function: Callable[..., tuple]) -> Callable[..., Tensor]:
         if recording:
             out.requires_grad = True
             out.node = Node(name, out.data, parents, backward)
+        if MODE.calls is not None:
+            MODE.calls.append(Call(name, inputs, settings, out))
         return out
 
     OPS[name] = apply

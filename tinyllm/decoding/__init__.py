@@ -1,7 +1,8 @@
 """Decoding: from a trained model to text, one token after the other.
 
 config.py    the settings                               prompts.py   checks, cropping, left padding
-logits.py    filters and the choice of a token          generate.py  the loop over a batch, with the key/value cache
+logits.py    filters and the choice of a token          generate.py  the loop over a batch
+context.py   what has been read: the key/value cache    compiled.py  a step as one kernel, for many rows of a small model
 beam.py      beam search                                stream.py    text: whole, in batches, or while it is written
 chat.py      one turn of a conversation                 calculator.py  the tool that a model may call in it
 """

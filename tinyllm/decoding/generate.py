@@ -1,7 +1,7 @@
 """Generating tokens, one after the other: p(text) = Π p(token t | tokens before t), drawn from left to right.
 
-The prompt is read in one pass (prefill), which fills the key/value cache; from then on each step feeds one token a row.
-A row ends at a stop token or after max_new_tokens, and then leaves the batch. The model may be any that has the
+The prompt is read in one pass (prefill), which fills the key/value cache; from then on each step feeds one token a row
+(`context.py`). A row ends at a stop token or after max_new_tokens, and then leaves the batch. The model may be any that has the
 interface of `models/gpt.py`: config.block_size and .vocab_size, hidden, logits, new_cache.
 Randomness: one number is drawn from `rng` a row, and it seeds that row's own generator; so row b's text depends on the
 rng's state and on b, not on the other prompts, and restoring the state of the rng repeats it.
@@ -17,7 +17,8 @@ import numpy as np
 
 from tinyllm.decoding.beam import beam_search
 from tinyllm.decoding.config import GenerationConfig, make_config
-from tinyllm.decoding.logits import filter_logits, greedy_tokens, log_softmax, next_logits, sample_tokens
+from tinyllm.decoding.context import Context
+from tinyllm.decoding.logits import filter_logits, greedy_tokens, sample_tokens, token_log_probs
 from tinyllm.decoding.prompts import check_request, left_pad
 
 ShouldStop = Callable[[int, int], bool]  # (row, its new token) -> whether the row ends here
@@ -122,12 +123,13 @@ def _steps(
     """The loop. `histories` (prompt and new tokens of each running row) grow and shrink with the batch."""
     rows = np.arange(len(histories))
     tokens, mask = left_pad(histories)
-    cache = model.new_cache(len(rows), tokens.shape[1] + config.max_new_tokens)
+    context = Context(model, len(rows), tokens.shape[1] + config.max_new_tokens)
     for n_new in range(1, config.max_new_tokens + 1):
-        logits = next_logits(model, tokens, cache=cache, mask=mask)  # (R, V)
+        logits = context.read(tokens, mask)  # (R, V)
         filtered = filter_logits(logits, histories, config)
-        chosen = sample_tokens(filtered, generators) if generators else greedy_tokens(filtered)  # (R,)
-        log_probs = np.take_along_axis(log_softmax(logits), chosen[:, None], axis=-1)[:, 0]
+        chosen, log_probs = sample_tokens(filtered, generators) if generators else (greedy_tokens(filtered), None)  # (R,)
+        if log_probs is None or filtered is not logits:
+            log_probs = token_log_probs(logits, chosen)
         reasons = tuple(
             "stop" if token in config.stop_tokens or (should_stop is not None and should_stop(row, token))
             else "length" if n_new == config.max_new_tokens else None
@@ -140,14 +142,11 @@ def _steps(
             return
         for history, token in zip(histories, chosen.tolist(), strict=True):
             history.append(token)
-        tokens = chosen[going_on, None]  # (R, 1)
-        if len(going_on) < len(rows):  # finished rows leave: the rest need not wait for, or pay for, them
-            cache.select(going_on)
+        tokens, mask = chosen[going_on, None], None  # (R, 1)
+        if len(going_on) < len(rows):
+            context.keep(going_on)
             rows, histories = rows[going_on], [histories[i] for i in going_on]
-            mask = None if mask is None else mask[going_on]
             generators = generators and [generators[i] for i in going_on]
-        if mask is not None:
-            mask = np.concatenate([mask, np.ones((len(rows), 1), dtype=bool)], axis=1)
 
 
 def _generate_by_beams(

@@ -42,6 +42,8 @@ TABLE = {
     "silu_backward": "elementwise",
     "attention_forward": "attention",
     "attention_backward": "attention",
+    "RowProgram": "row_program",
+    "sample_rows": "sampling",
     "embedding_forward": "embedding",
     "embedding_backward": "embedding",
     "rotary_forward": "rotary",
@@ -51,7 +53,7 @@ TABLE = {
 }
 
 # These are built from LLVM vector instructions and raw addresses, which Python cannot run when Numba is switched off.
-MACHINE_CODE_ONLY = ("matrix_product", "linear", "attention", "adamw", "quantized")
+MACHINE_CODE_ONLY = ("matrix_product", "linear", "attention", "adamw", "quantized", "row_program")
 
 __all__ = [*TABLE, "backend", "warmup", "threading_layer"]  # noqa: PLE0604
 

@@ -19,7 +19,7 @@ B, T, C, H, G, D, V = 2, 3, 8, 2, 1, 4, 5
 def examples(dtype: str = "float32") -> dict[str, Callable[[], Any]]:
     """Return a call without arguments for each name in kernels.TABLE; the arrays in it are made of `dtype`."""
     x = np.linspace(-1, 1, B * T * C, dtype=dtype).reshape(B, T, C)
-    return {**_products(x), **_rows(x), **_activations(x), **_lookups(x), **_update(x)}
+    return {**_products(x), **_rows(x), **_activations(x), **_lookups(x), **_update(x), **_generation(x)}
 
 
 def _products(x: np.ndarray) -> dict[str, Callable[[], Any]]:
@@ -95,3 +95,29 @@ def _update(x: np.ndarray) -> dict[str, Callable[[], Any]]:
         "sum_of_squares": lambda: kernels.sum_of_squares([x]),
         "adamw_update": lambda: kernels.adamw_update(*arrays, **settings),
     }
+
+
+def _generation(x: np.ndarray) -> dict[str, Callable[[], Any]]:
+    """A token drawn from each row, and a network of one layer for one token a row."""
+    uniform = np.linspace(0, 1, B * T, endpoint=False)
+    return {
+        "sample_rows": lambda: kernels.sample_rows(x.reshape(B * T, C), uniform),
+        "RowProgram": partial(_run_program, x.reshape(B * T, C)),
+    }
+
+
+def _run_program(x: np.ndarray) -> np.ndarray:
+    """norm, query-key-value, attention, product; twice, so that there is something to attend to."""
+    program, wide, weight = kernels.RowProgram(B * T, x.dtype), (H + 2 * G) * D, np.ones(C, x.dtype)
+    first, normed, qkv, mixed, last = (program.array(width) for width in (C, C, wide, H * D, C))
+    keys, values = np.zeros((B * T, G, D, 2), x.dtype), np.zeros((B * T, G, 2, D), x.dtype)
+    program.slots[:] = np.arange(B * T)
+    program.norm(first, weight, None, normed, eps=1e-5)
+    program.linear(normed, np.resize(x, (wide, C)), None, qkv)
+    program.attend(qkv, keys, values, mixed, n_heads=H, scale=D**-0.5)
+    program.linear(mixed, np.resize(x, (C, H * D)), weight, last, residual=first, gelu=True)
+    for _ in range(2):
+        first[:] = x
+        program.run(B * T)
+        program.lengths += 1
+    return np.array(last)

@@ -19,7 +19,7 @@ MOST_CHUNKS = 32
 
 
 @inlined
-def _layer_norm_row(x, weight, bias, eps, y):
+def layer_norm_row(x, weight, bias, eps, y):
     """Write y, return the row's mean and rstd. A bias of length 0 is no bias."""
     dtype = x.dtype.type
     total, square = dtype(0), dtype(0)
@@ -39,7 +39,7 @@ def _layer_norm_row(x, weight, bias, eps, y):
 
 
 @inlined
-def _rms_norm_row(x, weight, eps, y):
+def rms_norm_row(x, weight, eps, y):
     """Write y, return the row's rstd."""
     dtype = x.dtype.type
     square = dtype(0)
@@ -87,20 +87,20 @@ def _rms_norm_backward_row(dy, x, weight, rstd, dx, dweight):
 def _layer_norm_forward(x, weight, bias, eps, y, mean, rstd):
     if x.size <= SERIAL:
         for i in range(x.shape[0]):
-            mean[i], rstd[i] = _layer_norm_row(x[i], weight, bias, eps, y[i])
+            mean[i], rstd[i] = layer_norm_row(x[i], weight, bias, eps, y[i])
     else:
         for i in prange(x.shape[0]):
-            mean[i], rstd[i] = _layer_norm_row(x[i], weight, bias, eps, y[i])
+            mean[i], rstd[i] = layer_norm_row(x[i], weight, bias, eps, y[i])
 
 
 @jit(parallel=True)
 def _rms_norm_forward(x, weight, eps, y, rstd):
     if x.size <= SERIAL:
         for i in range(x.shape[0]):
-            rstd[i] = _rms_norm_row(x[i], weight, eps, y[i])
+            rstd[i] = rms_norm_row(x[i], weight, eps, y[i])
     else:
         for i in prange(x.shape[0]):
-            rstd[i] = _rms_norm_row(x[i], weight, eps, y[i])
+            rstd[i] = rms_norm_row(x[i], weight, eps, y[i])
 
 
 @inlined

@@ -9,13 +9,29 @@ Differs from the paper: no dropout on the attention probabilities, since they ar
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from tinyllm import ops
-from tinyllm.autograd import Tensor
+from tinyllm import kernels, ops
+from tinyllm.autograd import Tensor, op
 from tinyllm.nn.kv_cache import LayerCache
 from tinyllm.nn.linear import Linear
 from tinyllm.nn.module import Module
+
+
+@op
+def _attend_to_cache(qkv, *, cache: LayerCache, n_heads: int, causal: bool, key_mask: np.ndarray | None = None):
+    """`self_attention` that also sees the keys and values in `cache`, and leaves its own there. Without gradient.
+
+    qkv (B, T, 3·H·D), key_mask (B, S) over all positions -> (B, T, H·D).
+    """
+    B, T, width = qkv.shape
+    query, key, value = qkv.reshape(B, T, 3, n_heads, -1).transpose(2, 0, 1, 3, 4)  # (B, T, H, D) each
+    keys, values = cache.append(key, value)
+    scale = 1 / math.sqrt(query.shape[-1])
+    mixed, _ = kernels.attention_forward(query, keys, values, scale=scale, causal=causal, key_mask=key_mask)
+    return mixed.reshape(B, T, width // 3), None
 
 
 class SelfAttention(Module):
@@ -45,17 +61,22 @@ class SelfAttention(Module):
         *,
         cache: LayerCache | None = None,
         key_mask: np.ndarray | None = None,
+        lengths: np.ndarray | None = None,
+        read: np.ndarray | None = None,
         residual: Tensor | None = None,
     ) -> Tensor:
         """x (B, T, C), key_mask (B, S) bool -> (B, T, C), plus `residual` if there is one.
 
-        With a cache, keys and values of earlier calls are seen too.
+        With a cache, keys and values of earlier calls are seen too. lengths (B,): x is (1, N, C), B sequences end to end;
+        then read (N,) bool: the positions to answer for, the last of each sequence -> (1, M, C).
         """
         qkv = self.qkv(x)  # (B, T, 3C)
         if cache is None:
-            mixed = ops.self_attention(qkv, n_heads=self.n_heads, causal=self.causal, key_mask=key_mask)
+            heads = {"n_heads": self.n_heads, "causal": self.causal}
+            if lengths is None:
+                mixed = ops.self_attention(qkv, key_mask=key_mask, **heads)
+            else:
+                mixed = ops.ragged_self_attention(qkv, lengths=lengths, read=read, **heads)
             return self.out(mixed, residual=residual)
-        parts = qkv.data.reshape(*x.shape[:2], 3, self.n_heads, -1)  # (B, T, 3, H, D)
-        keys, values = cache.append(parts[:, :, 1], parts[:, :, 2])
-        mixed = ops.attention(parts[:, :, 0], keys, values, causal=self.causal, key_mask=key_mask)
-        return self.out(ops.reshape(mixed, shape=x.shape), residual=residual)
+        mixed = _attend_to_cache(qkv, cache=cache, n_heads=self.n_heads, causal=self.causal, key_mask=key_mask)
+        return self.out(mixed, residual=residual)

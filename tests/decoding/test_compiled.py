@@ -1,0 +1,111 @@
+"""A compiled step says what the model says, row by row, and models that cannot be compiled go on as before."""
+
+import numpy as np
+import pytest
+
+from tinyllm.autograd.graph import MODE
+from tinyllm.decoding import compiled, context, generate
+from tinyllm.models import GPT, GPTConfig
+from tinyllm.nn import lora, quantized
+
+
+def make_gpt(*, bias=True, dtype=np.float32, dropout=0.0):
+    config = GPTConfig(vocab_size=300, block_size=64, n_layers=3, n_heads=4, d_model=36, bias=bias, init_std=0.2, dropout=dropout)
+    model = GPT(config, rng=np.random.default_rng(0))
+    for parameter in model.parameters():
+        parameter.data = parameter.data.astype(dtype)
+    model.eval()
+    return model
+
+
+def prompts(n, *, seed=0):
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, 300, rng.integers(1, 20)).tolist() for _ in range(n)]
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """The compiled steps that were made."""
+    made = []
+
+    def noting(*args, **settings):
+        made.append(compiled.compile_step(*args, **settings))
+        return made[-1]
+
+    monkeypatch.setattr(context, "compile_step", noting)
+    return made
+
+
+def uncompiled(monkeypatch, run):
+    with monkeypatch.context() as patch:
+        patch.setattr(context, "ENOUGH_ROWS", 10**9)
+        return run()
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("ragged", [True, False])
+@pytest.mark.parametrize("dtype, atol", [(np.float32, 1e-4), (np.float64, 1e-11)])
+def test_the_log_probs_of_a_compiled_step_are_the_models(monkeypatch, steps, bias, ragged, dtype, atol):
+    model, texts = make_gpt(bias=bias, dtype=dtype), prompts(20) if ragged else np.random.default_rng(0).integers(0, 300, (20, 7))
+
+    def run():
+        return generate(model, texts, max_new_tokens=30, temperature=0)
+
+    mine, plain = run(), uncompiled(monkeypatch, run)
+    assert [type(step) for step in steps] == [compiled.CompiledStep]
+    assert mine.tokens == plain.tokens
+    np.testing.assert_allclose(mine.log_probs, plain.log_probs, atol=atol, rtol=0)
+
+
+def test_rows_that_end_leave_the_others_as_they_were(monkeypatch, steps):
+    model, texts = make_gpt(), prompts(24)
+
+    def run():
+        return generate(model, texts, max_new_tokens=40, rng=np.random.default_rng(3), stop_tokens=tuple(range(20)))
+
+    mine, plain = run(), uncompiled(monkeypatch, run)
+    assert len(steps) == 1 and len({len(tokens) for tokens in mine.tokens}) > 5
+    assert (mine.tokens, mine.finish_reasons) == (plain.tokens, plain.finish_reasons)
+
+
+def test_few_rows_or_few_steps_are_not_worth_compiling(steps):
+    model = make_gpt()
+    generate(model, prompts(context.ENOUGH_ROWS - 1), max_new_tokens=30, temperature=0)
+    generate(model, np.ones((context.ENOUGH_ROWS, 5), int), max_new_tokens=4, temperature=0)
+    assert steps == []
+
+
+def test_a_model_in_training_is_left_in_training_and_is_run_without_dropout(steps):
+    model = make_gpt(dropout=0.5)
+    wanted = generate(model, prompts(12), max_new_tokens=20, temperature=0)
+    model.train()
+    found = generate(model, prompts(12), max_new_tokens=20, temperature=0)
+    assert found.tokens == wanted.tokens and model.training and MODE.recording and MODE.calls is None
+    assert len(steps) == 2 and None not in steps
+
+
+def test_int8_weights_and_adapters_go_on_uncompiled(steps):
+    small = quantized.quantize(make_gpt())
+    adapted = make_gpt()
+    lora.add_lora(adapted, rank=2, alpha=4.0, rng=np.random.default_rng(0))
+    for model in (small, adapted):
+        result = generate(model, prompts(12), max_new_tokens=10, temperature=0)
+        alone = generate(model, prompts(12)[:1], max_new_tokens=10, temperature=0)
+        assert result.tokens[0] == alone.tokens[0]
+    assert steps == [None, None]
+
+
+def test_a_model_with_more_weights_than_are_worth_a_copy_goes_on_uncompiled(monkeypatch, steps):
+    monkeypatch.setattr(compiled, "MOST_WEIGHTS", 10_000)
+    generate(make_gpt(), prompts(12), max_new_tokens=10, temperature=0)
+    assert steps == [None]
+
+
+def test_logits_that_are_not_finite_are_an_error_in_a_compiled_step_too(steps):
+    model = make_gpt()
+    rows = context.Context(model, 12, 30)
+    rows.read(np.ones((12, 5), int))
+    rows.read(np.ones((12, 1), int))
+    model.tokens.weight.data[7] = np.nan  # the program's own copies are whole, the table that tokens are read from is not
+    with pytest.raises(ValueError, match="logits for row 3 hold a NaN"):
+        rows.read(np.array([[7 if row == 3 else 1] for row in range(12)]))

@@ -1,0 +1,70 @@
+"""What a model has read so far, for each row of a batch that is still running, and the logits for what comes next.
+
+The prompt is read in one pass (prefill), then each step reads one token a row. With enough rows and steps to come, the first of
+these is watched and compiled (`compiled.py`); before that, and for models that cannot be compiled, the model itself is called,
+with its key/value cache and a mask that hides the padding of shorter prompts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinyllm.autograd import noting_calls
+from tinyllm.decoding.compiled import CompiledStep, compile_step
+from tinyllm.decoding.logits import check_logits, next_logits
+from tinyllm.nn import evaluating
+
+ENOUGH_ROWS, ENOUGH_STEPS = 8, 4  # from here on compiling a step pays
+
+
+class Context:
+    """The texts of R rows. `read` their next tokens, `keep` the rows that go on."""
+
+    def __init__(self, model: Any, n_rows: int, max_length: int):
+        self.model, self.cache = model, model.new_cache(n_rows, max_length)
+        self.mask: np.ndarray | None = None
+        self.steps_left = max_length
+        self.step: CompiledStep | None = None
+        self.may_compile = hasattr(model, "embed") and hasattr(model, "transform")
+
+    def read(self, tokens: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+        """tokens (R, T), which continue the texts -> logits (R, V) for the token after them, good until the next call.
+
+        mask (R, T): False = padding on the left, at the first call only. ValueError for logits that are not finite.
+        """
+        self.steps_left -= tokens.shape[1]
+        if self.step is not None:
+            logits = self.step(tokens[:, 0])
+            check_logits(logits)
+            return logits
+        if mask is not None:
+            self.mask = mask
+        elif self.mask is not None:
+            self.mask = np.concatenate([self.mask, np.ones(tokens.shape, dtype=bool)], axis=1)
+        enough = len(tokens) >= ENOUGH_ROWS and self.steps_left >= ENOUGH_STEPS
+        if tokens.shape[1] == 1 and self.cache.length and enough and self.may_compile:
+            return self._compile(tokens)
+        return next_logits(self.model, tokens, cache=self.cache, mask=self.mask)
+
+    def _compile(self, tokens: np.ndarray) -> np.ndarray:
+        """An ordinary step, watched."""
+        model, mask = self.model, self.mask
+        lengths = np.full(len(tokens), self.cache.length) if mask is None else mask.sum(axis=1) - 1
+        with evaluating(model):
+            x = model.embed(tokens, lengths[:, None])
+            with noting_calls() as calls:
+                logits = model.logits(model.transform(x, cache=self.cache, mask=mask))
+            self.step = compile_step(model, calls, x=x, logits=logits, cache=self.cache, mask=mask)
+        self.may_compile = False
+        check_logits(logits.data[:, 0])
+        return logits.data[:, 0]
+
+    def keep(self, rows: np.ndarray) -> None:
+        """Goes on with some of the rows only: the rest need not wait for, or pay for, those that ended."""
+        if self.step is not None:
+            self.step.keep(rows)
+            return
+        self.cache.select(rows)
+        self.mask = None if self.mask is None else self.mask[rows]

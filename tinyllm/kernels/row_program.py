@@ -1,0 +1,277 @@
+"""A whole network for one token a row, as one program: each thread takes some of the rows through all the layers.
+
+Text is generated a token at a time, and between two tokens the rows of a batch have nothing to say to each other. Calling one
+kernel after the other would cost a call from Python, a launch and a wait for the slowest thread every time, more than a small
+network's arithmetic. So the calls are written down once, and each token is one launch, without any waiting in between:
+
+    line      reads                 writes
+    NORM      x                     layer norm or RMS norm of x
+    LINEAR    x, residual or none   x Wᵀ + bias + residual, or gelu(x Wᵀ + bias)
+    ATTEND    query, key, value     the mean of the cached values; key and value are added to the cache first
+Weights are packed beforehand in the order of the register tile (see packing.py), and keys are kept on their side, (D, S), so that
+the scores of a whole vector of keys come without adding up lanes. Each row has a length of its own: there is no padding. That a
+recorded list of launches beats launching is the idea of CUDA graphs; rows that never meet need not even be launched apart.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import carray, types
+from numpy import ndarray
+
+from tinyllm.kernels.attention_few import softmax_row
+from tinyllm.kernels.attention_tiles import LOG2_E, multiply_wide
+from tinyllm.kernels.elementwise import gelu_tanh
+from tinyllm.kernels.jit import inlined, intrinsic, jit, max_threads, prange
+from tinyllm.kernels.norm import layer_norm_row, rms_norm_row
+from tinyllm.kernels.pointers import (
+    Matrix,
+    at,
+    lanes,
+    load,
+    move,
+    pointer,
+    start,
+    store,
+    take_number,
+    thread_count,
+    vector_registers,
+)
+from tinyllm.kernels.register_tile import call_symbol, make_symbol, multiply_panel, prepare
+
+LAYER_NORM, RMS_NORM, LINEAR, ATTEND = range(4)
+HEAD, LINE = 3, 12  # integers before the first line: number of lines, addresses of slots and lengths; integers in a line
+MOST_ROWS = 48  # rows of a task: their activations stay in the nearest caches
+CACHE_LINE = 64  # bytes
+
+
+# ---- the lines ----
+
+
+@inlined
+def numbers_at(address, row, step, like):
+    """The numbers of row `row` of an array at `address`, `step` from one row to the next."""
+    return move(pointer(address, like), row * step)
+
+
+@inlined
+def norm_line(line, like, eps, first, count):
+    """out = norm(x). line: kind, x, its row stride, out, its row stride, weight, bias or 0, width."""
+    width = load(line, 7)
+    weight, bias = carray(pointer(load(line, 5), like), (width,)), carray(pointer(load(line, 6), like), (width,))
+    for row in range(first, first + count):
+        x = carray(numbers_at(load(line, 1), row, load(line, 2), like), (width,))
+        out = carray(numbers_at(load(line, 3), row, load(line, 4), like), (width,))
+        if load(line, 0) == RMS_NORM:
+            rms_norm_row(x, weight, eps, out)
+        else:
+            layer_norm_row(x, weight, bias[: width if load(line, 6) else 0], eps, out)
+
+
+@inlined
+def finish_row(c, n, bias, residual, gelu):
+    """n numbers of a product's row: c + bias + residual (either may be None as an address of 0), then GELU if asked for."""
+    if bias[0]:
+        for j in range(n):
+            store(c, j, load(c, j) + load(bias[1], j))
+    if residual[0]:
+        for j in range(n):
+            store(c, j, load(c, j) + load(residual[1], j))
+    if gelu:
+        for j in range(n):
+            store(c, j, gelu_tanh(load(c, j)))
+
+
+@inlined
+def linear_line(line, like, first, count):
+    """out = x Wᵀ + bias + residual, then gelu. line: kind, x, row stride, out, row stride, packed W, bias or 0, residual or 0,
+    its row stride, columns of x, columns of out, whether gelu."""
+    x = Matrix(numbers_at(load(line, 1), first, load(line, 2), like), load(line, 2), 1)
+    out = Matrix(numbers_at(load(line, 3), first, load(line, 4), like), load(line, 4), 1)
+    depth, columns, side = load(line, 9), load(line, 10), 2 * lanes(like)
+    for j in range(0, columns, side):
+        n = min(side, columns - j)
+        panel = Matrix(move(pointer(load(line, 5), like), j * depth), side, 1)
+        multiply_panel(x, panel, at(out, 0, j), (count, n, depth), 0)
+        for i in range(count):
+            bias = load(line, 6), move(pointer(load(line, 6), like), j)
+            residual = load(line, 7), move(numbers_at(load(line, 7), first + i, load(line, 8), like), j)
+            finish_row(at(out, i, j).base, n, bias, residual, load(line, 11))
+
+
+@inlined
+def attend_line(line, places, scale, work, first, count):
+    """Attention of one query a row to all its keys so far, its own included, which is added to the cache here.
+
+    line: kind, packed query-key-value, row stride, out, row stride, keys (slots, G, D, room), values (slots, G, room, D),
+    H, G, D, room. places: the slot of each row in the cache and the number of its keys before.
+    """
+    n_heads, n_groups, width, room = load(line, 7), load(line, 8), load(line, 9), load(line, 10)
+    group = n_heads // n_groups
+    for row in range(first, first + count):
+        slot, length = load(places[0], row), load(places[1], row)
+        query = numbers_at(load(line, 1), row, load(line, 2), work)
+        out = numbers_at(load(line, 3), row, load(line, 4), work)
+        for d in range(n_heads * width):
+            store(query, d, scale * load(query, d))
+        for g in range(n_groups):
+            keys = numbers_at(load(line, 5), slot * n_groups + g, width * room, work)
+            values = numbers_at(load(line, 6), slot * n_groups + g, width * room, work)
+            key, value = move(query, (n_heads + g) * width), move(query, (n_heads + n_groups + g) * width)
+            for d in range(width):
+                store(keys, d * room + length, load(key, d))
+                store(values, length * width + d, load(value, d))
+            queries, scores = Matrix(move(query, g * group * width), width, 1), Matrix(work, room, 1)
+            multiply_wide(queries, Matrix(keys, room, 1), scores, (group, length + 1, width), 0)
+            for h in range(group):
+                softmax_row(move(work, h * room), length + 1)
+            mixed = Matrix(move(out, g * group * width), width, 1)
+            multiply_wide(scores, Matrix(values, width, 1), mixed, (group, width, length + 1), 0)
+
+
+def take_rows(job, numbers, work, first, count):
+    """All lines of a program for rows first .. first + count. Compiled once, as the symbol tinyllm_rows_f32 (or f64)."""
+    places = pointer(load(job, 1), job), pointer(load(job, 2), job)
+    for i in range(load(job, 0)):
+        line = move(job, HEAD + LINE * i)
+        kind = load(line, 0)
+        if kind == LINEAR:
+            linear_line(line, work, first, count)
+        elif kind == ATTEND:
+            attend_line(line, places, load(numbers, i), work, first, count)
+        else:
+            norm_line(line, work, load(numbers, i), first, count)
+
+
+# ---- sharing the rows among the threads ----
+
+
+@intrinsic
+def call_rows(typing_context, job, numbers, work, first, count):
+    """Run `take_rows` by its machine code."""
+
+    def codegen(context, builder, signature, args):
+        call_symbol(builder, "tinyllm_rows", signature.args[1].dtype, args)
+        return context.get_dummy_value()
+
+    return types.void(job, numbers, work, types.intp, types.intp), codegen
+
+
+@inlined
+def take_shares(counter, job, numbers, work, n_rows, share):
+    """Take the next rows until none are left."""
+    first = take_number(counter) * share
+    while first < n_rows:
+        call_rows(start(job), start(numbers), start(work), first, min(share, n_rows - first))
+        first = take_number(counter) * share
+
+
+@jit(parallel=True)
+def _run(job, numbers, work, n_rows):
+    """One token of all rows. work: a line of room for each thread."""
+    counter, n_workers = np.empty(1, np.int64), thread_count()
+    counter[0] = 0
+    share = min(MOST_ROWS, -(-n_rows // (4 * n_workers)) * 4)
+    if n_rows <= share:
+        take_shares(counter, job, numbers, work[0], n_rows, share)
+    else:
+        for worker in prange(n_workers):
+            take_shares(counter, job, numbers, work[worker], n_rows, share)
+
+
+# ---- writing a program ----
+
+
+def aligned(shape: tuple[int, ...], dtype: Any) -> ndarray:
+    """Return an array of zeros that begins a cache line."""
+    dtype = np.dtype(dtype)
+    raw = np.zeros(int(np.prod(shape)) * dtype.itemsize + CACHE_LINE, np.uint8)
+    first = -raw.__array_interface__["data"][0] % CACHE_LINE
+    return raw[first : first + raw.size - CACHE_LINE].view(dtype).reshape(shape)
+
+
+def pack_weight(weight: ndarray) -> ndarray:
+    """weight (out, in) -> (panels, in, columns of a tile): the order in which the tile of `x Wᵀ` reads it, zeros at the end."""
+    side = 2 * vector_registers()[0] // weight.itemsize
+    n_out, n_in = weight.shape
+    padded = np.zeros((-(-n_out // side) * side, n_in), weight.dtype)
+    padded[:n_out] = weight
+    packed = aligned((len(padded) // side, n_in, side), weight.dtype)
+    packed[...] = padded.reshape(-1, side, n_in).swapaxes(1, 2)
+    return packed
+
+
+@cache
+def prepare_rows(dtype: str) -> None:
+    """Make the machine code of a program known to the kernel that calls it; needed before the first run with this dtype."""
+    prepare(dtype)
+    make_symbol("tinyllm_rows", take_rows, "jppnn", dtype)
+
+
+class RowProgram:
+    """Lines to be run again and again for up to `n_rows` rows. Rows of an array: `array(width)`, (n_rows, width).
+
+    Write it with `norm`, `linear` and `attend`, which read and write such arrays; then fill the first, and `run`.
+    """
+
+    def __init__(self, n_rows: int, dtype: np.dtype):
+        self.n_rows, self.dtype = n_rows, np.dtype(dtype)
+        self.slots, self.lengths = np.zeros(n_rows, np.int64), np.zeros(n_rows, np.int64)
+        self._lines: list[list[int]] = []
+        self._numbers: list[float] = []
+        self._kept: list[ndarray] = [self.slots, self.lengths]  # the program holds addresses: these must live
+        self._room = 1
+        self._ready: tuple[ndarray, ndarray, ndarray] | None = None
+
+    def array(self, width: int) -> ndarray:
+        """Room for a value of `width` numbers a row."""
+        return aligned((self.n_rows, width + CACHE_LINE // self.dtype.itemsize), self.dtype)[:, :width]
+
+    def _address(self, array: ndarray | None) -> int:
+        if array is None:
+            return 0
+        self._kept.append(array)
+        return array.__array_interface__["data"][0]
+
+    def _rows_of(self, *arrays: ndarray) -> list[int]:
+        return [x for array in arrays for x in (self._address(array), array.strides[0] // array.itemsize)]
+
+    def _line(self, kind: int, *integers: int, number: float = 0.0) -> None:
+        line = [kind, *integers]
+        self._lines.append(line + [0] * (LINE - len(line)))
+        self._numbers.append(number)
+        self._ready = None
+
+    def norm(self, x: ndarray, weight: ndarray, bias: ndarray | None, out: ndarray, *, eps: float, rms: bool = False) -> None:
+        """out = layer norm of x, or RMS norm (then without bias)."""
+        lines = self._address(np.ascontiguousarray(weight)), self._address(None if bias is None else np.ascontiguousarray(bias))
+        self._line(RMS_NORM if rms else LAYER_NORM, *self._rows_of(x, out), *lines, x.shape[1], number=eps)
+
+    def linear(
+        self, x: ndarray, weight: ndarray, bias: ndarray | None, out: ndarray, *, residual: ndarray | None = None,
+        gelu: bool = False,
+    ) -> None:  # fmt: skip
+        """out = x Wᵀ + bias + residual, or gelu (tanh) of that. weight (out, in): packed here, later changes are not seen."""
+        lines = self._address(pack_weight(weight)), self._address(None if bias is None else np.ascontiguousarray(bias))
+        added = (0, 0) if residual is None else self._rows_of(residual)
+        self._line(LINEAR, *self._rows_of(x, out), *lines, *added, x.shape[1], len(weight), gelu)
+
+    def attend(self, qkv: ndarray, keys: ndarray, values: ndarray, out: ndarray, *, n_heads: int, scale: float) -> None:
+        """out (rows, H D) = attention of qkv (rows, (H + 2G) D) to its slot of keys (slots, G, D, S), values (slots, G, S, D)."""
+        (_, n_groups, width, room) = keys.shape
+        self._room = max(self._room, n_heads // n_groups * room)
+        lines = self._address(keys), self._address(values)
+        self._line(ATTEND, *self._rows_of(qkv, out), *lines, n_heads, n_groups, width, room, number=scale * LOG2_E)
+
+    def run(self, n_rows: int) -> None:
+        """One token of the first n_rows rows, whose keys are at `slots`, `lengths` of them. A row needs room for one more."""
+        if self._ready is None:
+            prepare_rows(self.dtype.name)
+            head = [len(self._lines), self._address(self.slots), self._address(self.lengths)]
+            job = np.array(head + [x for line in self._lines for x in line], np.int64)
+            work = aligned((max_threads(), self._room + CACHE_LINE), self.dtype)
+            self._ready = job, np.array(self._numbers, self.dtype), work
+        _run(*self._ready, n_rows)
