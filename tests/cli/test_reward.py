@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tinyllm.cli.assistant import hold_out
 from tinyllm.cli.main import main
 from tinyllm.models import GPT, RewardModel, load_tokenizer_for
 from tinyllm.rlhf.reward_model import score_sequences
@@ -41,7 +42,8 @@ def test_each_prompt_is_seen_once_and_the_learning_rate_comes_down(judge):
 def test_the_model_is_normalised_on_the_compared_answers(judge, pairs_file):
     model, chat = RewardModel.from_pretrained(judge / "model"), ChatFormat(load_tokenizer_for(judge / "model"))
     prompts, answers = [], []
-    for number in range(1, 10):  # number 0 is held out
+    seed = json.loads((judge / "config.json").read_text())["settings"]["training"]["seed"]
+    for number in hold_out(range(10), 1, seed=seed)[0]:
         for text in (f"It is {number}.", "No.", f"It is {number + 10}."):
             prompts.append(chat.prompt([{"role": "user", "content": f"What is {number}?"}]))
             answers.append(chat.answer(text))

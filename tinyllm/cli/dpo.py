@@ -90,7 +90,8 @@ def run(args: argparse.Namespace) -> int:
     settings = tuning.read_settings(groups(), args, out)
     config, training = settings["dpo"], settings["training"]
     model, tokenizer = tuning.load_for_chat(args.model, seed=training.seed)
-    comparisons = tuning.read_comparisons(args.preferences, tokenizer, block_size=model.config.block_size)
+    shape = {"block_size": model.config.block_size, "seed": training.seed}
+    comparisons = tuning.read_comparisons(args.preferences, tokenizer, **shape)
     n_pairs = sum(len(group.pairs) for group in comparisons.groups)
     training = dataclasses.replace(training, batch_size=min(training.batch_size, n_pairs))  # none twice in a batch
     settings["training"] = training

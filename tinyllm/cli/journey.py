@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tinyllm.cli import assistant, quickstart, stages
+from tinyllm.cli import assistant, improvement, quickstart, stages
 from tinyllm.cli.journey_page import write_page
 from tinyllm.cli.progress import Progress
 from tinyllm.cli.quickstart import Plan, tell
@@ -215,7 +215,8 @@ class Journey:
         if self._finished("reward"):
             self.reward_model = RewardModel.from_pretrained(self.out / "reward" / "model")
             return
-        comparisons = assistant.prepare_comparisons(self.preferences, self.tokenizer, block_size=self.tuned.config.block_size)
+        shape = {"block_size": self.tuned.config.block_size, "seed": self.plan.seed}
+        comparisons = assistant.prepare_comparisons(self.preferences, self.tokenizer, **shape)
         steps = comparisons.steps_per_epoch(8)
         config = self._tuning(steps, batch_size=8, learning_rate=5e-4)
         with self._run("reward", training=config) as run:
@@ -240,12 +241,12 @@ class Journey:
             self.improved = self._load("improved")[0]
             return
         self.improved = GPT.from_pretrained(self.out / "tuned" / "model")
-        rl_config = assistant.RLConfig()
+        rl_config = improvement.RLConfig()
         config = self._tuning(self.plan.improved_steps, learning_rate=3e-4, min_learning_rate=3e-5, warmup_steps=4, epsilon=1e-5)
         stories = make_stories(2000, split="train", seed=self.plan.seed + 3)
         conversations = [assistant.story_prompt(story) for story in stories]
         with self._run("improved", training=config, rl=rl_config, inputs={"method": "ppo"}) as run:
-            task = assistant.Improvement(
+            task = improvement.Improvement(
                 self.improved, self.reward_model, conversations, tokenizer=self.tokenizer, stories=stories
             )
             records = task.records("ppo", config=config, rl_config=rl_config, run=run)

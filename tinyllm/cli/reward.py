@@ -66,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
     out = tuning.out_folder(args)
     settings = tuning.read_settings(groups(), args, out)
     model, tokenizer = tuning.load_for_chat(args.model, seed=settings["training"].seed)
-    comparisons = tuning.read_comparisons(args.preferences, tokenizer, block_size=model.config.block_size)
+    shape = {"block_size": model.config.block_size, "seed": settings["training"].seed}
+    comparisons = tuning.read_comparisons(args.preferences, tokenizer, **shape)
     settings["training"] = training = one_epoch(settings["training"], comparisons)
     n_steps = training.max_steps
     most_answers = max(len(group.answers) for group in comparisons.groups)

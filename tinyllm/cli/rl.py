@@ -53,7 +53,7 @@ def add_parser(subparsers: Any) -> None:
 
 def groups() -> list[Group]:
     """The settings of the verb: those that all methods share, and the training."""
-    from tinyllm.cli.assistant import RLConfig
+    from tinyllm.cli.improvement import RLConfig
     from tinyllm.cli.settings import Group
 
     without = ("batch_size", "eval_interval", "eval_batches")
@@ -62,7 +62,7 @@ def groups() -> list[Group]:
 
 def run(args: argparse.Namespace) -> int:
     """Train; the run's folder then holds model/, report.html, and samples from before and after."""
-    from tinyllm.cli import assistant
+    from tinyllm.cli import improvement
     from tinyllm.rlhf.report import write_rl_report
 
     out = tuning.out_folder(args)
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     tuning.refuse_too_large(policy, rows=max(own.minibatch_size, config.n_answers // 4), name="n_answers and minibatch_size")
     inputs = tuning.inputs_of(args, models=("model", "reward_model"), files=("prompts",)) | {"algorithm": method}
     with tuning.tuning_run(out, settings=settings, inputs=inputs, tokenizer=tokenizer, resume=args.resume) as folder:
-        task = assistant.Improvement(policy, reward_model, conversations, tokenizer=tokenizer)
+        task = improvement.Improvement(policy, reward_model, conversations, tokenizer=tokenizer)
         records = task.records(method, config=training, rl_config=config, run=folder)
         tuning.show_records(records, label=method, total=training.max_steps, shown=SHOWN)
         policy.save_pretrained(folder.path / "model", tokenizer)
@@ -101,7 +101,7 @@ def _prompts(path: str, tokenizer: Any, *, seed: int, block_size: int, max_new_t
     import numpy as np
 
     from tinyllm.cli.answers import read_prompts
-    from tinyllm.cli.assistant import with_room
+    from tinyllm.cli.improvement import with_room
 
     rng = np.random.default_rng([seed, 23])
     found = [prompt.messages for prompt in read_prompts(path, n=N_NEWS if path == "news" else None, rng=rng)]

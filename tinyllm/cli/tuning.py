@@ -144,14 +144,14 @@ def out_folder(args: argparse.Namespace) -> Path:
     return Path(os.path.expanduser(args.out))
 
 
-def read_comparisons(path: str, tokenizer: Any, *, block_size: int) -> Any:
+def read_comparisons(path: str, tokenizer: Any, *, block_size: int, seed: int) -> Any:
     """The preferences in a file as ids, some prompts held out; prints what was left out and why."""
     from tinyllm.cli.assistant import prepare_comparisons
     from tinyllm.data.preferences import read_preferences
 
     preferences, report = read_preferences(os.path.expanduser(path))
     print(f"Pairs: {report}")
-    comparisons = prepare_comparisons(preferences, tokenizer, block_size=block_size)
+    comparisons = prepare_comparisons(preferences, tokenizer, block_size=block_size, seed=seed)
     print(f"As ids: {comparisons.report}", flush=True)
     return comparisons
 
