@@ -3,14 +3,16 @@
 Demonstrations, labels and reward model are those of example 09. Then 64 summaries at a time are sampled and scored, and PPO
 makes what scored above expectation likelier. Three columns tell the story: `score`, what the reward model thinks (it must rise,
 it is what is trained on); `gold`, what the simulated labeler truly thinks (it rises as long as the reward model is right); `kl`,
-how far the model has gone from where it began. With `kl_coefficient=0` and more steps nothing holds the model, and the score goes
-on rising while the gold falls: over-optimisation (Gao et al. 2023). A report with all curves is written to `out`.
+how far the model has gone from where it began. With `--kl-coefficient 0 --steps 400` nothing holds the model: the score goes
+on rising, while the gold rises first and then falls far below where it began: over-optimisation (Gao et al. 2023). A report
+with all curves is written to `out`.
 
 Read next: tinyllm/rlhf/ppo.py, tinyllm/rlhf/policy_gradient.py, tinyllm/rlhf/actor_critic.py.
 """
 
 from __future__ import annotations
 
+import argparse
 import copy
 import time
 from pathlib import Path
@@ -128,4 +130,9 @@ def main(
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=160, help="of PPO, four a rollout")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kl-coefficient", type=float, default=0.05, help="price of a nat of distance from the SFT model")
+    parser.add_argument("--out", default="runs/11_ppo", help="folder of the run and its report")
+    main(**vars(parser.parse_args()))

@@ -48,6 +48,20 @@ def test_it_is_the_masked_next_token_loss():
         np.testing.assert_allclose(mine[name], weight.grad, atol=1e-6, err_msg=name)
 
 
+def test_what_stands_after_the_last_counted_token_is_not_even_read():
+    model, batch = small_model(), random_batch()
+    batch.mask[:, 6:] = batch.mask[1] = False
+    tokens = batch.tokens.copy()
+    tokens[:, 6:] = tokens[1] = 10**6  # no such token: reading it would be refused
+    assert answer_loss(model, Batch(tokens, batch.targets, batch.mask)).item() == answer_loss(model, batch).item()
+
+
+def test_a_micro_batch_in_which_nothing_counts_adds_nothing():
+    model, batch = small_model(), random_batch()
+    answer_loss(model, Batch(batch.tokens, batch.targets, np.zeros_like(batch.mask)), n_counted=5).backward()
+    assert not any(weight.grad.any() for weight in model.parameters() if weight.grad is not None)
+
+
 def test_what_the_user_says_is_not_learned():
     model, batch = small_model(), random_batch()
     other = Batch(batch.tokens, np.where(batch.mask, batch.targets, 3), batch.mask)

@@ -170,6 +170,80 @@ def test_chunks_of_keys_add_up_to_the_whole(case):
         np.testing.assert_allclose(got, wanted, rtol=1e-11, atol=1e-11)
 
 
+# ---- sequences end to end
+
+RAGGED = [(5, 5), (0, 7), (33, 70), (3, 3), (0, 0), (130, 130), (1, 96), (40, 20)]  # queries and keys
+
+
+def ragged(dtype, pairs=RAGGED):
+    """(dout, query), (key, value), lengths: 4 heads that share 2, slices of wider arrays."""
+    rng, lengths = np.random.default_rng(10), np.array(pairs)
+    n_queries, n_keys = lengths.sum(axis=0)
+    return packed(rng, 1, n_queries, 4, 16, dtype)[:2], packed(rng, 1, n_keys, 2, 16, dtype)[1:], lengths
+
+
+def forward_and_backward(module, queries, keys, settings):
+    (dout, query), (key, value) = queries, keys
+    out, log_normalizer = module.attention_forward(query, key, value, **settings)
+    grads = tuple(np.full_like(x, np.nan) for x in (query, key, value))  # each number must be written
+    module.attention_backward(dout, query, key, value, out, log_normalizer, grads=grads, **settings)
+    return out, log_normalizer, *grads
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_sequence_comes_out_the_same_bit_for_bit_whatever_its_neighbours_are(dtype, causal):
+    queries, keys, lengths = ragged(dtype)
+    settings = {"scale": 0.25, "causal": causal}
+    out, log_normalizer, *grads = forward_and_backward(kernels, queries, keys, settings | {"lengths": lengths})
+    assert out.shape == grads[0].shape == queries[0].shape and log_normalizer.shape == (1, 4, lengths[:, 0].sum())
+    t, s = 0, 0
+    for n, m in lengths:
+        mine = queries[:, :, t : t + n], keys[:, :, s : s + m]
+        got = out[:, t : t + n], log_normalizer[..., t : t + n], grads[0][:, t : t + n], *(x[:, s : s + m] for x in grads[1:])
+        alone = forward_and_backward(kernels, *mine, settings | {"lengths": np.array([[n, m]])})
+        assert all(np.array_equal(one, other) for one, other in zip(got, alone, strict=True))
+        if n:
+            plain = forward_and_backward(reference, *(x.astype(float) for x in mine), settings)
+            for one, other in zip(got, plain, strict=True):
+                np.testing.assert_allclose(one, other, rtol=10 * TOLERANCE[dtype], atol=10 * TOLERANCE[dtype])
+        else:
+            assert not grads[1][:, s : s + m].any() and not grads[2][:, s : s + m].any()
+        t, s = t + n, s + m
+
+
+def test_sequences_of_one_length_are_a_batch():
+    rng = np.random.default_rng(11)
+    query, key, value = packed(rng, 3, 50, 2, 8, "f")
+    batch = kernels.attention_forward(query, key, value, scale=0.3, causal=True)
+    flat = [x.reshape(1, 150, 2, 8) for x in (query, key, value)]
+    out, log_normalizer = kernels.attention_forward(*flat, scale=0.3, causal=True, lengths=np.full((3, 2), 50))
+    assert np.array_equal(out.reshape(3, 50, 2, 8), batch[0])
+    assert np.array_equal(log_normalizer.reshape(2, 3, 50).swapaxes(0, 1), batch[1])
+
+
+def test_the_gradient_of_a_ragged_batch_is_its_slope():
+    queries, keys, lengths = ragged("float64")
+    settings = {"scale": 0.25, "causal": True, "lengths": lengths}
+    grads = forward_and_backward(kernels, queries, keys, settings)[2:]
+    arrays, rng = [x.copy() for x in (queries[1], *keys)], np.random.default_rng(12)
+    for array, grad in zip(arrays, grads, strict=True):
+        direction = rng.standard_normal(array.shape)
+        start, slopes = array.copy(), []
+        for step in (1e-5, -1e-5):
+            array[...] = start + step * direction
+            slopes.append(np.sum(queries[0] * kernels.attention_forward(*arrays, **settings)[0]))
+        array[...] = start
+        np.testing.assert_allclose((slopes[0] - slopes[1]) / 2e-5, np.sum(grad * direction), rtol=1e-6)
+
+
+@pytest.mark.parametrize("pairs", [[], [(0, 0)], [(0, 3)], [(2, 0)]], ids=str)
+def test_a_ragged_batch_may_have_nothing_to_do(pairs):
+    queries, keys, lengths = ragged("float32", np.array(pairs, int).reshape(-1, 2))
+    out, log_normalizer, *grads = forward_and_backward(kernels, queries, keys, {"scale": 1, "causal": True, "lengths": lengths})
+    assert not out.any() and not np.isnan(log_normalizer).any() and not any(grad.any() for grad in grads)
+
+
 SAME_BITS = """
 import numba, numpy as np
 from tinyllm import kernels
@@ -184,6 +258,12 @@ for B, T, S, H, G in ((3, 70, 110, 4, 2), (1, 500, 900, 2, 1), (1, 1, 3000, 12, 
         out, log_normalizer = kernels.attention_forward(query, key, value, scale=0.2, causal=True)
         grads = kernels.attention_backward(out, query, key, value, out, log_normalizer, scale=0.2, causal=True)
         results.append(b"".join(x.tobytes() for x in (out, log_normalizer, *grads)))
+        if B == 1 and T > 100:
+            lengths = np.array([[T - 40, S - 300], [0, 200], [40, 100]])
+            out, log_normalizer = kernels.attention_forward(query, key, value, scale=0.2, causal=True, lengths=lengths)
+            rest = (out, query, key, value, out, log_normalizer)
+            grads = kernels.attention_backward(*rest, scale=0.2, causal=True, lengths=lengths)
+            results[-1] += b"".join(x.tobytes() for x in (out, log_normalizer, *grads))
     assert len(set(results)) == 1, (B, T, S, H, G)
 """
 

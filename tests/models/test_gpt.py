@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tinyllm import Tensor, no_grad, ops
+from tinyllm import Tensor, kernels, no_grad, ops
 from tinyllm.models import GPT, GPTConfig
 from tinyllm.optim import AdamW
 
@@ -227,6 +227,87 @@ def test_left_padded_is_unpadded(lively):
     assert np.isfinite(batched).all()
     for i, row in enumerate(rows):
         np.testing.assert_allclose(batched[i, -len(row) :], logits(lively, row[None])[0], atol=1e-5)
+
+
+def scattered(rows, width, seed=0):
+    """Rows of different length with padding anywhere, even between two tokens; and the mask."""
+    rng = np.random.default_rng(seed)
+    x, mask = rng.integers(0, 61, (len(rows), width)), np.zeros((len(rows), width), bool)
+    for i, row in enumerate(rows):
+        mask[i, rng.permutation(width)[: len(row)]] = True
+        x[i, mask[i]] = row
+    return x, mask
+
+
+def test_padding_anywhere_changes_nothing_and_gives_zeros(lively):
+    rows = [tokens(n, seed=n) for n in (5, 16, 0, 9, 1)]
+    x, mask = scattered(rows, 20)
+    hidden = lively.hidden(x, mask=mask).data
+    assert not hidden[~mask].any()
+    for i, row in enumerate(rows):
+        if len(row):
+            np.testing.assert_allclose(hidden[i, mask[i]], lively.hidden(row[None]).data[0], atol=1e-5)
+    assert not lively.hidden(x, mask=np.zeros_like(mask)).data.any()
+
+
+@pytest.mark.skipif(kernels.backend() == "numpy", reason="BLAS sums a row in an order that depends on the other rows")
+def test_a_text_gives_the_same_bits_whatever_it_is_padded_and_batched_with(lively):
+    """With more than 32 tokens in all: fewer are multiplied another way (kernels/matrix_vector.py)."""
+    rows = [tokens(n, seed=n) for n in (11, 16, 9, 14, 16)]
+    x, mask = padded(rows, 16)
+    together = logits(lively, x, mask=mask)
+    for subset in ([0, 1, 2], [3, 0, 2], [4, 3, 1], [2, 3, 4]):
+        other, other_mask = scattered([rows[i] for i in subset], 18)
+        apart = logits(lively, other, mask=other_mask)
+        for i, j in enumerate(subset):
+            assert np.array_equal(apart[i, other_mask[i]], together[j, mask[j]])
+
+
+def in_double(model):
+    for parameter in model.parameters():
+        parameter.data = parameter.data.astype(np.float64)
+    return model
+
+
+def gradients_of(model, loss):
+    model.zero_grad()
+    loss.backward()
+    return {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+def test_a_padded_batch_has_the_gradient_of_its_texts():
+    model, rows = in_double(make(init_std=0.2)), [tokens(n, seed=n) for n in (3, 12, 7)]
+    x, mask = scattered(rows, 14)
+    weights = np.random.default_rng(0).standard_normal((3, 14, 61))
+    together = gradients_of(model, ops.sum(model(x, mask=mask)[mask] * weights[mask]))
+    apart = gradients_of(model, sum(ops.sum(model(row[None])[0] * weights[i][mask[i]]) for i, row in enumerate(rows)))
+    for name, gradient in together.items():
+        np.testing.assert_allclose(gradient, apart[name], rtol=1e-9, atol=1e-9, err_msg=name)
+
+
+@pytest.mark.parametrize("read_from", [9, [4, 13, 0], [14, 14, 14]], ids=str)
+@pytest.mark.parametrize("n_layers", [1, 3])
+def test_what_nobody_reads_is_left_out_and_nothing_else_changes(read_from, n_layers):
+    model, rows = in_double(make(init_std=0.2, n_layers=n_layers)), [tokens(n, seed=n) for n in (3, 12, 7)]
+    for x, mask in ((tokens(3, 14), None), padded(rows, 14)):
+        real = np.ones(x.shape, bool) if mask is None else mask
+        read = real & (np.arange(14) >= np.reshape(read_from, (-1, 1)))
+        weights = np.random.default_rng(0).standard_normal((3, 14, 16))
+        some, whole = model.hidden(x, mask=mask, read_from=np.array(read_from)), model.hidden(x, mask=mask)
+        np.testing.assert_allclose(some.data, whole.data * read[..., None], rtol=1e-10, atol=1e-12)
+        expected = gradients_of(model, ops.sum(whole * (weights * read[..., None])))
+        for name, gradient in gradients_of(model, ops.sum(some * weights)).items():
+            np.testing.assert_allclose(gradient, expected[name], rtol=1e-9, atol=1e-9, err_msg=name)
+
+
+def test_dropout_of_a_padded_batch_drops_and_repeats():
+    rows = [tokens(n, seed=n) for n in (3, 12)]
+    x, mask = padded(rows, 12)
+    first, again, other = (make(seed, dropout=0.3).hidden(x, mask=mask).data for seed in (0, 0, 1))
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+    model = make(dropout=0.3)
+    dropped, next_ = model.hidden(x, mask=mask, read_from=5).data, model.hidden(x, mask=mask, read_from=5).data
+    assert not np.array_equal(dropped, next_) and not np.array_equal(dropped, model.eval().hidden(x, mask=mask).data)
 
 
 def test_left_padded_and_cached_is_unpadded(lively):

@@ -148,3 +148,49 @@ def test_two_dtypes_are_refused():
     query, key, value = qkv()
     with pytest.raises(ValueError, match="query float64, key float32"):
         ops.attention(query, key.astype(np.float32), value)
+
+
+def test_sequences_end_to_end_do_not_see_each_other():
+    packed, lengths = RNG.standard_normal((1, 40, 3 * 8)).astype("f"), np.array([7, 20, 0, 13])
+    settings = {"n_heads": 2, "causal": True}
+    whole = Tensor(packed, requires_grad=True)
+    out = ops.ragged_self_attention(whole, lengths=lengths, **settings)
+    ops.sum(out * out).backward()
+    for part in (slice(0, 7), slice(7, 27), slice(27, 40)):
+        alone = Tensor(packed[:, part], requires_grad=True)
+        one = ops.self_attention(alone, **settings)
+        ops.sum(one * one).backward()
+        np.testing.assert_allclose(out.data[:, part], one.data, atol=1e-6)
+        np.testing.assert_allclose(whole.grad[:, part], alone.grad, atol=1e-5)
+
+
+def test_positions_that_nobody_reads_are_left_out_and_get_no_gradient():
+    packed, lengths = RNG.standard_normal((1, 40, 3 * 8)).astype("f"), np.array([7, 20, 0, 13])
+    read = np.concatenate([np.arange(n) >= first for n, first in zip(lengths, (5, 0, 0, 13), strict=True)])
+    settings = {"n_heads": 2, "causal": True, "lengths": lengths}
+    all_, some = (Tensor(packed, requires_grad=True) for _ in range(2))
+    whole, part = ops.ragged_self_attention(all_, **settings), ops.ragged_self_attention(some, read=read, **settings)
+    np.testing.assert_allclose(part.data, whole.data[:, read], atol=1e-6)  # other tiles, other last digits
+    ops.sum(part * part).backward()
+    ops.sum(whole[:, read] * whole[:, read]).backward()
+    np.testing.assert_allclose(some.grad, all_.grad, atol=1e-5)
+    assert not some.grad[:, 27:].any() and not some.grad[:, :5, :8].any() and some.grad[:, :5, 8:].any()
+
+
+@pytest.mark.parametrize("lengths", [[2, 3], [7, -1], [[6]], [6.0], [3]], ids=str)
+def test_lengths_that_do_not_add_up_are_refused(lengths):
+    with pytest.raises(ValueError, match=r"lengths .* came, whole numbers expected that add up to 6 positions"):
+        ops.ragged_self_attention(np.zeros((1, 6, 12)), n_heads=2, causal=True, lengths=np.array(lengths))
+
+
+@pytest.mark.parametrize("read", [[True, False, True], [False, True], [0, 1, 1]], ids=str)
+def test_only_the_last_positions_of_a_sequence_can_be_read(read):
+    with pytest.raises(ValueError, match=r"read .* came, bool \(3,\) expected, True at the last positions"):
+        ops.ragged_self_attention(
+            np.zeros((1, 3, 12)), n_heads=2, causal=True, lengths=np.array([3]), read=np.array(read)
+        )
+
+
+def test_sequences_in_several_rows_are_refused():
+    with pytest.raises(ValueError, match="all sequences in one row"):
+        ops.ragged_self_attention(np.zeros((2, 3, 12)), n_heads=2, causal=True, lengths=np.array([3, 3]))

@@ -79,6 +79,12 @@ def plain_self_attention(qkv, n_heads, **settings):
     return plain_attention(query, key, value, **settings).reshape(B, T, width // 3)
 
 
+def plain_ragged_attention(qkv, lengths, n_heads=2, causal=True):
+    settings = {"n_heads": n_heads, "causal": causal}
+    sequences = np.split(qkv, np.cumsum(lengths)[:-1], axis=1)
+    return np.concatenate([plain_self_attention(part, **settings) for part in sequences if part.size], axis=1)
+
+
 def plain_cross_entropy(logits, targets, mask=None, n_counted=None):
     rows, picks = logits.reshape(-1, logits.shape[-1]), targets.ravel()
     nll = [np.log(np.exp(row - row[t]).sum()) for row, t in zip(rows, picks, strict=True)]
@@ -121,6 +127,7 @@ ROW_MASK = np.array([True, False, True, True, False])
 KEY_MASK = np.array([[False, True, True, False, True], [True] * 5])
 CONDITION = RNG.random((2, 3)) < 0.5
 LOSS_MASK = np.array([[True, False, True], [False, False, True]])
+RAGGED = {"lengths": np.array([2, 0, 6, 1]), "read": np.array([False, True, False, False, False, True, True, True, False])}
 CELU = math.sqrt(2 / math.pi)
 
 
@@ -259,6 +266,15 @@ CASES = [
         Case("self_attention", (normal(2, 5, 24),), lambda x, s=s: plain_self_attention(x, **s), always(**s))
         for s in [{"n_heads": 2, "causal": True}, {"n_heads": 4, "causal": False, "key_mask": KEY_MASK}]
     ],
+    *[
+        Case("ragged_self_attention", (normal(1, 9, 12),), lambda x, s=s: plain_ragged_attention(x, **s), always(**s))
+        for s in [{"n_heads": 2, "causal": causal, "lengths": np.array([2, 0, 6, 1])} for causal in (True, False)]
+    ],
+    Case("ragged_self_attention", (normal(1, 9, 12),), lambda x: plain_ragged_attention(x, RAGGED["lengths"])[:, RAGGED["read"]],
+         always(n_heads=2, causal=True, **RAGGED)),
+    Case("pad_rows", (normal(1, 3, 4),), lambda x: np.stack([x[0, :2], [x[0, 2], 0 * x[0, 2]], np.zeros((2, 4))]),
+         always(mask=np.array([[True, True], [True, False], [False, False]]))),
+    Case("pad_rows", (normal(0, 4),), lambda x: np.zeros((2, 4)), always(mask=np.zeros(2, bool))),
     Case("self_attention", (normal(0, 5, 12),), lambda x: x[..., :4], always(n_heads=2, causal=True)),
     Case("self_attention", (normal(2, 1, 6),), lambda x: x[..., 4:], always(n_heads=1, causal=True)),
 ]  # fmt: skip

@@ -27,3 +27,19 @@ def test_an_element_taken_twice_gets_both_gradients():
 def test_indices_that_do_not_fit_are_refused(indices, text):
     with pytest.raises(ValueError, match=f"take_along: .*{text}"):
         ops.take_along(np.zeros((1, 3)), indices=np.array(indices))
+
+
+def test_rows_go_back_to_where_a_mask_took_them_from():
+    x = RNG.standard_normal((2, 3, 4))
+    mask = np.array([[True, False, True], [False, True, True]])
+    rows = Tensor(x[mask][None], requires_grad=True)
+    back = ops.pad_rows(rows, mask=mask)
+    np.testing.assert_array_equal(back.data, x * mask[..., None])
+    back.backward(x)
+    np.testing.assert_array_equal(rows.grad, rows.data)
+
+
+@pytest.mark.parametrize("mask", [np.ones((2, 2), bool), np.ones(3)], ids=["too many", "not bool"])
+def test_a_mask_that_does_not_count_the_rows_is_refused(mask):
+    with pytest.raises(ValueError, match=r"pad_rows: mask .* as many True as rows expected"):
+        ops.pad_rows(np.zeros((1, 3, 4)), mask=mask)

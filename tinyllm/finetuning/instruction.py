@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from tinyllm import ops
 from tinyllm.autograd import Tensor
 from tinyllm.data import Batch
@@ -24,14 +26,15 @@ def answer_loss(model: Any, batch: Batch, *, n_counted: int | None = None) -> Te
     """Sum of -log p over the targets where batch.mask is True, divided by `n_counted` (their number), in nats.
 
     model: `hidden` (B, T) -> (B, T, C) and `logits` (N, C) -> (N, V), as GPT has them. Only one target in three or so counts,
-    so only those positions go through the last and widest layer. ValueError if the batch has no mask: then it is text, and
-    `pretraining.next_token_loss` is meant.
+    so only those positions go through the last and widest layer, and padding goes through none. ValueError if the batch has
+    no mask: then it is text, and `pretraining.next_token_loss` is meant.
     """
     if batch.mask is None:
         raise ValueError("batch has no mask that says which tokens are the assistant's; for plain text use next_token_loss")
     if not batch.mask.any() and n_counted is None:
         raise ValueError("batch has no token of an assistant: its mask is False everywhere; check how it was encoded")
-    hidden = model.hidden(batch.tokens)[batch.mask]  # (N, C)
+    needed = np.logical_or.accumulate(batch.mask[:, ::-1], axis=1)[:, ::-1]  # nothing after the last token that counts
+    hidden = model.hidden(batch.tokens, mask=needed, read_from=batch.mask.argmax(axis=1))[batch.mask]  # (N, C)
     return ops.cross_entropy(model.logits(hidden), batch.targets[batch.mask], n_counted=n_counted)
 
 

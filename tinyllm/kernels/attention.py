@@ -6,7 +6,8 @@ Here is the way in: arrays become a job (attention_operands.py), a job becomes t
     many queries   a task is one head's tile of 32 queries, which goes through all keys       attention_softmax.py
     few queries    a task is a chunk of 96 keys for all heads at once, as generation wants    attention_few.py
     backward       a task is one key/value head, or a chunk of its keys if heads are few      attention_gradient.py
-What is cut up, and where, depends on the shapes alone, so that any number of threads gives the same bits.
+What is cut up, and where, depends on the shapes alone, so that any number of threads gives the same bits. Sequences of different
+lengths may lie end to end, without padding (`lengths`): each then comes out as it would alone.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from numpy import ndarray
 
 from tinyllm.kernels.attention_few import FEW_QUERIES, KEYS_PER_CHUNK
 from tinyllm.kernels.attention_gradient import backward_task
-from tinyllm.kernels.attention_operands import make_job, readable, run_job
+from tinyllm.kernels.attention_operands import batch_sizes, make_job, readable, run_job
 from tinyllm.kernels.attention_softmax import forward_task
 from tinyllm.kernels.attention_tiles import KEY_BLOCK, LOG2_E
 from tinyllm.kernels.pointers import vector_registers
@@ -49,22 +50,25 @@ def attention_forward(
     scale: float,
     causal: bool,
     key_mask: ndarray | None = None,
+    lengths: ndarray | None = None,
 ) -> tuple[ndarray, ndarray]:
     """Return out (B, T, H, D) and log_normalizer (B, H, T), the log of each query's Σ exp(score).
 
     query (B, T, H, D); key, value (B, S, G, D), H % G == 0: head h reads key/value head h // (H // G). Any strides, the last
     axis contiguous. key_mask (B, S): True = may be seen. causal: query t sees keys s <= t + (S - T). A query that sees nothing
-    gets zeros and -inf.
+    gets zeros and -inf. lengths (B, 2) int: the arrays are (1, ...), B sequences end to end with so many queries and keys each.
     """
-    (n_batch, n_queries, n_heads, width), n_keys, dtype = query.shape, key.shape[1], query.dtype
-    n_chunks = max(1, -(-n_keys // KEYS_PER_CHUNK)) if n_queries <= FEW_QUERIES else 1
-    out, log_normalizer = np.empty((n_chunks, *query.shape), dtype), np.empty((n_chunks, n_batch, n_heads, n_queries), dtype)
+    (n_batch, n_queries, n_keys), (n_heads, width), dtype = batch_sizes(query, key, lengths), query.shape[2:], query.dtype
+    few = n_queries <= FEW_QUERIES and lengths is None
+    n_chunks = max(1, -(-n_keys // KEYS_PER_CHUNK)) if few else 1
+    out = np.empty((n_chunks, *query.shape), dtype)
+    log_normalizer = np.empty((n_chunks, len(query), n_heads, query.shape[1]), dtype)
     if log_normalizer.size:
         prepare_attention(dtype.name)
         query, key, value = readable(query), readable(key), readable(value)  # named, so that a copy lives until the end
         operands, chunks = (query, key, value, out[0], log_normalizer[0].swapaxes(1, 2)), (n_chunks, -(-n_keys // n_chunks))
-        job = make_job(operands, causal=causal, masked=key_mask is not None, chunks=chunks)
-        if n_queries <= FEW_QUERIES:
+        job = make_job(operands, causal=causal, masked=key_mask is not None, chunks=chunks, lengths=lengths)
+        if few:
             tasks, work = n_batch * n_chunks, n_heads * chunks[1]
         else:
             side = tile_width(dtype)
@@ -90,6 +94,7 @@ def attention_backward(
     scale: float,
     causal: bool,
     key_mask: ndarray | None = None,
+    lengths: ndarray | None = None,
     grads: tuple[ndarray, ndarray, ndarray] | None = None,
 ) -> tuple[ndarray, ndarray, ndarray]:
     """Return dquery (B, T, H, D), dkey and dvalue (B, S, G, D), given out and log_normalizer from the forward pass.
@@ -103,13 +108,15 @@ def attention_backward(
             gradient[...] = 0
         return grads
     prepare_attention(query.dtype.name)
-    chunk_size = chunk_length(key.shape[0] * key.shape[2], key.shape[1])
-    n_chunks, normalizer = -(-key.shape[1] // chunk_size), np.array(log_normalizer, order="C").swapaxes(1, 2)
+    n_batch, _, n_keys = batch_sizes(query, key, lengths)
+    chunk_size = n_keys if lengths is not None else chunk_length(n_batch * key.shape[2], n_keys)  # alone or not: the same bits
+    n_chunks, normalizer = -(-n_keys // chunk_size), np.array(log_normalizer, order="C").swapaxes(1, 2)
     query, key, value, out, dout = (readable(x) for x in (query, key, value, out, dout))
     dqueries = grads[0][None] if n_chunks == 1 else np.empty((n_chunks, *query.shape), query.dtype)
     operands = (query, key, value, out, normalizer, dout, dqueries[0], *grads[1:])
-    job = make_job(operands, causal=causal, masked=key_mask is not None, chunks=(n_chunks, chunk_size))
-    tasks, work = n_chunks * key.shape[0] * key.shape[2], 2 * tile_width(query.dtype) * query.shape[3]
+    chunks = (n_chunks, chunk_size)
+    job = make_job(operands, causal=causal, masked=key_mask is not None, chunks=chunks, lengths=lengths)
+    tasks, work = n_chunks * n_batch * key.shape[2], 2 * tile_width(query.dtype) * query.shape[3]
     run_job(job, key_mask, query.dtype.type(scale), tasks=tasks, work=work, backward=True, merge=False)
     if n_chunks > 1:
         np.sum(dqueries, axis=0, out=grads[0])

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinyllm.kernels.attention_operands import head_of, operand, read_job
+from tinyllm.kernels.attention_operands import head_of, operand, read_job, sequence_of
 from tinyllm.kernels.attention_tiles import (
     KEY_BLOCK,
     LOG2_E,
@@ -95,18 +95,25 @@ def backward_task(job, mask, work, scale, task):
     its size further on. The last queries come first: they see every key, so that all of dkey and dvalue is written before
     anything is added. Compiled once, as the symbol tinyllm_attend_back_f32.
     """
-    operands, mask, (_, chunk_size), (n_batch, n_queries, n_keys), (n_heads, n_groups, width, causal) = read_job(job, mask)
-    side, n_tiles = 2 * lanes(work), -(-n_queries // (2 * lanes(work)))
+    operands, mask, (_, chunk_size), (n_batch, most_queries, most_keys), (n_heads, n_groups, width, causal) = read_job(job, mask)
     chunk, b, g = task // (n_batch * n_groups), task // n_groups % n_batch, task % n_groups
-    first, step = chunk * chunk_size, chunk * n_batch * n_queries * n_heads * width
-    keys, values = head_of(operand(operands, 1), b, first, g, work), head_of(operand(operands, 2), b, first, g, work)
-    dkeys, dvalues = head_of(operand(operands, 7), b, first, g, work), head_of(operand(operands, 8), b, first, g, work)
+    first_query, n_queries, first_key, n_keys = sequence_of(job, b, most_queries, most_keys)
+    side, n_tiles = 2 * lanes(work), -(-n_queries // (2 * lanes(work)))
+    first, step = chunk * chunk_size, chunk * n_batch * most_queries * n_heads * width
+    place = first_key + first
+    keys, values = head_of(operand(operands, 1), b, place, g, work), head_of(operand(operands, 2), b, place, g, work)
+    dkeys, dvalues = head_of(operand(operands, 7), b, place, g, work), head_of(operand(operands, 8), b, place, g, work)
+    if n_queries == 0:
+        clear(dkeys, n_keys, width)
+        clear(dvalues, n_keys, width)
     for tile in range(n_heads // n_groups * n_tiles):
         h, t = g * (n_heads // n_groups) + tile // n_tiles, (n_tiles - 1 - tile % n_tiles) * side
-        queries, douts = head_of(operand(operands, 0), b, t, h, work), head_of(operand(operands, 5), b, t, h, work)
-        outs, dqueries = head_of(operand(operands, 3), b, t, h, work), shifted(head_of(operand(operands, 6), b, t, h, work), step)
+        row = first_query + t
+        queries, douts = head_of(operand(operands, 0), b, row, h, work), head_of(operand(operands, 5), b, row, h, work)
+        outs, dqueries = head_of(operand(operands, 3), b, row, h, work), head_of(operand(operands, 6), b, row, h, work)
+        dqueries = shifted(dqueries, step)
         last_seen = (n_keys - n_queries + t if causal else n_keys) - first
         sizes = (min(side, n_queries - t), min(chunk_size, n_keys - first), width)
         matrices, gradients = (queries, keys, values, douts, outs), (dqueries, dkeys, dvalues)
-        normalizer = head_of(operand(operands, 4), b, t, h, work).base
+        normalizer = head_of(operand(operands, 4), b, row, h, work).base
         backward_tile(matrices, gradients, sizes, last_seen, mask[b, first:], scale, normalizer, work, tile)

@@ -4,6 +4,8 @@ Each array (B, T, H, D) may lie anywhere with any strides, e.g. as a slice of on
 arrays themselves would compile the kernel again for every combination of layouts, so it gets addresses and strides instead:
 one small array of integers. `make_job` packs it on the Python side, `read_job` unpacks it inside the task, `head_of` picks one
 head's matrix. Forward and backward tasks look alike from outside, so that one parallel kernel serves both.
+
+A ragged batch has its sequences end to end, without padding, in arrays (1, N, H, D); the job then also says where each begins.
 """
 
 from __future__ import annotations
@@ -31,18 +33,31 @@ def readable(x: ndarray) -> ndarray:
     return x if x.strides[-1] == x.itemsize and x.flags.aligned else np.array(x, order="C")
 
 
-def make_job(operands: tuple[ndarray, ...], *, causal: bool, masked: bool, chunks: tuple[int, int]) -> ndarray:
+def batch_sizes(query: ndarray, key: ndarray, lengths: ndarray | None) -> tuple[int, int, int]:
+    """Return B, T, S; of a ragged batch, lengths (B, 2), how many sequences it has and the most queries and keys of one."""
+    if lengths is None:
+        return query.shape[0], query.shape[1], key.shape[1]
+    n_queries, n_keys = lengths.max(axis=0, initial=0).tolist()
+    return len(lengths), n_queries, n_keys
+
+
+def make_job(
+    operands: tuple[ndarray, ...], *, causal: bool, masked: bool, chunks: tuple[int, int], lengths: ndarray | None = None
+) -> ndarray:
     """Return all that a task needs to know as one array of integers; `read_job` is the other end.
 
-    First the number of operands, the number of chunks of keys and the keys in each; a row for each operand (B, T, H, D) or
-    (B, T, H) of address and strides (batch, position, head), in numbers; B, T, S, whether there is a mask; H, G, D, causal.
+    First the number of operands, the number of chunks of keys, the keys in each, and whether the batch is ragged; a row for
+    each operand (B, T, H, D) or (B, T, H) of address and strides (batch, position, head), in numbers; B, T, S, whether there
+    is a mask; H, G, D, causal. Of a ragged batch then, for each sequence, its first query, queries, first key and keys.
     """
-    (n_batch, n_queries, n_heads, width), (_, n_keys, n_groups, _) = operands[0].shape, operands[1].shape
-    size, job = operands[0].itemsize, [len(operands), *chunks, 0]
+    (n_heads, width), n_groups = operands[0].shape[2:], operands[1].shape[2]
+    size, job = operands[0].itemsize, [len(operands), *chunks, lengths is not None]
     for x in operands:
         batch, position, head = x.strides[:3]
-        job += (x.__array_interface__["data"][0], batch // size, position // size, head // size)
-    job += (n_batch, n_queries, n_keys, masked, n_heads, n_groups, width, causal)
+        job += (x.__array_interface__["data"][0], batch // size if lengths is None else 0, position // size, head // size)
+    job += (*batch_sizes(operands[0], operands[1], lengths), masked, n_heads, n_groups, width, causal)
+    if lengths is not None:
+        job += np.stack([np.cumsum(lengths, axis=0) - lengths, lengths], axis=2).ravel().tolist()
     return np.array(job, dtype=np.int64)
 
 
@@ -50,7 +65,7 @@ def run_job(
     job: ndarray, mask: ndarray | None, scale: np.floating, *, tasks: int, work: int, backward: bool, merge: bool
 ) -> None:
     """Run all tasks of a job, and with `merge` a last one alone. mask: (B, S) bool; work: numbers of room that a thread needs."""
-    n_batch, n_queries, n_keys, _, n_heads, _, width, _ = job[-8:].tolist()
+    n_batch, n_queries, n_keys, _, n_heads, _, width, _ = job[4 * (job[0] + 1) :][:8].tolist()
     alone = n_batch * n_queries * n_heads * n_keys * width < SMALL
     masks = NO_MASK if mask is None else np.array(mask, dtype=np.uint8, order="C")  # the one layout that is compiled for
     room = np.empty((1 if alone else get_num_threads(), work + CACHE_LINE), scale.dtype)
@@ -126,6 +141,21 @@ def read_job(job, mask):
     masks = carray(mask, (load(sizes, 0), load(sizes, 2) if load(sizes, 3) else 0))
     shape, chunks = (load(sizes, 0), load(sizes, 1), load(sizes, 2)), (load(job, 1), load(job, 2))
     return operands, masks, chunks, shape, (load(heads, 0), load(heads, 1), load(heads, 2), load(heads, 3))
+
+
+@inlined
+def is_ragged(job):
+    """Whether the sequences lie end to end."""
+    return load(job, 3) != 0
+
+
+@inlined
+def sequence_of(job, batch, n_queries, n_keys):
+    """Where one sequence of the batch lies: its first query, its queries, its first key, its keys."""
+    if not is_ragged(job):
+        return 0, n_queries, 0, n_keys
+    place = move(job, 4 * (load(job, 0) + batch) + 12)
+    return load(place, 0), load(place, 1), load(place, 2), load(place, 3)
 
 
 @intrinsic

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinyllm.kernels.attention_few import FEW_QUERIES, attend_row, merge_chunks
-from tinyllm.kernels.attention_operands import head_of, operand, read_job, rows_of
+from tinyllm.kernels.attention_operands import head_of, is_ragged, operand, read_job, rows_of, sequence_of
 from tinyllm.kernels.attention_tiles import (
     KEY_BLOCK,
     LN_2,
@@ -127,16 +127,18 @@ def forward_task(job, mask, work, scale, task):
 
     Operands: query, key, value, out, log_normalizer (B, T, H). Compiled once, as the symbol tinyllm_attend_f32.
     """
-    operands, masks, _, (_, n_queries, n_keys), (n_heads, n_groups, width, causal) = read_job(job, mask)
+    operands, masks, _, (_, most_queries, most_keys), (n_heads, n_groups, width, causal) = read_job(job, mask)
     side = 2 * lanes(work)
-    n_tiles = -(-n_queries // side)
+    n_tiles = -(-most_queries // side)
     t, h, b = (n_tiles - 1 - task % n_tiles) * side, task // n_tiles % n_heads, task // (n_tiles * n_heads)
-    if n_queries <= FEW_QUERIES:
+    if most_queries <= FEW_QUERIES and not is_ragged(job):
         attend_few(job, mask, scale, work, task)
-    else:
-        g, sizes = h // (n_heads // n_groups), (min(side, n_queries - t), n_keys, width)
-        queries, out = head_of(operand(operands, 0), b, t, h, work), head_of(operand(operands, 3), b, t, h, work)
-        keys, values = head_of(operand(operands, 1), b, 0, g, work), head_of(operand(operands, 2), b, 0, g, work)
-        normalizer = head_of(operand(operands, 4), b, t, h, work).base
+        return
+    first, n_queries, first_key, n_keys = sequence_of(job, b, most_queries, most_keys)
+    if t < n_queries:  # else the sequence ends before this tile
+        g, sizes, row = h // (n_heads // n_groups), (min(side, n_queries - t), n_keys, width), first + t
+        queries, out = head_of(operand(operands, 0), b, row, h, work), head_of(operand(operands, 3), b, row, h, work)
+        keys, values = head_of(operand(operands, 1), b, first_key, g, work), head_of(operand(operands, 2), b, first_key, g, work)
+        normalizer = head_of(operand(operands, 4), b, row, h, work).base
         last_seen = n_keys - n_queries + t if causal else n_keys
         attend_tile(queries, keys, values, sizes, last_seen, masks[b], scale, out, normalizer, work)

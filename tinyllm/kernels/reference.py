@@ -14,6 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy import ndarray
 
+from tinyllm.kernels.reference_generation import RowProgram, sample_rows  # noqa: F401
+
 _erf_of_number = np.vectorize(math.erf, otypes=[np.float64])
 
 # ------------------------------------------------------------------------------------------------ matrix product
@@ -244,20 +246,22 @@ def _sum_rows(x: ndarray) -> ndarray:
 
 # ------------------------------------------------------------------------------------------------ attention
 def attention_forward(
-    query: ndarray,
-    key: ndarray,
-    value: ndarray,
-    *,
-    scale: float,
-    causal: bool,
-    key_mask: ndarray | None = None,
-) -> tuple[ndarray, ndarray]:
+    query: ndarray, key: ndarray, value: ndarray, *, scale: float, causal: bool,
+    key_mask: ndarray | None = None, lengths: ndarray | None = None,
+) -> tuple[ndarray, ndarray]:  # fmt: skip
     """out = softmax(scale · query keyᵀ) value, head by head      (Vaswani et al. 2017, eq. 1)
 
     query (B, T, H, D), key and value (B, S, G, D), key_mask (B, S) -> out (B, T, H, D), log_normalizer (B, H, T).
     Head h reads key/value head h // (H // G). Causal: query t sees keys s ≤ t + (S - T), so that the last query sees
     the last key. A query that may see nothing gets zeros and log_normalizer -inf.
+    lengths (B, 2): the arrays hold B sequences end to end, (1, ...), with so many queries and keys; each is on its own.
     """
+    if lengths is not None:
+        out, log_normalizer = np.empty(query.shape, query.dtype), np.empty((1, query.shape[2], query.shape[1]), query.dtype)
+        for t, s in _sequences(lengths):
+            one = attention_forward(query[:, t], key[:, s], value[:, s], scale=scale, causal=causal)
+            out[:, t], log_normalizer[:, :, t] = one
+        return out, log_normalizer
     scores, seen = _attention_scores(query, key, scale, causal, key_mask)
     e, total, largest = _shifted_exp(scores, seen)
     probability = e / np.where(total == 0, 1.0, total).astype(query.dtype)
@@ -268,23 +272,21 @@ def attention_forward(
 
 
 def attention_backward(
-    dout: ndarray,
-    query: ndarray,
-    key: ndarray,
-    value: ndarray,
-    out: ndarray,
-    log_normalizer: ndarray,
-    *,
-    scale: float,
-    causal: bool,
-    key_mask: ndarray | None = None,
+    dout: ndarray, query: ndarray, key: ndarray, value: ndarray, out: ndarray, log_normalizer: ndarray, *,
+    scale: float, causal: bool, key_mask: ndarray | None = None, lengths: ndarray | None = None,
     grads: tuple[ndarray, ndarray, ndarray] | None = None,
-) -> tuple[ndarray, ndarray, ndarray]:
+) -> tuple[ndarray, ndarray, ndarray]:  # fmt: skip
     """With P the probabilities and dP = dout valueᵀ:
 
     dvalue = Pᵀ dout,   dS = P (dP - Σ dout · out),   dquery = scale dS key,   dkey = scale dSᵀ query.
     Heads that share a key/value head add their gradients. Writes into `grads` (three arrays) if given.
     """
+    if lengths is not None:
+        grads = grads or (np.empty(query.shape, query.dtype), np.empty(key.shape, key.dtype), np.empty(key.shape, key.dtype))
+        for t, s in _sequences(lengths):
+            one = dout[:, t], query[:, t], key[:, s], value[:, s], out[:, t], log_normalizer[:, :, t]
+            attention_backward(*one, scale=scale, causal=causal, grads=(grads[0][:, t], grads[1][:, s], grads[2][:, s]))
+        return grads
     n_heads, n_groups = query.shape[2], key.shape[2]
     scores, seen = _attention_scores(query, key, scale, causal, key_mask)
     shift = np.where(np.isneginf(log_normalizer), 0.0, log_normalizer)[..., None].astype(query.dtype)
@@ -300,6 +302,12 @@ def attention_backward(
     for array, gradient in zip(grads, (dquery, dkey, dvalue), strict=True):
         array[...] = gradient
     return grads
+
+
+def _sequences(lengths: ndarray) -> list[tuple[slice, slice]]:
+    """Where each sequence of a ragged batch has its queries and its keys."""
+    ends = np.cumsum(lengths, axis=0)
+    return [(slice(t - n, t), slice(s - m, s)) for (t, s), (n, m) in zip(ends, lengths, strict=True)]
 
 
 def _attention_scores(
@@ -366,18 +374,9 @@ def sum_of_squares(arrays: Sequence[ndarray]) -> float:
 
 
 def adamw_update(
-    params: Sequence[ndarray],
-    grads: Sequence[ndarray],
-    exp_avgs: Sequence[ndarray],
-    exp_avg_sqs: Sequence[ndarray],
-    *,
-    lr: float,
-    betas: tuple[float, float],
-    eps: float,
-    weight_decays: Sequence[float],
-    step: int,
-    grad_scale: float = 1.0,
-) -> None:
+    params: Sequence[ndarray], grads: Sequence[ndarray], exp_avgs: Sequence[ndarray], exp_avg_sqs: Sequence[ndarray], *,
+    lr: float, betas: tuple[float, float], eps: float, weight_decays: Sequence[float], step: int, grad_scale: float = 1.0,
+) -> None:  # fmt: skip
     """One step of Adam with decoupled weight decay, in place      (Loshchilov & Hutter 2019, algorithm 2)
 
     θ ← θ (1 - lr·λ);   m ← β₁m + (1-β₁)g;   v ← β₂v + (1-β₂)g²;   θ ← θ - lr · m/(1-β₁ᵗ) / (√(v/(1-β₂ᵗ)) + eps)

@@ -106,23 +106,54 @@ class GPT(Module):
         """tokens (B, T) int -> logits (B, T, V): at each position, scores for the token that comes next."""
         return self.logits(self.hidden(tokens, cache=cache, mask=mask))
 
-    def hidden(self, tokens: np.ndarray, *, cache: KVCache | None = None, mask: np.ndarray | None = None) -> Tensor:
+    def hidden(
+        self,
+        tokens: np.ndarray,
+        *,
+        cache: KVCache | None = None,
+        mask: np.ndarray | None = None,
+        read_from: int | np.ndarray | None = None,
+    ) -> Tensor:
         """tokens (B, T) int -> the stream after the last norm, (B, T, C).
 
-        cache  keys and values of earlier calls; `tokens` continue them (under no_grad only)
-        mask   (B, S) bool over all positions so far, cached ones included; False = padding, on the left
+        cache      keys and values of earlier calls; `tokens` continue them (under no_grad only)
+        mask       (B, S) bool over all positions so far, cached ones included; False = padding, on the left. Without a cache
+                   padding may stand anywhere: it is not computed, and zeros come out
+        read_from  the column, or one for each row (B,), before which nobody will look at the result: zeros there, and the
+                   last block computes only what is left (no effect with a cache)
         """
         tokens = np.asarray(tokens)
         past = self._check(tokens, cache, mask)
+        if cache is None and mask is not None and mask.all():
+            mask = None
+        if cache is None and (mask is not None or read_from is not None):
+            return self._hidden_of_real(tokens, np.ones(tokens.shape, bool) if mask is None else mask, read_from)
         B, T = tokens.shape
         if mask is None:
             positions = np.arange(past, past + T)  # (T,)
         else:
             positions = positions_from_mask(mask, T)  # (B, T)
-        x = self.dropout(self.tokens(tokens) + self.positions(positions))  # (B, T, C)
+        return self.transform(self.embed(tokens, positions), cache=cache, mask=mask)
+
+    def embed(self, tokens: np.ndarray, positions: np.ndarray) -> Tensor:
+        """tokens (B, T) and their positions, (T,) or (B, T) -> the stream before the first block, (B, T, C)."""
+        return self.dropout(self.tokens(tokens) + self.positions(positions))
+
+    def transform(self, x: Tensor, *, cache: KVCache | None = None, mask: np.ndarray | None = None) -> Tensor:
+        """The stream (B, T, C) through all blocks and the last norm. cache, mask: as for `hidden`."""
         for i, block in enumerate(self.blocks):
             x = block(x, cache=None if cache is None else cache.layers[i], key_mask=mask)
         return self.norm(x)
+
+    def _hidden_of_real(self, tokens: np.ndarray, mask: np.ndarray, read_from: int | np.ndarray | None) -> Tensor:
+        """`hidden` of a ragged batch: the real tokens end to end, (1, N), go through the blocks and back to their places."""
+        read = mask if read_from is None else mask & (np.arange(mask.shape[1]) >= np.reshape(read_from, (-1, 1)))  # (B, T)
+        positions, lengths = positions_from_mask(mask, mask.shape[1])[mask], mask.sum(axis=1)
+        x = self.embed(tokens[mask][None], positions)  # (1, N, C)
+        for block in self.blocks[:-1]:
+            x = block(x, lengths=lengths)
+        x = self.blocks[-1](x, lengths=lengths, read=None if read_from is None else read[mask])  # (1, M, C)
+        return ops.pad_rows(self.norm(x), mask=read)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden (..., C) -> (..., V), by the token table itself."""

@@ -50,16 +50,11 @@ def last_real(mask: np.ndarray) -> np.ndarray:
     return mask.shape[1] - 1 - np.argmax(mask[:, ::-1], axis=1)
 
 
-def _stream(trunk: Any, tokens: np.ndarray, mask: np.ndarray | None) -> Tensor:
-    """The trunk's hidden states (B, T, C), without a mask where nothing is padded."""
-    return trunk.hidden(tokens, mask=None if mask is None or mask.all() else mask)
-
-
 def _last_hidden(trunk: Any, tokens: np.ndarray, mask: np.ndarray | None) -> Tensor:
     """The stream at the last real token, (B, C)."""
     rows = np.arange(len(tokens))
     columns = np.full(len(tokens), tokens.shape[1] - 1) if mask is None else last_real(mask)
-    return _stream(trunk, tokens, mask)[rows, columns]
+    return trunk.hidden(tokens, mask=mask, read_from=columns)[rows, columns]
 
 
 class RewardModel(Module):
@@ -108,9 +103,9 @@ class ValueModel(Module):
         self.config = trunk.config
         self.head = ScalarHead(trunk.config.d_model, zero=True, rng=None)
 
-    def __call__(self, tokens: np.ndarray, mask: np.ndarray | None = None) -> Tensor:
-        """tokens (B, T), mask (B, T) bool -> values (B, T); those at padding mean nothing."""
-        return self.head(_stream(self.trunk, tokens, mask))
+    def __call__(self, tokens: np.ndarray, mask: np.ndarray | None = None, *, read_from: int | None = None) -> Tensor:
+        """tokens (B, T), mask (B, T) bool -> values (B, T); those at padding, or left of column `read_from`, mean nothing."""
+        return self.head(self.trunk.hidden(tokens, mask=mask, read_from=read_from))
 
 
 class SequenceClassifier(Module):

@@ -27,9 +27,19 @@ class Block(Module):
         self.norm2, self.feedforward = norm2, feedforward
         self.dropout = dropout
 
-    def __call__(self, x: Tensor, *, cache: LayerCache | None = None, key_mask: np.ndarray | None = None) -> Tensor:
-        """x (B, T, C) -> (B, T, C)."""
-        x = self.add(self.attention, self.norm1(x), x, cache=cache, key_mask=key_mask)
+    def __call__(
+        self,
+        x: Tensor,
+        *,
+        cache: LayerCache | None = None,
+        key_mask: np.ndarray | None = None,
+        lengths: np.ndarray | None = None,
+        read: np.ndarray | None = None,
+    ) -> Tensor:
+        """x (B, T, C) -> (B, T, C), or only the positions to `read`; the settings are the attention's."""
+        normed = self.norm1(x)
+        x = x if read is None else x[:, read]
+        x = self.add(self.attention, normed, x, cache=cache, key_mask=key_mask, lengths=lengths, read=read)
         return self.add(self.feedforward, self.norm2(x), x)
 
     def add(self, layer: Module, normed: Tensor, x: Tensor, **settings: Any) -> Tensor:

@@ -4,7 +4,7 @@ The ops behind Python's operators (+ - * / ** @ and indexing) stand beside Tenso
 """
 
 from tinyllm.ops.activations import gelu, log_sigmoid, relu, sigmoid, silu, tanh
-from tinyllm.ops.attention import attention, self_attention
+from tinyllm.ops.attention import attention, ragged_self_attention, self_attention
 from tinyllm.ops.cross_entropy import cross_entropy, token_log_probs
 from tinyllm.ops.dropout import dropout
 from tinyllm.ops.elementwise import absolute, clip, exp, log, maximum, minimum, sqrt, where
@@ -15,7 +15,7 @@ from tinyllm.ops.linear_cross_entropy import linear_cross_entropy
 from tinyllm.ops.norm import layer_norm, rms_norm
 from tinyllm.ops.reduce import max, mean, sum
 from tinyllm.ops.rotary import rotary
-from tinyllm.ops.shape import concatenate, reshape, take_along, transpose
+from tinyllm.ops.shape import concatenate, pad_rows, reshape, take_along, transpose
 from tinyllm.ops.softmax import entropy, log_softmax, softmax
 
 __all__ = [
@@ -40,6 +40,8 @@ __all__ = [
     "maximum",
     "mean",
     "minimum",
+    "pad_rows",
+    "ragged_self_attention",
     "relu",
     "reshape",
     "rms_norm",

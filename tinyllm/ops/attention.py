@@ -7,6 +7,7 @@
 The T x S matrix P is never stored: forward keeps one number per row, the log of its normaliser, from which backward
 recomputes P tile by tile (Dao et al. 2022, algorithms 1 and 4). Layout (B, T, H, D), so that splitting a projection
 into heads is a reshape. With G < H key/value heads, each serves H/G query heads (Ainslie et al. 2023).
+Sequences of different lengths need no padding: they may lie end to end, (1, N, ...), each seeing only itself.
 Loops: `kernels/attention.py`; weights: `nn/attention.py`.
 """
 
@@ -52,6 +53,14 @@ def attention(query, key, value, *, causal: bool = False, key_mask: np.ndarray |
     return out, backward
 
 
+def _parts(qkv: np.ndarray, n_heads: int) -> np.ndarray:
+    """qkv (B, T, 3·H·D) as (B, T, 3, H, D)."""
+    B, T, width = qkv.shape
+    if width % (3 * n_heads):
+        raise ValueError(f"self_attention: width {width} is not 3 x {n_heads} heads x a whole head width")
+    return qkv.reshape(B, T, 3, n_heads, width // (3 * n_heads))
+
+
 @op
 def self_attention(qkv, *, n_heads: int, causal: bool, key_mask: np.ndarray | None = None):
     """Attention of a sequence to itself, reading query, key and value where one projection wrote them.
@@ -59,10 +68,7 @@ def self_attention(qkv, *, n_heads: int, causal: bool, key_mask: np.ndarray | No
     qkv (B, T, 3·H·D), query first, then key, then value -> (B, T, H·D). Same as `attention` on the three parts; its
     gradients land side by side in one array, ready for the projection's backward.
     """
-    B, T, width = qkv.shape
-    if width % (3 * n_heads):
-        raise ValueError(f"self_attention: width {width} is not 3 x {n_heads} heads x a whole head width")
-    parts = qkv.reshape(B, T, 3, n_heads, width // (3 * n_heads))  # (B, T, 3, H, D)
+    parts = _parts(qkv, n_heads)
     query, key, value = (parts[:, :, i] for i in range(3))
     _check(query, key, value, key_mask)
     settings = {"scale": 1 / math.sqrt(query.shape[-1]), "causal": causal, "key_mask": key_mask}
@@ -75,4 +81,50 @@ def self_attention(qkv, *, n_heads: int, causal: bool, key_mask: np.ndarray | No
         kernels.attention_backward(dout, query, key, value, out, log_normalizer, grads=grads, **settings)
         return dparts.reshape(qkv.shape)
 
-    return out.reshape(B, T, width // 3), backward
+    return out.reshape(*qkv.shape[:2], qkv.shape[2] // 3), backward
+
+
+def _queries_and_keys(lengths: np.ndarray, read: np.ndarray | None, n_positions: int) -> np.ndarray:
+    """How many of each every sequence has, (B, 2)."""
+    if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or (lengths < 0).any() or lengths.sum() != n_positions:
+        expected = f"whole numbers expected that add up to {n_positions} positions"
+        raise ValueError(f"ragged_self_attention: lengths {lengths} came, {expected}")
+    if read is None:
+        return np.stack([lengths, lengths], axis=1)
+    ends = np.cumsum(lengths)
+    fits = read.dtype == np.bool_ and read.shape == (n_positions,)
+    if not fits or not np.isin(np.flatnonzero(read[:-1] > read[1:]) + 1, ends).all():
+        expected = f"bool {(n_positions,)} expected, True at the last positions of each sequence"
+        raise ValueError(f"ragged_self_attention: read {read.dtype} {read.shape} came, {expected}")
+    n_read = np.bincount(np.repeat(np.arange(len(lengths)), lengths)[read], minlength=len(lengths))
+    return np.stack([n_read, lengths], axis=1)
+
+
+@op
+def ragged_self_attention(qkv, *, n_heads: int, causal: bool, lengths: np.ndarray, read: np.ndarray | None = None):
+    """`self_attention` of sequences that lie end to end, without padding; each gives the same bits whatever the others are.
+
+    qkv (1, N, 3·H·D), lengths (B,) that add up to N -> (1, N, H·D)
+    read  (N,) bool, the last positions of each sequence: only these ask -> (1, M, H·D)
+    """
+    parts = _parts(qkv, n_heads)
+    query, key, value = (parts[:, :, i] for i in range(3))
+    _check(query, key, value, None)
+    if len(qkv) != 1:
+        raise ValueError(f"ragged_self_attention: qkv {qkv.shape} came, (1, N, 3·H·D) expected: all sequences in one row")
+    pairs = _queries_and_keys(lengths, read, qkv.shape[1])
+    settings = {"scale": 1 / math.sqrt(query.shape[-1]), "causal": causal, "lengths": pairs}
+    query = query if read is None else query[:, read]
+    out, log_normalizer = kernels.attention_forward(query, key, value, **settings)
+
+    def backward(dy):
+        dparts = np.empty(parts.shape, parts.dtype)
+        dquery, dkey, dvalue = (dparts[:, :, i] for i in range(3))
+        grads = dquery if read is None else np.empty(query.shape, query.dtype), dkey, dvalue
+        dout = dy.reshape(out.shape)
+        kernels.attention_backward(dout, query, key, value, out, log_normalizer, grads=grads, **settings)
+        if read is not None:
+            dquery[:, read], dquery[:, ~read] = grads[0], 0
+        return dparts.reshape(qkv.shape)
+
+    return out.reshape(*out.shape[:2], qkv.shape[2] // 3), backward

@@ -1,4 +1,4 @@
-"""Ops that move values without computing: reshape, transpose, concatenate, take_along.
+"""Ops that move values without computing: reshape, transpose, concatenate, take_along, pad_rows.
 
 A permutation of elements is its own Jacobian, so backward moves the gradient back the way the values came. reshape and
 transpose are views where NumPy can make one: no copy, forward or backward.
@@ -55,3 +55,14 @@ def take_along(x, *, indices: np.ndarray, axis: int = -1):
         return dx
 
     return np.take_along_axis(x, indices, axis), backward
+
+
+@op
+def pad_rows(x, *, mask: np.ndarray):
+    """The rows of x (..., C) in order to where `mask` is True, zeros elsewhere: the way back from x[mask] -> (*mask.shape, C)."""
+    if mask.dtype != np.bool_ or np.count_nonzero(mask) * x.shape[-1] != x.size:
+        expected = f"for x {x.shape}, a bool with as many True as rows expected"
+        raise ValueError(f"pad_rows: mask {mask.dtype} {mask.shape} came {expected}")
+    y = np.zeros((*mask.shape, x.shape[-1]), x.dtype)
+    y[mask] = x.reshape(-1, x.shape[-1])
+    return y, lambda dy: dy[mask].reshape(x.shape)

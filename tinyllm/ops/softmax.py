@@ -47,8 +47,6 @@ def entropy(logits):
     d logitsᵢ = -pᵢ (log pᵢ + H)         Shannon 1948
     """
     _check("entropy", logits, None)
-    log_p = kernels.log_softmax_forward(logits)
-    p = np.exp(log_p)
-    plogp = p * log_p
-    value = np.asarray(-plogp.sum(axis=-1))
-    return value, lambda dy: -dy[..., None] * (plogp + p * value[..., None])
+    log_p, p = kernels.log_softmax_forward(logits), kernels.softmax_forward(logits)
+    value = np.asarray(-np.einsum("...v,...v->...", p, log_p))
+    return value, lambda dy: -dy[..., None] * p * (log_p + value[..., None])

@@ -45,5 +45,5 @@ class ActorCritic(Module):
     def _values(self, sequences: Sequences, hidden: Tensor | None) -> Tensor:
         if self.shared:
             return self.critic(hidden)
-        values = self.critic(sequences.tokens[:, :-1], sequences.mask[:, :-1])
-        return values[:, sequences.n_prompt - 1 :]
+        first = sequences.n_prompt - 1
+        return self.critic(sequences.tokens[:, :-1], sequences.mask[:, :-1], read_from=first)[:, first:]

@@ -22,9 +22,8 @@ from tinyllm.rlhf.sequences import Sequences
 
 def response_hidden(policy: Any, sequences: Sequences) -> Tensor:
     """The last layer's output where each answer token is predicted, (B, R, C)."""
-    tokens, mask = sequences.tokens[:, :-1], sequences.mask[:, :-1]
-    hidden = policy.hidden(tokens, mask=None if mask.all() else mask)
-    return hidden[:, sequences.n_prompt - 1 :]
+    first = sequences.n_prompt - 1
+    return policy.hidden(sequences.tokens[:, :-1], mask=sequences.mask[:, :-1], read_from=first)[:, first:]
 
 
 def response_logits(policy: Any, sequences: Sequences, *, temperature: float = 1.0) -> Tensor:
