@@ -69,7 +69,7 @@ def dpo_loss(pair: PairLogProbs, *, beta: float = 0.1, label_smoothing: float = 
 def robust_dpo_loss(pair: PairLogProbs, *, beta: float = 0.1, label_smoothing: float = 0.1) -> Tensor:
     """(-(1-ε) log σ(β h) + ε log σ(-β h)) / (1 - 2ε): in the mean over flipped labels, the loss of the true ones. (N,)
 
-    Chowdhury et al. 2024, eq. 12: unbiased where `dpo_loss` with smoothing is careful. ε must be below 1/2.
+    Chowdhury et al. 2024, "Provably robust DPO": unbiased where `dpo_loss` with smoothing is careful. ε must be below 1/2.
     """
     if not 0 <= label_smoothing < 0.5:
         raise ValueError(f"label_smoothing is {label_smoothing}; expected the share of wrong labels, 0 to below 0.5")

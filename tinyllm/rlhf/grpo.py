@@ -58,7 +58,7 @@ class GRPOConfig(RolloutConfig):
 def sequence_ratio_log_probs(log_probs: Tensor, old_log_probs: np.ndarray, mask: np.ndarray) -> Tensor:
     """Log-probs (B, R) whose ratio to the old ones is, at every token, the geometric mean of the answer's token ratios.
 
-    GSPO (Zheng et al. 2025, eq. 7): an answer is rewarded as a whole, so it is weighed as a whole.
+    GSPO (Zheng et al. 2025): an answer is rewarded as a whole, so it is weighed as a whole.
     """
     counted = mask.astype(log_probs.dtype)
     mean = ops.sum((log_probs - old_log_probs) * counted, axis=1, keepdims=True) / counted.sum(axis=1, keepdims=True)
