@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tinyllm import Tensor, no_grad, ops
 from tinyllm.autograd.graph import MODE
 from tinyllm.decoding import compiled, context, generate
 from tinyllm.models import GPT, GPTConfig
@@ -109,3 +110,83 @@ def test_logits_that_are_not_finite_are_an_error_in_a_compiled_step_too(steps):
     model.tokens.weight.data[7] = np.nan  # the program's own copies are whole, the table that tokens are read from is not
     with pytest.raises(ValueError, match="logits for row 3 hold a NaN"):
         rows.read(np.array([[7 if row == 3 else 1] for row in range(12)]))
+
+
+class PostNorm(GPT):
+    """Made of ops that have lines, in another order; the stream is read twice by one call."""
+
+    def hidden(self, tokens, *, cache=None, mask=None, read_from=None):
+        past = 0 if cache is None else cache.length
+        positions = np.arange(past, past + tokens.shape[1]) if mask is None else np.cumsum(mask, 1)[:, -tokens.shape[1] :] - 1
+        x = self.embed(tokens, np.maximum(positions, 0))
+        for i, block in enumerate(self.blocks):
+            layer = None if cache is None else cache.layers[i]
+            x = block.norm1(block.attention(x, residual=x, cache=layer, key_mask=mask))
+            x = ops.rms_norm(block.feedforward(x, residual=x), block.norm2.weight)
+        return self.norm(x)
+
+
+class Louder(GPT):
+    """Does something after the last op that is no op of its own."""
+
+    def hidden(self, tokens, **settings):
+        return Tensor(super().hidden(tokens, **settings).data * 3)
+
+
+class Squashed(GPT):
+    """Ends in NumPy."""
+
+    def logits(self, hidden):
+        return Tensor(np.tanh(super().logits(hidden).data))
+
+
+class SeesPadding(GPT):
+    """Forgets the mask."""
+
+    def hidden(self, tokens, *, mask=None, **settings):
+        return super().hidden(tokens, **settings)
+
+
+@pytest.mark.parametrize("kind, compiles", [(PostNorm, True), (Louder, False), (Squashed, False), (SeesPadding, False)])
+def test_a_model_with_ways_of_its_own_keeps_them_however_many_rows_there_are(monkeypatch, steps, kind, compiles):
+    plain = make_gpt()
+    model = kind(plain.config, rng=np.random.default_rng(0))
+    model.load_state_dict(plain.state_dict())
+    model.eval()
+
+    def run():
+        return generate(model, prompts(15), max_new_tokens=15, temperature=0)
+
+    mine = run()
+    assert [step is not None for step in steps] == [compiles]
+    wanted = uncompiled(monkeypatch, run)
+    assert mine.tokens == wanted.tokens and len({tuple(tokens) for tokens in mine.tokens}) > 5
+    np.testing.assert_allclose(mine.log_probs, wanted.log_probs, atol=1e-4)
+
+
+def test_a_step_beyond_the_room_is_refused_and_nothing_is_written():
+    rows = context.Context(make_gpt(), 12, 10)
+    rows.read(np.ones((12, 5), int))
+    for _ in range(5):
+        rows.read(np.ones((12, 1), int))
+    before = rows.step.program.lengths.copy()
+    with pytest.raises(ValueError, match="the longest of which has 10 tokens and room for 10; give one token a row"):
+        rows.read(np.ones((12, 1), int))
+    with pytest.raises(ValueError, match="size not equal to one"):
+        rows.read(np.ones((12, 2), int))
+    assert (rows.step.program.lengths == before).all()
+
+
+def test_a_compiled_step_keeps_the_weights_it_was_made_with_and_only_one_cache():
+    model = make_gpt()
+    rows, same = (context.Context(model, 12, 30) for _ in range(2))
+    for each in (rows, same):
+        each.read(np.ones((12, 5), int))
+        each.read(np.ones((12, 1), int))
+    assert not hasattr(rows, "cache")
+    wanted = same.read(np.full((12, 1), 2)).copy()
+    with no_grad():
+        for block in model.blocks:
+            for parameter in block.parameters():
+                parameter.data[...] = 0
+    np.testing.assert_array_equal(rows.read(np.full((12, 1), 2)), wanted)

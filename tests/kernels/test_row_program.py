@@ -86,12 +86,14 @@ def test_a_row_is_the_same_bits_whoever_runs_beside_it(n_rows):
         alone.lengths += 1
 
 
-def test_a_weight_is_copied_when_the_line_is_written():
+def test_weights_are_copied_when_the_line_is_written():
     for home in (kernels, reference):
-        program, weight = home.RowProgram(1, np.dtype("f8")), np.eye(3)
-        x, y = program.array(3), program.array(3)
-        program.linear(x, weight, None, y)
-        weight[:] = 0
+        program, weight, bias, gain = home.RowProgram(1, np.dtype("f8")), np.eye(3), np.ones(3), np.ones(3)
+        x, y, z = (program.array(3) for _ in range(3))
+        program.linear(x, weight, bias, y)
+        program.norm(y, gain, bias, z, eps=0.0)
+        weight[:] = bias[:] = gain[:] = 0
         x[0] = [1.0, 2.0, 3.0]
         program.run(1)
-        assert y[0].tolist() == [1.0, 2.0, 3.0]
+        assert y[0].tolist() == [2.0, 3.0, 4.0]
+        np.testing.assert_allclose(z[0], [1 - 1.5**0.5, 1, 1 + 1.5**0.5])

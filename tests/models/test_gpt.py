@@ -415,3 +415,10 @@ def test_padding_takes_columns_but_no_positions():
     mask[0, 4] = True
     with pytest.raises(ValueError, match="5 tokens came"):
         model(tokens, mask=mask)
+
+
+@pytest.mark.parametrize("read_from", [-1, 15, 1.5, True, [1, 2], [[1], [2], [3]], [0, 0, -1]], ids=str)
+def test_a_column_that_is_none_is_refused(read_from):
+    given = read_from if isinstance(read_from, int | float) else np.array(read_from)
+    with pytest.raises(ValueError, match="read_from is .*; expected a whole number from 0 to 14, or one for each of the 3 rows"):
+        make().hidden(tokens(3, 14), read_from=given)

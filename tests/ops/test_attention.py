@@ -194,3 +194,40 @@ def test_only_the_last_positions_of_a_sequence_can_be_read(read):
 def test_sequences_in_several_rows_are_refused():
     with pytest.raises(ValueError, match="all sequences in one row"):
         ops.ragged_self_attention(np.zeros((2, 3, 12)), n_heads=2, causal=True, lengths=np.array([3, 3]))
+
+
+class Lists:
+    """A cache in the plainest form."""
+
+    def __init__(self, dtype=np.float64):
+        self.keys = self.values = np.zeros((2, 0, 3, 4), dtype)
+
+    def append(self, key, value):
+        self.keys, self.values = np.concatenate([self.keys, key], axis=1), np.concatenate([self.values, value], axis=1)
+        return self.keys, self.values
+
+
+def test_pieces_with_a_cache_are_the_whole_without_one():
+    x, cache = RNG.standard_normal((2, 9, 36)), Lists()
+    mask = np.arange(9) >= np.array([[0], [3]])
+    whole = ops.self_attention(x, n_heads=3, causal=True, key_mask=mask).data
+    pieces = [
+        ops.cached_attention(x[:, a:b], cache=cache, n_heads=3, causal=True, key_mask=mask[:, :b]).data
+        for a, b in [(0, 5), (5, 6), (6, 9)]
+    ]
+    np.testing.assert_allclose(np.concatenate(pieces, axis=1), whole, atol=1e-12)
+
+
+def test_a_cache_that_does_not_fit_and_a_gradient_through_one_are_refused():
+    x = np.zeros((2, 3, 36), np.float32)
+    settings = {"n_heads": 3, "causal": True}
+    with pytest.raises(ValueError, match="width 36 is not 3 x 5 heads"):
+        ops.cached_attention(x, cache=Lists(np.float32), **settings | {"n_heads": 5})
+    for mask in (np.ones((2, 4), bool), np.ones((1, 3), bool), np.ones((2, 3))):
+        with pytest.raises(ValueError, match=r"key_mask .* came, bool \(B, S\) = \(2, 3\) expected"):
+            ops.cached_attention(x, cache=Lists(np.float32), key_mask=mask, **settings)
+    with pytest.raises(ValueError, match="all float32 or all float64 expected"):
+        ops.cached_attention(x, cache=Lists(np.float64), **settings)
+    qkv = Tensor(x, requires_grad=True)
+    with pytest.raises(RuntimeError, match="cached_attention has no gradient: a cache keeps numbers.*use no_grad"):
+        ops.sum(ops.cached_attention(qkv, cache=Lists(np.float32), **settings)).backward()

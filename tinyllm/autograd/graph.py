@@ -37,7 +37,7 @@ class NonFiniteError(FloatingPointError):
 
 
 class Call(NamedTuple):
-    """What an op was called with, and what came of it (see `noting_calls`)."""
+    """What an op was called with, defaults included, and what came of it (see `noting_calls`)."""
 
     op: str
     inputs: tuple

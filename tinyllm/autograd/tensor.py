@@ -209,6 +209,7 @@ def op(function: Callable[..., tuple]) -> Callable[..., Tensor]:
     takes_needs = "needs" in parameters
     positional = [p.default for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
     n_required = sum(default is inspect.Parameter.empty for default in positional)
+    defaults = {key: p.default for key, p in parameters.items() if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
 
     @functools.wraps(function)
     def apply(*inputs: Any, **settings: Any) -> Tensor:
@@ -227,7 +228,7 @@ def op(function: Callable[..., tuple]) -> Callable[..., Tensor]:
             out.requires_grad = True
             out.node = Node(name, out.data, parents, backward)
         if MODE.calls is not None:
-            MODE.calls.append(Call(name, inputs, settings, out))
+            MODE.calls.append(Call(name, inputs, {**defaults, **settings}, out))
         return out
 
     OPS[name] = apply

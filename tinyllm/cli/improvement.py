@@ -109,6 +109,8 @@ class Improvement:
         self, policy: GPT, reward_model: RewardModel, conversations: Sequence[list[dict[str, str]]], *, tokenizer: Any,
         stories: Sequence[Story] | None = None,
     ):  # fmt: skip
+        if stories is not None and len(stories) != len(conversations):
+            raise ValueError(f"{len(stories)} stories came with {len(conversations)} conversations; expected one for each")
         self.policy, self.reward_model, self.stories = policy, reward_model, stories
         self.chat = ChatFormat(tokenizer)
         self.prompts = [self.chat.prompt(messages) for messages in conversations]

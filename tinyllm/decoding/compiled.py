@@ -5,8 +5,9 @@ generation is the same straight line of calls each time; only the numbers change
 (`noting_calls`), its calls become the lines of a program (`kernels/row_program.py`), and from then on a step is one launch, in
 which each row has its own length: what was padding in the prompts is left behind here.
 
-Nothing in this file knows GPT. A model qualifies if its step is made of the ops in `LINES` between `embed` and `logits`; with any
-other call in it (int8 weights, adapters) `compile_step` gives None, and the model goes on as before.
+Nothing in this file knows GPT. A model qualifies if it has `embed`, and if all that follows in its step is made of the ops in
+`LINES`. With any other call in it (int8 weights, adapters) `compile_step` gives None, and the model goes on as before. So it does
+if the program does not give the logits of the step that was watched, since then something happened that was no op.
 """
 
 from __future__ import annotations
@@ -21,20 +22,27 @@ from tinyllm import kernels
 from tinyllm.autograd import Call, Tensor
 from tinyllm.nn import KVCache, evaluating
 
-MOST_WEIGHTS = 1 << 25  # the program packs a copy of them; with more, arithmetic is all that counts
+MOST_WEIGHTS = 1 << 24  # the program packs a copy of them; with more, arithmetic is all that counts
 SPARE = 16  # room beyond the longest text: with a power of two all lines of a key would fall into the same few lines of a cache
+CLOSE = 1e-3  # of the largest logit: how far the program may be from the step that was watched (float32 is within 1e-5)
 
 
 class CompiledStep:
-    """A step for the rows of a batch. Call it with their new tokens (R,): logits (R, V), good until the next call."""
+    """A step for the rows of a batch. Call it with their new tokens (R,): logits (R, V), good until the next call.
 
-    def __init__(self, model: Any, program: Any, x: np.ndarray, logits: np.ndarray):
-        self.model, self.program, self.x, self.logits = model, program, x, logits
+    The weights are those of the moment when it was made, but for the tables that `embed` reads.
+    """
+
+    def __init__(self, model: Any, program: Any, x: np.ndarray, *, logits: np.ndarray, room: int):
+        self.model, self.program, self.x, self.logits, self.room = model, program, x, logits, room
         self.n_rows = program.n_rows
 
     def __call__(self, tokens: np.ndarray) -> np.ndarray:
-        """Reads one more token a row; logits (R, V)."""
+        """Reads one more token a row; logits (R, V). ValueError if the texts are as long as they may become."""
         lengths = self.program.lengths[: self.n_rows]
+        if tokens.shape != (self.n_rows,) or lengths.max() >= self.room:
+            found = f"tokens {tokens.shape} came for {self.n_rows} rows, the longest of which has {lengths.max()} tokens"
+            raise ValueError(f"{found} and room for {self.room}; give one token a row, and make the cache long enough for it")
         with evaluating(self.model):
             self.x[: self.n_rows] = self.model.embed(tokens[:, None], lengths[:, None]).data[:, 0]
         self.program.run(self.n_rows)
@@ -42,10 +50,14 @@ class CompiledStep:
         return self.logits[: self.n_rows]
 
     def keep(self, rows: np.ndarray) -> None:
-        """Goes on with some of the rows only; what the cache holds of them stays where it is."""
+        """Goes on with some of the rows only, none twice; what the cache holds of them stays where it is."""
         for places in (self.program.slots, self.program.lengths):
             places[: len(rows)] = places[rows]
         self.n_rows = len(rows)
+
+
+class NotCompilable(Exception):
+    """A call reads something that is neither a weight nor what an earlier line wrote."""
 
 
 class _Writer:
@@ -56,6 +68,18 @@ class _Writer:
         self.arrays: dict[int, np.ndarray] = {}
         self.free: list[np.ndarray] = []
         self.last_use = {id(x): i for i, call in enumerate(calls) for x in call.inputs if isinstance(x, Tensor)}
+
+    def array(self, x: Any) -> np.ndarray:
+        """What holds x."""
+        if id(x) not in self.arrays:
+            raise NotCompilable
+        return self.arrays[id(x)]
+
+    def weight(self, x: Any) -> np.ndarray:
+        """The numbers of a weight."""
+        if not isinstance(x, Tensor) or x.data.dtype != self.program.dtype or id(x) in self.arrays:
+            raise NotCompilable
+        return x.data
 
     def new(self, width: int) -> np.ndarray:
         """An array of that width."""
@@ -72,78 +96,80 @@ class _Writer:
     def write(self, i: int, call: Call) -> None:
         """One call; what nobody reads after it may be written over."""
         LINES[call.op](self, call)
-        for x in call.inputs:
-            if self.last_use.get(id(x)) == i and id(x) in self.arrays:
-                self.free.append(self.arrays[id(x)])
+        for key in {id(x) for x in call.inputs if isinstance(x, Tensor)}:
+            if self.last_use[key] == i and key in self.arrays:
+                self.free.append(self.arrays[key])
 
 
-def _layer_norm(to: _Writer, call: Call) -> None:
-    x, weight, bias = call.inputs
-    to.program.norm(to.arrays[id(x)], weight.data, _data(bias), to.result(call), eps=call.settings["eps"])
-
-
-def _rms_norm(to: _Writer, call: Call) -> None:
-    x, weight = call.inputs
-    to.program.norm(to.arrays[id(x)], weight.data, None, to.result(call), eps=call.settings["eps"], rms=True)
+def _norm(to: _Writer, call: Call) -> None:
+    x, weight, *rest = call.inputs  # RMS norm has no bias
+    bias = to.weight(rest[0]) if rest and rest[0] is not None else None
+    settings = {"eps": call.settings["eps"], "rms": call.op == "rms_norm"}
+    to.program.norm(to.array(x), to.weight(weight), bias, to.result(call), **settings)
 
 
 def _linear(to: _Writer, call: Call) -> None:
     x, weight, bias, residual = call.inputs
-    added = None if residual is None else to.arrays[id(residual)]
-    to.program.linear(to.arrays[id(x)], weight.data, _data(bias), to.result(call), residual=added)
+    bias, added = None if bias is None else to.weight(bias), None if residual is None else to.array(residual)
+    to.program.linear(to.array(x), to.weight(weight), bias, to.result(call), residual=added)
 
 
 def _gelu_feedforward(to: _Writer, call: Call) -> None:
     x, up, up_bias, down, down_bias, residual = call.inputs
-    active = to.new(len(up.data))
-    added = None if residual is None else to.arrays[id(residual)]
-    to.program.linear(to.arrays[id(x)], up.data, _data(up_bias), active, gelu=True)
-    to.program.linear(active, down.data, _data(down_bias), to.result(call), residual=added)
+    up_bias, down_bias = (None if bias is None else to.weight(bias) for bias in (up_bias, down_bias))
+    active = to.new(len(to.weight(up)))
+    to.program.linear(to.array(x), to.weight(up), up_bias, active, gelu=True)
+    added = None if residual is None else to.array(residual)
+    to.program.linear(active, to.weight(down), down_bias, to.result(call), residual=added)
     to.free.append(active)
 
 
-def _attend_to_cache(to: _Writer, call: Call) -> None:
+def _cached_attention(to: _Writer, call: Call) -> None:
     (qkv,), n_heads = call.inputs, call.settings["n_heads"]
     keys, values = to.caches[id(call.settings["cache"])]
-    to.program.attend(to.arrays[id(qkv)], keys, values, to.result(call), n_heads=n_heads, scale=1 / math.sqrt(keys.shape[2]))
+    to.program.attend(to.array(qkv), keys, values, to.result(call), n_heads=n_heads, scale=1 / math.sqrt(keys.shape[2]))
 
 
 LINES: dict[str, Callable[[_Writer, Call], None]] = {
-    "layer_norm": _layer_norm,
-    "rms_norm": _rms_norm,
+    "layer_norm": _norm,
+    "rms_norm": _norm,
     "linear": _linear,
     "gelu_feedforward": _gelu_feedforward,
-    "_attend_to_cache": _attend_to_cache,
+    "cached_attention": _cached_attention,
 }
 
 
-def _data(x: Any) -> Any:
-    return None if x is None else x.data
-
-
 def compile_step(
-    model: Any, calls: list[Call], *, x: Tensor, logits: Tensor, cache: KVCache, mask: np.ndarray | None
+    model: Any, calls: list[Call], *, tokens: np.ndarray, logits: np.ndarray, cache: KVCache, mask: np.ndarray | None
 ) -> CompiledStep | None:
-    """The step whose `calls` led from x (R, 1, C) to logits (R, 1, V); None if it cannot be compiled.
+    """The step whose `calls` led from tokens (R,) to logits (R, V); None if it cannot be compiled.
 
-    cache  what has been read so far, with room for what is to come; it is copied
+    cache  what has been read so far, these tokens included, with room for what is to come; it is copied
     mask   (R, S) bool over it, True = a real token, or None
     """
-    weights = [array.data for call in calls for array in call.inputs[1:] if isinstance(array, Tensor)]
-    dtypes = {array.dtype for array in [x.data, *weights]}
-    known = all(call.op in LINES for call in calls)
-    if not known or len(dtypes) > 1 or sum(weight.size for weight in weights) > MOST_WEIGHTS:
+    first = next((i for i, call in enumerate(calls) if call.op in LINES), len(calls))
+    calls = calls[first:]  # before it: what `embed` does
+    sizes = [x.size for call in calls for x in call.inputs[1:] if isinstance(x, Tensor)]
+    if not calls or not all(call.op in LINES for call in calls) or sum(sizes) > MOST_WEIGHTS:
         return None
-    program = kernels.RowProgram(len(x.data), x.dtype)
+    x = calls[0].inputs[0]
+    program = kernels.RowProgram(len(tokens), x.dtype)
     columns = [np.arange(cache.length)] * program.n_rows if mask is None else [np.flatnonzero(row) for row in mask]
-    program.slots[:], program.lengths[:] = np.arange(program.n_rows), [len(real) for real in columns]
+    program.slots[:], program.lengths[:] = np.arange(program.n_rows), [len(real) - 1 for real in columns]
     caches = {id(layer): _own_cache(layer, columns, cache.max_length + SPARE) for layer in cache.layers}
     writer = _Writer(program, calls, caches)
-    writer.arrays[id(x)] = first = program.array(x.shape[-1])
-    writer.last_use.pop(id(x), None)  # filled anew at each step, so never free
-    for i, call in enumerate(calls):
-        writer.write(i, call)
-    return CompiledStep(model, program, first, writer.arrays[id(logits)])
+    writer.arrays[id(x)] = start = program.array(x.shape[-1])
+    writer.last_use[id(x)] = len(calls)  # filled anew at each step, so never free
+    try:
+        for i, call in enumerate(calls):
+            writer.write(i, call)
+    except NotCompilable:
+        return None
+    last = writer.array(calls[-1].out)
+    step = CompiledStep(model, program, start, logits=last, room=cache.max_length)
+    again = step(tokens)  # its keys and values come once more to where they are
+    same = again.shape == logits.shape and np.allclose(again, logits, rtol=0, atol=CLOSE * np.abs(logits).max())
+    return step if same else None
 
 
 def _own_cache(layer: Any, columns: list[np.ndarray], room: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,52 +14,43 @@ import numpy as np
 from tinyllm.autograd import noting_calls
 from tinyllm.decoding.compiled import CompiledStep, compile_step
 from tinyllm.decoding.logits import check_logits, next_logits
-from tinyllm.nn import evaluating
 
 ENOUGH_ROWS, ENOUGH_STEPS = 8, 4  # from here on compiling a step pays
 
 
 class Context:
-    """The texts of R rows. `read` their next tokens, `keep` the rows that go on."""
+    """The texts of R rows, of up to max_length columns. `read` their next tokens, `keep` the rows that go on."""
 
     def __init__(self, model: Any, n_rows: int, max_length: int):
         self.model, self.cache = model, model.new_cache(n_rows, max_length)
         self.mask: np.ndarray | None = None
-        self.steps_left = max_length
+        self.columns_left = max_length
         self.step: CompiledStep | None = None
-        self.may_compile = hasattr(model, "embed") and hasattr(model, "transform")
+        self.may_compile = hasattr(model, "embed")
 
     def read(self, tokens: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """tokens (R, T), which continue the texts -> logits (R, V) for the token after them, good until the next call.
 
-        mask (R, T): False = padding on the left, at the first call only. ValueError for logits that are not finite.
+        mask (R, T), for the first call: False = padding on the left. ValueError for logits that are not finite.
         """
-        self.steps_left -= tokens.shape[1]
+        self.columns_left -= tokens.shape[1]
         if self.step is not None:
-            logits = self.step(tokens[:, 0])
+            logits = self.step(tokens.squeeze(1))
             check_logits(logits)
             return logits
-        if mask is not None:
-            self.mask = mask
-        elif self.mask is not None:
-            self.mask = np.concatenate([self.mask, np.ones(tokens.shape, dtype=bool)], axis=1)
-        enough = len(tokens) >= ENOUGH_ROWS and self.steps_left >= ENOUGH_STEPS
-        if tokens.shape[1] == 1 and self.cache.length and enough and self.may_compile:
-            return self._compile(tokens)
-        return next_logits(self.model, tokens, cache=self.cache, mask=self.mask)
-
-    def _compile(self, tokens: np.ndarray) -> np.ndarray:
-        """An ordinary step, watched."""
-        model, mask = self.model, self.mask
-        lengths = np.full(len(tokens), self.cache.length) if mask is None else mask.sum(axis=1) - 1
-        with evaluating(model):
-            x = model.embed(tokens, lengths[:, None])
-            with noting_calls() as calls:
-                logits = model.logits(model.transform(x, cache=self.cache, mask=mask))
-            self.step = compile_step(model, calls, x=x, logits=logits, cache=self.cache, mask=mask)
+        if mask is not None or self.mask is not None:
+            parts = [np.ones((len(tokens), self.cache.length), dtype=bool) if self.mask is None else self.mask]
+            self.mask = np.concatenate([*parts, np.ones(tokens.shape, dtype=bool) if mask is None else mask], axis=1)
+        enough = len(tokens) >= ENOUGH_ROWS and self.columns_left >= ENOUGH_STEPS
+        if not (self.may_compile and enough and tokens.shape[1] == 1 and self.cache.length):
+            return next_logits(self.model, tokens, cache=self.cache, mask=self.mask)
+        with noting_calls() as calls:
+            logits = next_logits(self.model, tokens, cache=self.cache, mask=self.mask)
         self.may_compile = False
-        check_logits(logits.data[:, 0])
-        return logits.data[:, 0]
+        self.step = compile_step(self.model, calls, tokens=tokens[:, 0], logits=logits, cache=self.cache, mask=self.mask)
+        if self.step is not None:
+            del self.cache, self.mask  # the step has its own
+        return logits
 
     def keep(self, rows: np.ndarray) -> None:
         """Goes on with some of the rows only: the rest need not wait for, or pay for, those that ended."""

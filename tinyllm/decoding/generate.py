@@ -2,7 +2,7 @@
 
 The prompt is read in one pass (prefill), which fills the key/value cache; from then on each step feeds one token a row
 (`context.py`). A row ends at a stop token or after max_new_tokens, and then leaves the batch. The model may be any that has the
-interface of `models/gpt.py`: config.block_size and .vocab_size, hidden, logits, new_cache.
+interface of `models/gpt.py`: config.block_size and .vocab_size, hidden, logits, new_cache; and embed, if it is to be fast.
 Randomness: one number is drawn from `rng` a row, and it seeds that row's own generator; so row b's text depends on the
 rng's state and on b, not on the other prompts, and restoring the state of the rng repeats it.
 """

@@ -35,7 +35,8 @@ def next_logits(model: Any, tokens: np.ndarray, *, cache: Any, mask: np.ndarray 
     """
     with evaluating(model):
         hidden = model.hidden(tokens, cache=cache, mask=mask)
-        logits = model.logits(hidden[:, -1:]).data[:, 0]  # only the last position's: V is large
+        hidden = hidden if hidden.shape[1] == 1 else hidden[:, -1:]  # only the last position's logits: V is large
+        logits = model.logits(hidden).data[:, 0]
     check_logits(logits)
     return logits
 

@@ -25,9 +25,9 @@ from tinyllm.data.instructions import Instruction
 def answer_loss(model: Any, batch: Batch, *, n_counted: int | None = None) -> Tensor:
     """Sum of -log p over the targets where batch.mask is True, divided by `n_counted` (their number), in nats.
 
-    model: `hidden` (B, T) -> (B, T, C) and `logits` (N, C) -> (N, V), as GPT has them. Only one target in three or so counts,
-    so only those positions go through the last and widest layer, and padding goes through none. ValueError if the batch has
-    no mask: then it is text, and `pretraining.next_token_loss` is meant.
+    model: `hidden(tokens (B, T), mask=, read_from=)` -> (B, T, C) and `logits` (N, C) -> (N, V), as GPT has them. Only one
+    target in three or so counts, so only those positions go through the last and widest layer, and padding goes through none.
+    ValueError if the batch has no mask: then it is text, and `pretraining.next_token_loss` is meant.
     """
     if batch.mask is None:
         raise ValueError("batch has no mask that says which tokens are the assistant's; for plain text use next_token_loss")

@@ -7,7 +7,8 @@ Here is the way in: arrays become a job (attention_operands.py), a job becomes t
     few queries    a task is a chunk of 96 keys for all heads at once, as generation wants    attention_few.py
     backward       a task is one key/value head, or a chunk of its keys if heads are few      attention_gradient.py
 What is cut up, and where, depends on the shapes alone, so that any number of threads gives the same bits. Sequences of different
-lengths may lie end to end, without padding (`lengths`): each then comes out as it would alone.
+lengths may lie end to end, without padding (`lengths`): each then comes out as it would alone, to the bit; therefore backward
+never cuts their keys into chunks, and one long sequence with few heads does not keep many cores busy.
 """
 
 from __future__ import annotations

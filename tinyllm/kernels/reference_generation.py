@@ -24,7 +24,7 @@ def sample_rows(logits: ndarray, uniform: ndarray) -> tuple[ndarray, ndarray]:
 
 
 class RowProgram:
-    """Lines, each of which reads and writes arrays (n_rows, width); `run` runs them for the first rows."""
+    """Lines, each of which reads and writes arrays (n_rows, width); `run` runs them for the first rows. Weights are copied."""
 
     def __init__(self, n_rows: int, dtype: np.dtype):
         self.n_rows, self.dtype = n_rows, np.dtype(dtype)
@@ -37,6 +37,7 @@ class RowProgram:
 
     def norm(self, x: ndarray, weight: ndarray, bias: ndarray | None, out: ndarray, *, eps: float, rms: bool = False) -> None:
         """out = layer norm of x, or RMS norm (then without bias)."""
+        weight, bias = weight.copy(), None if bias is None else bias.copy()
 
         def line(n: int) -> None:
             args = (x[:n], weight, eps) if rms else (x[:n], weight, bias, eps)
@@ -48,8 +49,8 @@ class RowProgram:
         self, x: ndarray, weight: ndarray, bias: ndarray | None, out: ndarray, *, residual: ndarray | None = None,
         gelu: bool = False,
     ) -> None:  # fmt: skip
-        """out = x Wᵀ + bias + residual, or gelu (tanh) of that; the weight as it is now."""
-        weight = weight.copy()
+        """out = x Wᵀ + bias + residual, or gelu (tanh) of that."""
+        weight, bias = weight.copy(), None if bias is None else bias.copy()
 
         def line(n: int) -> None:
             y = reference.linear_forward(x[:n], weight, bias, None if residual is None else residual[:n])

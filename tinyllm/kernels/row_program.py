@@ -43,37 +43,38 @@ from tinyllm.kernels.pointers import (
 from tinyllm.kernels.register_tile import call_symbol, make_symbol, multiply_panel, prepare
 
 LAYER_NORM, RMS_NORM, LINEAR, ATTEND = range(4)
-HEAD, LINE = 3, 12  # integers before the first line: number of lines, addresses of slots and lengths; integers in a line
+HEAD = 3  # integers before the first line: the number of lines, the addresses of slots and lengths
+LINE = 12  # integers in a line, the first of which is its kind
 MOST_ROWS = 48  # rows of a task: their activations stay in the nearest caches
 CACHE_LINE = 64  # bytes
 
 
-# ---- the lines ----
+# ---- the lines: `line` points behind the integer that says which kind it is ----
 
 
 @inlined
-def numbers_at(address, row, step, like):
-    """The numbers of row `row` of an array at `address`, `step` from one row to the next."""
-    return move(pointer(address, like), row * step)
+def rows_at(line, i, row, like):
+    """The rows from `row` on of the array whose address and row stride are integers i and i + 1 of a line."""
+    step = load(line, i + 1)
+    return Matrix(move(pointer(load(line, i), like), row * step), step, 1)
 
 
 @inlined
-def norm_line(line, like, eps, first, count):
-    """out = norm(x). line: kind, x, its row stride, out, its row stride, weight, bias or 0, width."""
-    width = load(line, 7)
-    weight, bias = carray(pointer(load(line, 5), like), (width,)), carray(pointer(load(line, 6), like), (width,))
+def norm_line(line, like, eps, rms, first, count):
+    """out = norm(x). line: x, its row stride; out, its row stride; weight; bias or 0; width."""
+    weight_address, bias_address, width = load(line, 4), load(line, 5), load(line, 6)
+    weight, bias = carray(pointer(weight_address, like), (width,)), carray(pointer(bias_address, like), (width,))
     for row in range(first, first + count):
-        x = carray(numbers_at(load(line, 1), row, load(line, 2), like), (width,))
-        out = carray(numbers_at(load(line, 3), row, load(line, 4), like), (width,))
-        if load(line, 0) == RMS_NORM:
+        x, out = carray(rows_at(line, 0, row, like).base, (width,)), carray(rows_at(line, 2, row, like).base, (width,))
+        if rms:
             rms_norm_row(x, weight, eps, out)
         else:
-            layer_norm_row(x, weight, bias[: width if load(line, 6) else 0], eps, out)
+            layer_norm_row(x, weight, bias[: width if bias_address else 0], eps, out)
 
 
 @inlined
 def finish_row(c, n, bias, residual, gelu):
-    """n numbers of a product's row: c + bias + residual (either may be None as an address of 0), then GELU if asked for."""
+    """n numbers of a product's row: c + bias + residual, then GELU if asked for. bias, residual: whether there is one, where."""
     if bias[0]:
         for j in range(n):
             store(c, j, load(c, j) + load(bias[1], j))
@@ -87,39 +88,40 @@ def finish_row(c, n, bias, residual, gelu):
 
 @inlined
 def linear_line(line, like, first, count):
-    """out = x Wᵀ + bias + residual, then gelu. line: kind, x, row stride, out, row stride, packed W, bias or 0, residual or 0,
-    its row stride, columns of x, columns of out, whether gelu."""
-    x = Matrix(numbers_at(load(line, 1), first, load(line, 2), like), load(line, 2), 1)
-    out = Matrix(numbers_at(load(line, 3), first, load(line, 4), like), load(line, 4), 1)
-    depth, columns, side = load(line, 9), load(line, 10), 2 * lanes(like)
+    """out = x Wᵀ + bias + residual, then GELU if asked for.
+
+    line: x, its row stride; out, its row stride; residual or 0, its row stride; packed W; bias or 0; columns of x, of out; gelu.
+    """
+    weight, bias, depth, columns, gelu = load(line, 6), load(line, 7), load(line, 8), load(line, 9), load(line, 10)
+    x, out, residual = rows_at(line, 0, first, like), rows_at(line, 2, first, like), rows_at(line, 4, first, like)
+    side = 2 * lanes(like)
     for j in range(0, columns, side):
         n = min(side, columns - j)
-        panel = Matrix(move(pointer(load(line, 5), like), j * depth), side, 1)
+        panel = Matrix(move(pointer(weight, like), j * depth), side, 1)
         multiply_panel(x, panel, at(out, 0, j), (count, n, depth), 0)
         for i in range(count):
-            bias = load(line, 6), move(pointer(load(line, 6), like), j)
-            residual = load(line, 7), move(numbers_at(load(line, 7), first + i, load(line, 8), like), j)
-            finish_row(at(out, i, j).base, n, bias, residual, load(line, 11))
+            added = load(line, 4), at(residual, i, j).base
+            finish_row(at(out, i, j).base, n, (bias, move(pointer(bias, like), j)), added, gelu)
 
 
 @inlined
 def attend_line(line, places, scale, work, first, count):
     """Attention of one query a row to all its keys so far, its own included, which is added to the cache here.
 
-    line: kind, packed query-key-value, row stride, out, row stride, keys (slots, G, D, room), values (slots, G, room, D),
-    H, G, D, room. places: the slot of each row in the cache and the number of its keys before.
+    line: packed query-key-value, its row stride; out, its row stride; keys (slots, G, D, room); values (slots, G, room, D); H; G;
+    D; room. places: the slot of each row in the cache, and the number of its keys before. The queries are scaled where they are.
     """
-    n_heads, n_groups, width, room = load(line, 7), load(line, 8), load(line, 9), load(line, 10)
+    keys_address, values_address = load(line, 4), load(line, 5)
+    n_heads, n_groups, width, room = load(line, 6), load(line, 7), load(line, 8), load(line, 9)
     group = n_heads // n_groups
     for row in range(first, first + count):
         slot, length = load(places[0], row), load(places[1], row)
-        query = numbers_at(load(line, 1), row, load(line, 2), work)
-        out = numbers_at(load(line, 3), row, load(line, 4), work)
+        query, out = rows_at(line, 0, row, work).base, rows_at(line, 2, row, work).base
         for d in range(n_heads * width):
             store(query, d, scale * load(query, d))
         for g in range(n_groups):
-            keys = numbers_at(load(line, 5), slot * n_groups + g, width * room, work)
-            values = numbers_at(load(line, 6), slot * n_groups + g, width * room, work)
+            shift = (slot * n_groups + g) * width * room
+            keys, values = move(pointer(keys_address, work), shift), move(pointer(values_address, work), shift)
             key, value = move(query, (n_heads + g) * width), move(query, (n_heads + n_groups + g) * width)
             for d in range(width):
                 store(keys, d * room + length, load(key, d))
@@ -136,14 +138,13 @@ def take_rows(job, numbers, work, first, count):
     """All lines of a program for rows first .. first + count. Compiled once, as the symbol tinyllm_rows_f32 (or f64)."""
     places = pointer(load(job, 1), job), pointer(load(job, 2), job)
     for i in range(load(job, 0)):
-        line = move(job, HEAD + LINE * i)
-        kind = load(line, 0)
+        kind, line, number = load(job, HEAD + LINE * i), move(job, HEAD + LINE * i + 1), load(numbers, i)
         if kind == LINEAR:
             linear_line(line, work, first, count)
         elif kind == ATTEND:
-            attend_line(line, places, load(numbers, i), work, first, count)
+            attend_line(line, places, number, work, first, count)
         else:
-            norm_line(line, work, load(numbers, i), first, count)
+            norm_line(line, work, number, kind == RMS_NORM, first, count)
 
 
 # ---- sharing the rows among the threads ----
@@ -185,7 +186,7 @@ def _run(job, numbers, work, n_rows):
 # ---- writing a program ----
 
 
-def aligned(shape: tuple[int, ...], dtype: Any) -> ndarray:
+def aligned_zeros(shape: tuple[int, ...], dtype: Any) -> ndarray:
     """Return an array of zeros that begins a cache line."""
     dtype = np.dtype(dtype)
     raw = np.zeros(int(np.prod(shape)) * dtype.itemsize + CACHE_LINE, np.uint8)
@@ -199,7 +200,7 @@ def pack_weight(weight: ndarray) -> ndarray:
     n_out, n_in = weight.shape
     padded = np.zeros((-(-n_out // side) * side, n_in), weight.dtype)
     padded[:n_out] = weight
-    packed = aligned((len(padded) // side, n_in, side), weight.dtype)
+    packed = aligned_zeros((len(padded) // side, n_in, side), weight.dtype)
     packed[...] = padded.reshape(-1, side, n_in).swapaxes(1, 2)
     return packed
 
@@ -212,9 +213,10 @@ def prepare_rows(dtype: str) -> None:
 
 
 class RowProgram:
-    """Lines to be run again and again for up to `n_rows` rows. Rows of an array: `array(width)`, (n_rows, width).
+    """Lines to be run again and again for up to `n_rows` rows.
 
-    Write it with `norm`, `linear` and `attend`, which read and write such arrays; then fill the first, and `run`.
+    Write it with `norm`, `linear` and `attend`, which read and write arrays made by `array`, (n_rows, width); then fill the first
+    one and `run`. Weights are copied when a line is written: later changes to them are not seen.
     """
 
     def __init__(self, n_rows: int, dtype: np.dtype):
@@ -228,7 +230,7 @@ class RowProgram:
 
     def array(self, width: int) -> ndarray:
         """Room for a value of `width` numbers a row."""
-        return aligned((self.n_rows, width + CACHE_LINE // self.dtype.itemsize), self.dtype)[:, :width]
+        return aligned_zeros((self.n_rows, width + CACHE_LINE // self.dtype.itemsize), self.dtype)[:, :width]
 
     def _address(self, array: ndarray | None) -> int:
         if array is None:
@@ -236,8 +238,12 @@ class RowProgram:
         self._kept.append(array)
         return array.__array_interface__["data"][0]
 
-    def _rows_of(self, *arrays: ndarray) -> list[int]:
-        return [x for array in arrays for x in (self._address(array), array.strides[0] // array.itemsize)]
+    def _copies(self, *arrays: ndarray | None) -> list[int]:
+        return [self._address(None if array is None else np.array(array, order="C")) for array in arrays]
+
+    def _rows_of(self, *arrays: ndarray | None) -> list[int]:
+        steps = [0 if array is None else array.strides[0] // array.itemsize for array in arrays]
+        return [x for array, step in zip(arrays, steps, strict=True) for x in (self._address(array), step)]
 
     def _line(self, kind: int, *integers: int, number: float = 0.0) -> None:
         line = [kind, *integers]
@@ -247,24 +253,25 @@ class RowProgram:
 
     def norm(self, x: ndarray, weight: ndarray, bias: ndarray | None, out: ndarray, *, eps: float, rms: bool = False) -> None:
         """out = layer norm of x, or RMS norm (then without bias)."""
-        lines = self._address(np.ascontiguousarray(weight)), self._address(None if bias is None else np.ascontiguousarray(bias))
-        self._line(RMS_NORM if rms else LAYER_NORM, *self._rows_of(x, out), *lines, x.shape[1], number=eps)
+        self._line(RMS_NORM if rms else LAYER_NORM, *self._rows_of(x, out), *self._copies(weight, bias), x.shape[1], number=eps)
 
     def linear(
         self, x: ndarray, weight: ndarray, bias: ndarray | None, out: ndarray, *, residual: ndarray | None = None,
         gelu: bool = False,
     ) -> None:  # fmt: skip
-        """out = x Wᵀ + bias + residual, or gelu (tanh) of that. weight (out, in): packed here, later changes are not seen."""
-        lines = self._address(pack_weight(weight)), self._address(None if bias is None else np.ascontiguousarray(bias))
-        added = (0, 0) if residual is None else self._rows_of(residual)
-        self._line(LINEAR, *self._rows_of(x, out), *lines, *added, x.shape[1], len(weight), gelu)
+        """out = x Wᵀ + bias + residual, or gelu (tanh) of that. weight (out, in), bias (out,)."""
+        places = self._address(pack_weight(weight)), *self._copies(bias)
+        self._line(LINEAR, *self._rows_of(x, out, residual), *places, x.shape[1], len(weight), gelu)
 
     def attend(self, qkv: ndarray, keys: ndarray, values: ndarray, out: ndarray, *, n_heads: int, scale: float) -> None:
-        """out (rows, H D) = attention of qkv (rows, (H + 2G) D) to its slot of keys (slots, G, D, S), values (slots, G, S, D)."""
+        """out (rows, H D) = attention of qkv (rows, (H + 2G) D) to its slot of keys (slots, G, D, S), values (slots, G, S, D).
+
+        The row's own key and value are added there first. qkv is used up: nothing else may read it afterwards.
+        """
         (_, n_groups, width, room) = keys.shape
         self._room = max(self._room, n_heads // n_groups * room)
-        lines = self._address(keys), self._address(values)
-        self._line(ATTEND, *self._rows_of(qkv, out), *lines, n_heads, n_groups, width, room, number=scale * LOG2_E)
+        sizes = n_heads, n_groups, width, room
+        self._line(ATTEND, *self._rows_of(qkv, out), self._address(keys), self._address(values), *sizes, number=scale * LOG2_E)
 
     def run(self, n_rows: int) -> None:
         """One token of the first n_rows rows, whose keys are at `slots`, `lengths` of them. A row needs room for one more."""
@@ -272,6 +279,6 @@ class RowProgram:
             prepare_rows(self.dtype.name)
             head = [len(self._lines), self._address(self.slots), self._address(self.lengths)]
             job = np.array(head + [x for line in self._lines for x in line], np.int64)
-            work = aligned((max_threads(), self._room + CACHE_LINE), self.dtype)
+            work = aligned_zeros((max_threads(), self._room + CACHE_LINE), self.dtype)
             self._ready = job, np.array(self._numbers, self.dtype), work
         _run(*self._ready, n_rows)

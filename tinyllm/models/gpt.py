@@ -73,6 +73,15 @@ class GPTConfig:
         return 2 * (12 * L * C**2 + self.vocab_size * C) + 4 * L * C * (context or self.block_size)
 
 
+def _check_columns(read_from: int | np.ndarray, shape: tuple[int, ...]) -> None:
+    """ValueError unless read_from is a column of (B, T), or one for each row."""
+    columns = np.asarray(read_from)
+    fits = columns.dtype.kind in "iu" and columns.shape in ((), shape[:1])
+    if not fits or columns.min() < 0 or columns.max() > shape[1]:
+        expected = f"a whole number from 0 to {shape[1]}, or one for each of the {shape[0]} rows"
+        raise ValueError(f"read_from is {columns.tolist()}; expected {expected}")
+
+
 class GPT(Module):
     """model(tokens) gives logits. Weights: tokens (V, C), positions (block_size, C), blocks, norm.
 
@@ -118,7 +127,7 @@ class GPT(Module):
 
         cache      keys and values of earlier calls; `tokens` continue them (under no_grad only)
         mask       (B, S) bool over all positions so far, cached ones included; False = padding, on the left. Without a cache
-                   padding may stand anywhere: it is not computed, and zeros come out
+                   padding may stand anywhere, left, right or between: it is not computed, and zeros come out
         read_from  the column, or one for each row (B,), before which nobody will look at the result: zeros there, and the
                    last block computes only what is left (no effect with a cache)
         """
@@ -126,6 +135,8 @@ class GPT(Module):
         past = self._check(tokens, cache, mask)
         if cache is None and mask is not None and mask.all():
             mask = None
+        if read_from is not None:
+            _check_columns(read_from, tokens.shape)
         if cache is None and (mask is not None or read_from is not None):
             return self._hidden_of_real(tokens, np.ones(tokens.shape, bool) if mask is None else mask, read_from)
         B, T = tokens.shape
@@ -133,17 +144,14 @@ class GPT(Module):
             positions = np.arange(past, past + T)  # (T,)
         else:
             positions = positions_from_mask(mask, T)  # (B, T)
-        return self.transform(self.embed(tokens, positions), cache=cache, mask=mask)
+        x = self.embed(tokens, positions)  # (B, T, C)
+        for i, block in enumerate(self.blocks):
+            x = block(x, cache=None if cache is None else cache.layers[i], key_mask=mask)
+        return self.norm(x)
 
     def embed(self, tokens: np.ndarray, positions: np.ndarray) -> Tensor:
         """tokens (B, T) and their positions, (T,) or (B, T) -> the stream before the first block, (B, T, C)."""
         return self.dropout(self.tokens(tokens) + self.positions(positions))
-
-    def transform(self, x: Tensor, *, cache: KVCache | None = None, mask: np.ndarray | None = None) -> Tensor:
-        """The stream (B, T, C) through all blocks and the last norm. cache, mask: as for `hidden`."""
-        for i, block in enumerate(self.blocks):
-            x = block(x, cache=None if cache is None else cache.layers[i], key_mask=mask)
-        return self.norm(x)
 
     def _hidden_of_real(self, tokens: np.ndarray, mask: np.ndarray, read_from: int | np.ndarray | None) -> Tensor:
         """`hidden` of a ragged batch: the real tokens end to end, (1, N), go through the blocks and back to their places."""

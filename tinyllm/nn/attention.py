@@ -9,29 +9,13 @@ Differs from the paper: no dropout on the attention probabilities, since they ar
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from tinyllm import kernels, ops
-from tinyllm.autograd import Tensor, op
+from tinyllm import ops
+from tinyllm.autograd import Tensor
 from tinyllm.nn.kv_cache import LayerCache
 from tinyllm.nn.linear import Linear
 from tinyllm.nn.module import Module
-
-
-@op
-def _attend_to_cache(qkv, *, cache: LayerCache, n_heads: int, causal: bool, key_mask: np.ndarray | None = None):
-    """`self_attention` that also sees the keys and values in `cache`, and leaves its own there. Without gradient.
-
-    qkv (B, T, 3·H·D), key_mask (B, S) over all positions -> (B, T, H·D).
-    """
-    B, T, width = qkv.shape
-    query, key, value = qkv.reshape(B, T, 3, n_heads, -1).transpose(2, 0, 1, 3, 4)  # (B, T, H, D) each
-    keys, values = cache.append(key, value)
-    scale = 1 / math.sqrt(query.shape[-1])
-    mixed, _ = kernels.attention_forward(query, keys, values, scale=scale, causal=causal, key_mask=key_mask)
-    return mixed.reshape(B, T, width // 3), None
 
 
 class SelfAttention(Module):
@@ -78,5 +62,5 @@ class SelfAttention(Module):
             else:
                 mixed = ops.ragged_self_attention(qkv, lengths=lengths, read=read, **heads)
             return self.out(mixed, residual=residual)
-        mixed = _attend_to_cache(qkv, cache=cache, n_heads=self.n_heads, causal=self.causal, key_mask=key_mask)
+        mixed = ops.cached_attention(qkv, cache=cache, n_heads=self.n_heads, causal=self.causal, key_mask=key_mask)
         return self.out(mixed, residual=residual)

@@ -4,7 +4,7 @@ The ops behind Python's operators (+ - * / ** @ and indexing) stand beside Tenso
 """
 
 from tinyllm.ops.activations import gelu, log_sigmoid, relu, sigmoid, silu, tanh
-from tinyllm.ops.attention import attention, ragged_self_attention, self_attention
+from tinyllm.ops.attention import attention, cached_attention, ragged_self_attention, self_attention
 from tinyllm.ops.cross_entropy import cross_entropy, token_log_probs
 from tinyllm.ops.dropout import dropout
 from tinyllm.ops.elementwise import absolute, clip, exp, log, maximum, minimum, sqrt, where
@@ -21,6 +21,7 @@ from tinyllm.ops.softmax import entropy, log_softmax, softmax
 __all__ = [
     "absolute",
     "attention",
+    "cached_attention",
     "clip",
     "concatenate",
     "cross_entropy",

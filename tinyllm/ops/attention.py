@@ -14,6 +14,7 @@ Loops: `kernels/attention.py`; weights: `nn/attention.py`.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -128,3 +129,22 @@ def ragged_self_attention(qkv, *, n_heads: int, causal: bool, lengths: np.ndarra
         return dparts.reshape(qkv.shape)
 
     return out.reshape(*out.shape[:2], qkv.shape[2] // 3), backward
+
+
+@op
+def cached_attention(qkv, *, cache: Any, n_heads: int, causal: bool, key_mask: np.ndarray | None = None):
+    """`self_attention` that also sees the keys and values of earlier calls, and leaves its own with them. For no_grad only.
+
+    qkv (B, T, 3·H·D) -> (B, T, H·D). cache: `append(key, value)` takes this call's (B, T, H, D) and gives all, (B, S, H, D) each
+    (`nn/kv_cache.py`). key_mask (B, S) bool over all of them.
+    """
+    parts = _parts(qkv, n_heads)
+    keys, values = cache.append(parts[:, :, 1], parts[:, :, 2])
+    _check(parts[:, :, 0], keys, values, key_mask)
+    settings = {"scale": 1 / math.sqrt(keys.shape[-1]), "causal": causal, "key_mask": key_mask}
+    out, _ = kernels.attention_forward(parts[:, :, 0], keys, values, **settings)
+
+    def backward(dy):
+        raise RuntimeError("cached_attention has no gradient: a cache keeps numbers, not where they came from; use no_grad()")
+
+    return out.reshape(*qkv.shape[:2], qkv.shape[2] // 3), backward
