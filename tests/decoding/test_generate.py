@@ -53,9 +53,23 @@ def test_rows_that_finish_early_leave_the_others_as_they_would_be_alone(small_gp
 def test_finished_rows_leave_the_batch(hand_made_model):
     # Row r says token 0 until it has read 3 + r tokens (two of them the prompt), then the stop token 1.
     model = hand_made_model(lambda token, n_read, row: [0.0, 1.0 if n_read >= 3 + row else -1.0], vocab_size=2)
-    result = generate(model, [[0, 0]] * 3, max_new_tokens=9, temperature=0, stop_tokens=(1,))
+    result = generate(model, [[0, 0], [0, 1], [1, 0]], max_new_tokens=9, temperature=0, stop_tokens=(1,))
     assert result.tokens == [[0, 1], [0, 0, 1], [0, 0, 0, 1]]
     assert result.finish_reasons == ["stop"] * 3 and model.batch_sizes == [3, 3, 2, 1]
+
+
+def test_a_prompt_that_comes_several_times_is_read_once(small_gpt, table_model):
+    model = table_model(np.eye(4))
+    generate(model, [[1, 2], [3], [1, 2], [1, 2], [3]], max_new_tokens=3, temperature=0)
+    assert model.batch_sizes == [2, 5, 5]
+    repeated = [PROMPTS[i] for i in (0, 1, 1, 3, 0, 1)]
+    texts = generate(small_gpt, repeated, max_new_tokens=20, rng=np.random.default_rng(0))
+    for row, prompt in enumerate(repeated):  # each answer is its own, as if its prompt stood there alone
+        others = [[1], [2], [4], [5], [6], [7]]
+        others[row] = prompt
+        alone = generate(small_gpt, others, max_new_tokens=20, rng=np.random.default_rng(0))
+        assert texts.tokens[row] == alone.tokens[row]
+    assert len({tuple(tokens) for tokens in texts.tokens}) == 6
 
 
 def test_the_finish_reason_says_stop_or_length(table_model):

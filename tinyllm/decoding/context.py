@@ -53,7 +53,10 @@ class Context:
         return logits
 
     def keep(self, rows: np.ndarray) -> None:
-        """Goes on with some of the rows only: the rest need not wait for, or pay for, those that ended."""
+        """Goes on with these rows, in this order: the rest need not wait for, or pay for, those that ended.
+
+        Once a step is compiled, none may come twice.
+        """
         if self.step is not None:
             self.step.keep(rows)
             return

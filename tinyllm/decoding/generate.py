@@ -1,8 +1,9 @@
 """Generating tokens, one after the other: p(text) = Π p(token t | tokens before t), drawn from left to right.
 
-The prompt is read in one pass (prefill), which fills the key/value cache; from then on each step feeds one token a row
-(`context.py`). A row ends at a stop token or after max_new_tokens, and then leaves the batch. The model may be any that has the
-interface of `models/gpt.py`: config.block_size and .vocab_size, hidden, logits, new_cache; and embed, if it is to be fast.
+The prompt is read in one pass (prefill), once for all its answers, which fills the key/value cache; from then on each step feeds
+one token a row (`context.py`). A row ends at a stop token or after max_new_tokens, and then leaves the batch. The model may be
+any that has the interface of `models/gpt.py`: config.block_size and .vocab_size, hidden, logits, new_cache; and embed, if it is
+to be fast.
 Randomness: one number is drawn from `rng` a row, and it seeds that row's own generator; so row b's text depends on the
 rng's state and on b, not on the other prompts, and restoring the state of the rng repeats it.
 """
@@ -121,11 +122,8 @@ def _steps(
     should_stop: ShouldStop | None,
 ) -> Iterator[Step]:
     """The loop. `histories` (prompt and new tokens of each running row) grow and shrink with the batch."""
-    rows = np.arange(len(histories))
-    tokens, mask = left_pad(histories)
-    context = Context(model, len(rows), tokens.shape[1] + config.max_new_tokens)
+    rows, context, logits = np.arange(len(histories)), *_read_prompts(model, histories, config.max_new_tokens)
     for n_new in range(1, config.max_new_tokens + 1):
-        logits = context.read(tokens, mask)  # (R, V)
         filtered = filter_logits(logits, histories, config)
         chosen, log_probs = sample_tokens(filtered, generators) if generators else (greedy_tokens(filtered), None)  # (R,)
         if log_probs is None or filtered is not logits:
@@ -142,11 +140,25 @@ def _steps(
             return
         for history, token in zip(histories, chosen.tolist(), strict=True):
             history.append(token)
-        tokens, mask = chosen[going_on, None], None  # (R, 1)
         if len(going_on) < len(rows):
             context.keep(going_on)
             rows, histories = rows[going_on], [histories[i] for i in going_on]
             generators = generators and [generators[i] for i in going_on]
+        logits = context.read(chosen[going_on, None])  # (R, V)
+
+
+def _read_prompts(model: Any, prompts: list[list[int]], max_new_tokens: int) -> tuple[Context, np.ndarray]:
+    """The context of all prompts, and logits (R, V) for what comes next. A prompt that comes several times is read once."""
+    distinct = list(dict.fromkeys(map(tuple, prompts)))
+    tokens, mask = left_pad(distinct)
+    context = Context(model, len(distinct), tokens.shape[1] + max_new_tokens)
+    logits = context.read(tokens, mask)
+    if len(distinct) < len(prompts):
+        places = {prompt: place for place, prompt in enumerate(distinct)}
+        rows = np.array([places[tuple(prompt)] for prompt in prompts])
+        context.keep(rows)
+        logits = logits[rows]
+    return context, logits
 
 
 def _generate_by_beams(
