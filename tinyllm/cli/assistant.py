@@ -55,7 +55,7 @@ from tinyllm.tokenizers.chat import ChatFormat
 from tinyllm.training import RunFolder, TrainConfig, train
 
 NEWS_SHARE = 0.25  # of the made demonstrations
-TURNS = (0.55, 0.2, 0.12, 0.08, 0.05)  # part of the made conversations with one question, two, three, ...
+TURNS = (0.75, 0.17, 0.08)  # part of the made conversations with one question, two, three
 N_COMPARED = 12  # prompts whose answers before and after go into the report
 
 Conversation = list[dict[str, str]]

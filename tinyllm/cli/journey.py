@@ -169,7 +169,7 @@ class Journey:
         for message in conversations[0]:
             print(f"   {message['role'] + ':':<11} {message.get('tool_call') or message['content']}")
         every = max(1, plan.tuned_steps // 4)
-        pace = {"batch_size": 44, "learning_rate": 3e-3, "eval_interval": every, "eval_batches": 8}
+        pace = {"batch_size": 64, "learning_rate": 3e-3, "eval_interval": every, "eval_batches": 8}
         config = self._tuning(plan.tuned_steps, **pace)
         self.tuned = GPT.from_pretrained(self.out / "base" / "model")
         with self._run("tuned", training=config) as run:

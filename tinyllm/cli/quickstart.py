@@ -51,7 +51,7 @@ def add_parser(subparsers: Any) -> None:
         "quickstart", help="the whole journey, in less than ten minutes", description=lesson(__doc__), epilog=EPILOG
     )
     parser.add_argument("--out", metavar="FOLDER", help="folder of the journey (default: runs/quickstart, or the next free name)")
-    parser.add_argument("--minutes", type=float, default=6.5, help="how long to train, about, all stages together (default: 6.5)")
+    parser.add_argument("--minutes", type=float, default=6.0, help="how long to train, about, all stages together (default: 6)")
     parser.add_argument("--steps", type=int, help="train each stage for exactly so many steps instead")
     parser.add_argument("--seed", type=int, default=1337, help="starts every random stream (default: 1337)")
     parser.add_argument("--resume", action="store_true", help="go on with the journey in --out")
