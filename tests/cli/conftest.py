@@ -10,6 +10,7 @@ import pytest
 
 from tinyllm.cli import tuning
 from tinyllm.cli.main import main
+from tinyllm.cli.tuning import load_for_chat
 from tinyllm.models import GPT, GPTConfig
 from tinyllm.storage import safetensors
 from tinyllm.tokenizers import ByteTokenizer
@@ -76,6 +77,12 @@ def byte_model(tmp_path_factory):
 def base(byte_model):
     """A base model's folder; do not write into it."""
     return byte_model("base")
+
+
+@pytest.fixture(scope="module")
+def wide(byte_model):
+    """(model, tokenizer), with room for a story."""
+    return load_for_chat(str(byte_model("wide", block_size=512)), seed=1)
 
 
 @pytest.fixture(scope="session")

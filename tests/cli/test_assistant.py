@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from tinyllm.cli import assistant
-from tinyllm.cli.tuning import load_for_chat
 from tinyllm.data.news import story_prompt
 from tinyllm.data.preferences import Preference
 from tinyllm.models import RewardModel
@@ -18,12 +17,6 @@ HI = [{"role": "user", "content": "Hi"}]
 
 def config(**settings):
     return TrainConfig(**{"max_steps": 2, "warmup_steps": 0, "batch_size": 2, "eval_batches": 1, **settings})
-
-
-@pytest.fixture(scope="module")
-def wide(byte_model):
-    """(model, tokenizer), with room for a story."""
-    return load_for_chat(str(byte_model("wide", block_size=512)), seed=1)
 
 
 def test_demonstrations_follow_from_the_seed_and_a_quarter_is_news():

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from tinyllm.cli import improvement
-from tinyllm.cli.tuning import load_for_chat
 from tinyllm.data.news import story_prompt
 from tinyllm.models import RewardModel
 from tinyllm.rlhf.news_task import make_stories
@@ -18,12 +17,6 @@ HI = [{"role": "user", "content": "Hi"}]
 
 def config(**settings):
     return TrainConfig(**{"max_steps": 2, "warmup_steps": 0, "batch_size": 2, "eval_batches": 1, **settings})
-
-
-@pytest.fixture(scope="module")
-def wide(byte_model):
-    """(model, tokenizer), with room for a story."""
-    return load_for_chat(str(byte_model("wide", block_size=512)), seed=1)
 
 
 def test_prompts_without_room_are_left_out_and_wrong_ones_named(wide):
