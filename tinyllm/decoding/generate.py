@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from tinyllm import ops
 from tinyllm.decoding.beam import beam_search
 from tinyllm.decoding.config import GenerationConfig, make_config
 from tinyllm.decoding.context import Context
-from tinyllm.decoding.logits import filter_logits, greedy_tokens, sample_tokens, token_log_probs
+from tinyllm.decoding.logits import filter_logits, greedy_tokens, sample_tokens
 from tinyllm.decoding.prompts import check_request, left_pad
 
 ShouldStop = Callable[[int, int], bool]  # (row, its new token) -> whether the row ends here
@@ -127,7 +128,7 @@ def _steps(
         filtered = filter_logits(logits, histories, config)
         chosen, log_probs = sample_tokens(filtered, generators) if generators else (greedy_tokens(filtered), None)  # (R,)
         if log_probs is None or filtered is not logits:
-            log_probs = token_log_probs(logits, chosen)
+            log_probs = ops.token_log_probs(logits, chosen).data
         reasons = tuple(
             "stop" if token in config.stop_tokens or (should_stop is not None and should_stop(row, token))
             else "length" if n_new == config.max_new_tokens else None

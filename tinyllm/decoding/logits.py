@@ -164,8 +164,3 @@ def sample_tokens(logits: np.ndarray, generators: Sequence[np.random.Generator])
     removed token (-inf) is never drawn. The loop: `kernels/sampling.py`.
     """
     return kernels.sample_rows(logits, np.array([generator.random() for generator in generators]))
-
-
-def token_log_probs(logits: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-    """Log-probabilities (B,) of one token a row, given logits (B, V)."""
-    return -kernels.cross_entropy_forward(logits, tokens)[0]

@@ -105,6 +105,10 @@ def _queries_and_keys(lengths: np.ndarray, read: np.ndarray | None, n_positions:
 def ragged_self_attention(qkv, *, n_heads: int, causal: bool, lengths: np.ndarray, read: np.ndarray | None = None):
     """`self_attention` of sequences that lie end to end, without padding; each gives the same bits whatever the others are.
 
+        padded   . . a a a         end to end   a a a b b b b b c c        lengths 3, 5, 2
+                 b b b b b
+                 . . . c c
+
     qkv (1, N, 3·H·D), lengths (B,) that add up to N -> (1, N, H·D)
     read  (N,) bool, the last positions of each sequence: only these ask -> (1, M, H·D)
     """
