@@ -100,8 +100,10 @@ def main(data: str, model_folder: str | None = None, *, steps: int = 600, seed: 
     print(f"{result['n_tokens']:,} held-out tokens")
     for kind in ("float32", "int8"):
         print(f"{kind:8s} perplexity {result[kind]:8.4f}   weights {result[f'{kind}_bytes'] / 1e6:8.2f} MB")
-    print(f"loss in perplexity {result['loss']:+.3%} ± {result['error']:.3%}; the same token is likeliest at "
-          f"{result['agreement']:.2%} of positions")
+    print(
+        f"loss in perplexity {result['loss']:+.3%} ± {result['error']:.3%}; the same token is likeliest at "
+        f"{result['agreement']:.2%} of positions"
+    )
     return result
 
 

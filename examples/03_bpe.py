@@ -65,9 +65,11 @@ def main(steps: int = 2000, seed: int = 0) -> dict[str, float]:
         print("  " + " ".join(piece.decode() for piece in state))
 
     ratio = len(held_out) / len(tokenizer.encode(held_out))
-    print(f"\non text it has not seen: {ratio:.2f} bytes a token (bytes alone: "
-          f"{len(held_out) / len(ByteTokenizer().encode(held_out)):.2f}), and nothing is lost:",
-          tokenizer.decode_bytes(tokenizer.encode(held_out)) == held_out)
+    print(
+        f"\non text it has not seen: {ratio:.2f} bytes a token (bytes alone: "
+        f"{len(held_out) / len(ByteTokenizer().encode(held_out)):.2f}), and nothing is lost:",
+        tokenizer.decode_bytes(tokenizer.encode(held_out)) == held_out,
+    )
     return {"bytes_per_token": ratio}
 
 

@@ -94,8 +94,10 @@ def main(steps: int = 600, seed: int = 0, until: float = 0.25) -> dict[str, floa
     for record in train(model, grpo, config=training, loss_fn=grpo.loss, measure=grpo.measure):
         if record.step % max(1, steps // 10) == 0:
             facts = record.metrics
-            print(f"{record.step:4d}    {facts['score']:.2f}    {facts['frac_zero_std']:6.0%}     {facts['entropy']:.3f}"
-                  f"  {record.loss:+.3f}    {accuracy(model, test):.1%}")
+            print(
+                f"{record.step:4d}    {facts['score']:.2f}    {facts['frac_zero_std']:6.0%}     {facts['entropy']:.3f}"
+                f"  {record.loss:+.3f}    {accuracy(model, test):.1%}"
+            )
     after = accuracy(model, test)
     seconds = time.perf_counter() - start
     print(f"before {before:.1%}, after {after:.1%}; {512 * steps:,} answers, {seconds:.0f} s in all")

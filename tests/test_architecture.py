@@ -309,7 +309,7 @@ FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__", "input", "breakpoint
 
 
 def dotted(node):
-    """"np.random.seed" of the expression np.random.seed; "" if it is not a plain chain of names."""
+    """ "np.random.seed" of the expression np.random.seed; "" if it is not a plain chain of names."""
     if isinstance(node, ast.Attribute):
         left = dotted(node.value)
         return left and f"{left}.{node.attr}"

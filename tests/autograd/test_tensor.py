@@ -308,9 +308,7 @@ UNARY = [
     lambda t: ops.reshape(ops.transpose(t, axes=(1, 0)), shape=(3, 3)),
 ]
 PAIRS = [operator.add, operator.sub, operator.mul, lambda a, b: a / _shifted(b), lambda a, b: ops.tanh(a @ b.T)]
-steps = st.lists(
-    st.tuples(st.sampled_from([*UNARY, *PAIRS]), st.integers(0, 40), st.integers(0, 40)), min_size=5, max_size=30
-)
+steps = st.lists(st.tuples(st.sampled_from([*UNARY, *PAIRS]), st.integers(0, 40), st.integers(0, 40)), min_size=5, max_size=30)
 
 
 def build(program, *leaves):

@@ -38,9 +38,7 @@ def test_conversations_are_held_out_and_those_too_long_told(wide):
     _, tokenizer = wide
     short = [[*HI, {"role": "assistant", "content": str(i)}] for i in range(9)]
     long = [*HI, {"role": "assistant", "content": "x" * 600}]
-    found = assistant.encode_demonstrations(
-        [long, *short], tokenizer, block_size=512, config=config(), validation_fraction=0.3
-    )
+    found = assistant.encode_demonstrations([long, *short], tokenizer, block_size=512, config=config(), validation_fraction=0.3)
     assert (len(found.training), len(found.held_out), found.n) == (7, 2, 9)
     assert found.left_out == "1 of 10 longer than the model's context of 512 tokens"
     with pytest.raises(ValueError, match="conversations: 2 came, 1 of 2 longer than .*; at least two must fit"):

@@ -31,9 +31,7 @@ def items(tmp_path):
     rng = np.random.default_rng(0)
     stories = [make_story(rng) for _ in range(10)]
     path = tmp_path / "items.jsonl"
-    write_items(
-        path, [news_item(str(i), story, [make_summary(story, rng) for _ in range(5)]) for i, story in enumerate(stories)]
-    )
+    write_items(path, [news_item(str(i), story, [make_summary(story, rng) for _ in range(5)]) for i, story in enumerate(stories)])
     return path
 
 

@@ -34,9 +34,7 @@ def test_the_same_seed_and_step_write_the_same_and_leave_the_model_as_it_was():
     model = GPT(GPTConfig(257, 16, n_layers=1, n_heads=1, d_model=8, dropout=0.5), rng=np.random.default_rng(0))
     before = model.dropout.rng.bit_generator.state
     config = SampleConfig(n_samples=2, sample_tokens=20)
-    first, again, other = (
-        list(write_samples(model, ByteTokenizer(), config, step=step, seed=1)) for step in (3, 3, 4)
-    )
+    first, again, other = (list(write_samples(model, ByteTokenizer(), config, step=step, seed=1)) for step in (3, 3, 4))
     assert first == again
     assert first[0].text != first[1].text and first[0].text != other[0].text
     assert model.training and model.dropout.rng.bit_generator.state == before

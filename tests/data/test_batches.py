@@ -96,9 +96,7 @@ def test_rows_come_from_the_sources_by_weight_and_are_counted():
     n_low = int((rows[:, 0] < 1000).sum())
     assert abs(n_low / 2000 - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 2000)
     assert source.rows_drawn == {"low": n_low, "high": 2000 - n_low}
-    assert (
-        (rows < 1000).all(axis=1) | (rows >= 1000).all(axis=1)
-    ).all()  # no window crosses from one source to another
+    assert ((rows < 1000).all(axis=1) | (rows >= 1000).all(axis=1)).all()  # no window crosses from one source to another
 
 
 def test_a_source_too_small_for_a_window_is_named():

@@ -41,9 +41,7 @@ def site(monkeypatch):
 
 def test_a_second_download_comes_from_the_cache(site, tmp_path):
     calls = []
-    path = download(
-        f"{site}/a b/tale.txt?x=1", folder=tmp_path, progress=lambda done, total: calls.append((done, total))
-    )
+    path = download(f"{site}/a b/tale.txt?x=1", folder=tmp_path, progress=lambda done, total: calls.append((done, total)))
     assert path.read_bytes() == b"text " * 60_000 and path.name.endswith("-tale.txt")
     assert calls[-1] == (300_000, 300_000) and len(calls) > 1
     assert download(f"{site}/a b/tale.txt?x=1", folder=tmp_path) == path
@@ -70,9 +68,7 @@ def test_only_http_addresses_are_fetched(url, tmp_path):
         download(url, folder=tmp_path)
 
 
-@pytest.mark.parametrize(
-    "url", ["http://h/", "http://h/../..", "http://h/%2e%2e%2f%2e%2e%2fx", "http://h/" + "a" * 500]
-)
+@pytest.mark.parametrize("url", ["http://h/", "http://h/../..", "http://h/%2e%2e%2f%2e%2e%2fx", "http://h/" + "a" * 500])
 def test_no_address_leaves_the_cache_folder(url, tmp_path):
     path = cached_path(url, tmp_path)
     assert path.parent == tmp_path / "downloads" and path.resolve().parent == (tmp_path / "downloads").resolve()

@@ -216,8 +216,12 @@ def test_questions_are_short(made):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"n": 0}, "n must be"), ({"split": "dev"}, "split must be"), ({"tasks": ["ad"]}, "tasks holds the unknown 'ad'"),
-     ({"tasks": []}, "tasks is empty")],  # fmt: skip
+    [
+        ({"n": 0}, "n must be"),
+        ({"split": "dev"}, "split must be"),
+        ({"tasks": ["ad"]}, "tasks holds the unknown 'ad'"),
+        ({"tasks": []}, "tasks is empty"),
+    ],  # fmt: skip
 )
 def test_what_cannot_be_made_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):

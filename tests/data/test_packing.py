@@ -144,9 +144,7 @@ def test_what_does_not_fit_or_does_not_count_is_skipped_and_said(cls):
     data = [(ids, [False] + [ids is not silent] * (len(ids) - 1)) for ids in (fits, too_long, silent, too_long)]
     one = source(cls, data)
     assert one.n_skipped == 3
-    assert one.skipped == (
-        "3 of 4 conversations skipped: 2 longer than block_size 32, 1 without an answer of the assistant"
-    )
+    assert one.skipped == ("3 of 4 conversations skipped: 2 longer than block_size 32, 1 without an answer of the assistant")
     assert sum(batch.n_counted for batch in epoch(one)) == 32
     assert source(cls).n_skipped == 0 and source(cls).skipped == ""
     with pytest.raises(ValueError, match="encoded: nothing to learn from; 2 of 2 conversations skipped: 2 longer than"):

@@ -59,9 +59,7 @@ def test_source_without_docstrings_still_parses_and_keeps_code_that_shares_a_lin
     text = without_docstrings(MODULE, ast.parse(MODULE))
     assert [word in text for word in ("About", "A cat", "Twice", "Only a docstring")] == [False] * 4
     assert 'def sleep(self): "on one line"' in text and "async def purr():\n        ...\n" in text
-    assert ast.dump(ast.parse(text).body[1].body[0].body[0]) == ast.dump(
-        ast.parse('return "meow"', mode="exec").body[0]
-    )
+    assert ast.dump(ast.parse(text).body[1].body[0].body[0]) == ast.dump(ast.parse('return "meow"', mode="exec").body[0])
 
 
 def test_form_feeds_do_not_shift_the_cut():

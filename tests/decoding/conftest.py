@@ -39,8 +39,10 @@ class HandMadeModel:
     def hidden(self, tokens, *, cache, mask=None):
         assert len(tokens) == len(cache.rows) and not self.training
         self.batch_sizes.append(len(tokens))
-        rows = [[self.next_logits(int(token), cache.length + t + 1, int(row)) for t, token in enumerate(line)]
-                for row, line in zip(cache.rows, tokens, strict=True)]
+        rows = [
+            [self.next_logits(int(token), cache.length + t + 1, int(row)) for t, token in enumerate(line)]
+            for row, line in zip(cache.rows, tokens, strict=True)
+        ]
         cache.length += tokens.shape[1]
         return Tensor(np.array(rows, dtype=np.float32))
 
@@ -78,7 +80,11 @@ def small_gpt():
     """A real GPT, weights drawn wide enough that its text is not constant."""
     model = GPT(GPTConfig(vocab_size=40, block_size=48, n_layers=2, n_heads=2, d_model=16), rng=np.random.default_rng(7))
     rng = np.random.default_rng(29)
-    model.load_state_dict({name: rng.normal(0.0, 2.0 if name.startswith("positions") else 0.5, array.shape)
-                           .astype(np.float32) + ("norm" in name and name.endswith("weight"))
-                           for name, array in model.state_dict().items()})
+    model.load_state_dict(
+        {
+            name: rng.normal(0.0, 2.0 if name.startswith("positions") else 0.5, array.shape).astype(np.float32)
+            + ("norm" in name and name.endswith("weight"))
+            for name, array in model.state_dict().items()
+        }
+    )
     return model.eval()

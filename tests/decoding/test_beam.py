@@ -107,12 +107,15 @@ def test_a_beam_wider_than_the_vocabulary_gives_what_there_is(table_model):
     assert sorted(one.tokens for one in found) == [[0, 0], [0, 1], [1, 0], [1, 1]]
 
 
-@pytest.mark.parametrize("settings, message", [
-    ({"n_beams": 0}, "n_beams is 0"),
-    ({"max_new_tokens": 64}, "1 tokens and max_new_tokens is 64: 65 in all"),
-    ({"eos_id": 4}, "stop_tokens has token id 4"),
-    ({"no_repeat_ngram_size": 1, "max_new_tokens": 9}, "no_repeat_ngram_size 1 leaves no token"),
-])
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"n_beams": 0}, "n_beams is 0"),
+        ({"max_new_tokens": 64}, "1 tokens and max_new_tokens is 64: 65 in all"),
+        ({"eos_id": 4}, "stop_tokens has token id 4"),
+        ({"no_repeat_ngram_size": 1, "max_new_tokens": 9}, "no_repeat_ngram_size 1 leaves no token"),
+    ],
+)
 def test_bad_requests_are_errors(table_model, settings, message):
     with pytest.raises(ValueError, match=message):
         beam_search(table_model(WORKED), [0], **{"n_beams": 2, "max_new_tokens": 2, **settings})

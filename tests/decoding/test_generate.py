@@ -85,14 +85,15 @@ def test_a_stop_token_as_the_last_allowed_token_is_still_a_stop(table_model):
 
 def test_should_stop_ends_its_own_row_only(table_model):
     model = table_model(np.roll(np.eye(4), 1, axis=1))
-    result = generate(model, [[0], [0]], max_new_tokens=3, temperature=0,
-                      should_stop=lambda row, token: row == 1 and token == 2)
+    result = generate(model, [[0], [0]], max_new_tokens=3, temperature=0, should_stop=lambda row, token: row == 1 and token == 2)
     assert result.tokens == [[1, 2, 3], [1, 2]] and result.finish_reasons == ["length", "stop"]
 
 
 def test_the_same_seed_gives_the_same_text_and_another_seed_another(small_gpt):
-    texts = [generate(small_gpt, PROMPTS, max_new_tokens=20, temperature=2.0, rng=np.random.default_rng(seed)).tokens
-             for seed in (1, 1, 2)]
+    texts = [
+        generate(small_gpt, PROMPTS, max_new_tokens=20, temperature=2.0, rng=np.random.default_rng(seed)).tokens
+        for seed in (1, 1, 2)
+    ]
     assert texts[0] == texts[1] != texts[2]
 
 
@@ -123,8 +124,9 @@ def test_restoring_the_state_of_the_rng_repeats_the_text(small_gpt):
 
 
 def test_log_probs_are_those_of_the_model_itself_whatever_the_filters(small_gpt):
-    result = generate(small_gpt, PROMPTS, max_new_tokens=15, temperature=1.7, top_k=9, repetition_penalty=1.2,
-                      rng=np.random.default_rng(5))
+    result = generate(
+        small_gpt, PROMPTS, max_new_tokens=15, temperature=1.7, top_k=9, repetition_penalty=1.2, rng=np.random.default_rng(5)
+    )
     for prompt, tokens, log_probs in zip(PROMPTS, result.tokens, result.log_probs, strict=True):
         with no_grad():
             logits = small_gpt(np.array([prompt + tokens])).data[0, len(prompt) - 1 : -1]
@@ -160,8 +162,9 @@ def test_between_steps_gradients_are_recorded_and_the_model_trains_as_before(sma
 
 
 def test_dropout_is_off_while_generating():
-    model = GPT(GPTConfig(vocab_size=20, block_size=32, n_layers=1, n_heads=1, d_model=8, dropout=0.5),
-                rng=np.random.default_rng(0))
+    model = GPT(
+        GPTConfig(vocab_size=20, block_size=32, n_layers=1, n_heads=1, d_model=8, dropout=0.5), rng=np.random.default_rng(0)
+    )
     texts = [generate(model.train(mode), [[1]], max_new_tokens=30, temperature=0).log_probs[0] for mode in (True, False)]
     np.testing.assert_array_equal(*texts)
 
@@ -172,15 +175,18 @@ def test_a_context_filled_to_the_last_token_works_and_one_more_is_an_error(small
         generate(small_gpt, [[1] * 41], max_new_tokens=8, temperature=0)
 
 
-@pytest.mark.parametrize("prompts, settings, message", [
-    ([[1]], {}, "rng is None, but temperature 1.0 draws at random"),
-    ([[1]], {"rng": 42}, "rng is 42"),
-    ([[40]], {"temperature": 0}, "prompt 0 has token id 40; the model's vocabulary has 40 tokens"),
-    ([[1]], {"temperature": 0, "stop_tokens": (40,)}, "stop_tokens has token id 40"),
-    ([[1]], {"temperature": 0, "stop_strings": ("x",)}, "stop_strings need text.*generate_text"),
-    ([[1]], {"topk": 3}, "did you mean top_k?"),
-    (7, {"temperature": 0}, "prompts is a int"),
-])
+@pytest.mark.parametrize(
+    "prompts, settings, message",
+    [
+        ([[1]], {}, "rng is None, but temperature 1.0 draws at random"),
+        ([[1]], {"rng": 42}, "rng is 42"),
+        ([[40]], {"temperature": 0}, "prompt 0 has token id 40; the model's vocabulary has 40 tokens"),
+        ([[1]], {"temperature": 0, "stop_tokens": (40,)}, "stop_tokens has token id 40"),
+        ([[1]], {"temperature": 0, "stop_strings": ("x",)}, "stop_strings need text.*generate_text"),
+        ([[1]], {"topk": 3}, "did you mean top_k?"),
+        (7, {"temperature": 0}, "prompts is a int"),
+    ],
+)
 def test_bad_requests_are_errors_at_once(small_gpt, prompts, settings, message):
     with pytest.raises(ValueError, match=message):
         generate(small_gpt, prompts, **settings)

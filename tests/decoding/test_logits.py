@@ -23,8 +23,9 @@ EXPECTED = np.load(Path(__file__).parents[1] / "fixtures" / "gpt2_tiny" / "expec
 LOGITS, HISTORIES = EXPECTED["filter/logits"], EXPECTED["filter/histories"].tolist()
 
 # Whole multiples of 1/4, so that ties are common and exact.
-logits_with_ties = hnp.arrays(np.float32, st.tuples(st.integers(1, 3), st.integers(1, 12)),
-                              elements=st.integers(-20, 20).map(lambda n: n / 4))
+logits_with_ties = hnp.arrays(
+    np.float32, st.tuples(st.integers(1, 3), st.integers(1, 12)), elements=st.integers(-20, 20).map(lambda n: n / 4)
+)
 
 
 def probabilities(logits):
@@ -32,15 +33,18 @@ def probabilities(logits):
     return weights / weights.sum(axis=-1, keepdims=True)
 
 
-@pytest.mark.parametrize("name, ours", [
-    ("repetition_penalty_1.3", lambda: penalize_repetition(LOGITS, HISTORIES, 1.3)),
-    ("no_repeat_ngram_2", lambda: block_repeated_ngrams(LOGITS, HISTORIES, 2)),
-    ("no_repeat_ngram_3", lambda: block_repeated_ngrams(LOGITS, HISTORIES, 3)),
-    ("temperature_0.7", lambda: scale_by_temperature(LOGITS, 0.7)),
-    ("top_k_7", lambda: keep_top_k(LOGITS, 7)),
-    ("top_p_0.8", lambda: keep_top_p(LOGITS, 0.8)),
-    ("min_p_0.05", lambda: keep_min_p(LOGITS, 0.05)),
-])
+@pytest.mark.parametrize(
+    "name, ours",
+    [
+        ("repetition_penalty_1.3", lambda: penalize_repetition(LOGITS, HISTORIES, 1.3)),
+        ("no_repeat_ngram_2", lambda: block_repeated_ngrams(LOGITS, HISTORIES, 2)),
+        ("no_repeat_ngram_3", lambda: block_repeated_ngrams(LOGITS, HISTORIES, 3)),
+        ("temperature_0.7", lambda: scale_by_temperature(LOGITS, 0.7)),
+        ("top_k_7", lambda: keep_top_k(LOGITS, 7)),
+        ("top_p_0.8", lambda: keep_top_p(LOGITS, 0.8)),
+        ("min_p_0.05", lambda: keep_min_p(LOGITS, 0.05)),
+    ],
+)
 def test_each_filter_gives_what_transformers_gives(name, ours):
     expected = EXPECTED[f"filter/{name}"]
     assert not np.array_equal(expected, LOGITS)

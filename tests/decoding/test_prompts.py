@@ -7,17 +7,20 @@ from tinyllm.decoding import crop_prompt
 from tinyllm.decoding.prompts import check_length, check_prompts, check_stop_tokens, left_pad
 
 
-@pytest.mark.parametrize("prompts, message", [
-    ("hello", "prompts is a str; expected lists of token ids"),
-    (7, "prompts is a int"),
-    ([], "prompts is empty"),
-    ([1, 2, 3], r"one flat list.*wrap it, as in \[ids\]"),
-    ([[1], []], "prompt 1 is empty"),
-    ([[1.0, 2.0]], "prompt 0 has dtype float64"),
-    ([[True, False]], "prompt 0 has dtype bool"),
-    ([[1], [2, 10, 3]], r"prompt 1 has token id 10; the model's vocabulary has 10 tokens \(ids 0 to 9\)"),
-    ([[-1]], "prompt 0 has token id -1"),
-])
+@pytest.mark.parametrize(
+    "prompts, message",
+    [
+        ("hello", "prompts is a str; expected lists of token ids"),
+        (7, "prompts is a int"),
+        ([], "prompts is empty"),
+        ([1, 2, 3], r"one flat list.*wrap it, as in \[ids\]"),
+        ([[1], []], "prompt 1 is empty"),
+        ([[1.0, 2.0]], "prompt 0 has dtype float64"),
+        ([[True, False]], "prompt 0 has dtype bool"),
+        ([[1], [2, 10, 3]], r"prompt 1 has token id 10; the model's vocabulary has 10 tokens \(ids 0 to 9\)"),
+        ([[-1]], "prompt 0 has token id -1"),
+    ],
+)
 def test_a_bad_prompt_is_an_error_that_says_which_and_why(prompts, message):
     with pytest.raises(ValueError, match=message):
         check_prompts(prompts, vocab_size=10)

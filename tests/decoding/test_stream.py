@@ -120,8 +120,9 @@ def test_texts_of_a_batch_are_those_of_each_prompt_alone(hand_made_model):
     prompts = ["a", "say d", "bc", "h"]
     together = generate_texts(model, TOKENIZER, prompts, temperature=0, stop_strings=("fg",), max_new_tokens=20)
     assert together == ["bcde", "e", "de", ""]
-    assert together == [generate_text(model, TOKENIZER, prompt, temperature=0, stop_strings=("fg",), max_new_tokens=20)
-                        for prompt in prompts]
+    assert together == [
+        generate_text(model, TOKENIZER, prompt, temperature=0, stop_strings=("fg",), max_new_tokens=20) for prompt in prompts
+    ]
 
 
 def test_streaming_and_whole_text_agree_when_sampling(small_gpt):

@@ -36,7 +36,7 @@ class Script:
 
     def hidden(self, tokens, *, cache=None, mask=None):
         for i, row in enumerate(tokens.tolist()):
-            real = row if mask is None else [t for t, m in zip(row, mask[i, -len(row):], strict=True) if m]
+            real = row if mask is None else [t for t, m in zip(row, mask[i, -len(row) :], strict=True) if m]
             cache.rows[i] += real
         best = np.array([self._next(row) for row in cache.rows])
         hidden = np.zeros((*tokens.shape, self.config.vocab_size), np.float32)
@@ -48,7 +48,9 @@ class Script:
 
     def _next(self, row):
         start = len(row) - row[::-1].index(CHAT.role_ids["assistant"])
-        told = CHAT.decode(row[max(i for i, t in enumerate(row[:start]) if t in CHAT.role_ids.values() and i < start - 1) :start])
+        told = CHAT.decode(
+            row[max(i for i, t in enumerate(row[:start]) if t in CHAT.role_ids.values() and i < start - 1) : start]
+        )
         reply = self.replies[told]
         said = len(row) - start
         if said == 0:

@@ -67,9 +67,7 @@ def test_silu_gate_forward_and_backward(n, width, dtype):
     assert_same(y, twin_y)
     dy, down = rng.standard_normal((n, 20)).astype(dtype), rng.standard_normal((20, width)).astype(dtype)
     mine, twin = [gate.copy(), up.copy()], [gate.copy(), up.copy()]
-    assert_same(
-        kernels.silu_gate_linear_backward(dy, down, *mine), reference.silu_gate_linear_backward(dy, down, *twin)
-    )
+    assert_same(kernels.silu_gate_linear_backward(dy, down, *mine), reference.silu_gate_linear_backward(dy, down, *twin))
     for got, expected in zip(mine, twin, strict=True):
         assert_same(got, expected)
 

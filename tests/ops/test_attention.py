@@ -186,9 +186,7 @@ def test_lengths_that_do_not_add_up_are_refused(lengths):
 @pytest.mark.parametrize("read", [[True, False, True], [False, True], [0, 1, 1]], ids=str)
 def test_only_the_last_positions_of_a_sequence_can_be_read(read):
     with pytest.raises(ValueError, match=r"read .* came, bool \(3,\) expected, True at the last positions"):
-        ops.ragged_self_attention(
-            np.zeros((1, 3, 12)), n_heads=2, causal=True, lengths=np.array([3]), read=np.array(read)
-        )
+        ops.ragged_self_attention(np.zeros((1, 3, 12)), n_heads=2, causal=True, lengths=np.array([3]), read=np.array(read))
 
 
 def test_sequences_in_several_rows_are_refused():

@@ -127,9 +127,7 @@ def test_each_record_is_one_write_and_is_synced_before_append_returns(path, monk
         store.append(label("1"))
         assert [name for name, _ in calls] == ["write", "sync"] and calls[0][1].endswith(b"}\n")
         store.append(label("1"))
-        assert [name for name, _ in calls] == ["write", "sync", "sync"], (
-            "a retry is told saved, so it waits for the disk as well"
-        )
+        assert [name for name, _ in calls] == ["write", "sync", "sync"], "a retry is told saved, so it waits for the disk as well"
 
 
 def test_what_a_full_disk_took_is_taken_back(path, monkeypatch):

@@ -128,7 +128,7 @@ def print_speed(milliseconds: list[float], config: GPTConfig, *, batch_size: int
 
 
 def quartiles(values: list[float]) -> str:
-    """"a to b": half of the values lie between."""
+    """ "a to b": half of the values lie between."""
     low, _, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
     return f"{low:,.2f} to {high:,.2f}"
 

@@ -44,9 +44,7 @@ class Finding:
 
 def add_parser(subparsers: Any) -> None:
     """Describe the verb to argparse."""
-    subparsers.add_parser(
-        "doctor", help="what this machine has, and what is missing", description=lesson(__doc__), epilog=EPILOG
-    )
+    subparsers.add_parser("doctor", help="what this machine has, and what is missing", description=lesson(__doc__), epilog=EPILOG)
 
 
 def run(args: argparse.Namespace) -> int:

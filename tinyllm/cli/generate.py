@@ -30,9 +30,7 @@ FLAGS = {"stop_strings": "stop", "n_beams": "beams"}
 
 def add_parser(subparsers: Any) -> None:
     """Describe the verb to argparse."""
-    parser = subparsers.add_parser(
-        "generate", help="text from a model", description=lesson(__doc__), epilog=EPILOG
-    )
+    parser = subparsers.add_parser("generate", help="text from a model", description=lesson(__doc__), epilog=EPILOG)
     add = parser.add_argument
     add("model", metavar="MODEL", help="folder of a model, or of a run (its newest checkpoint while it goes on)")
     add("--prompt", default="", metavar="TEXT", help="how the text begins; - reads it from the input (default: empty)")
@@ -137,7 +135,5 @@ def _best(model: Any, tokenizer: Any, prompt: bytes, config: GenerationConfig, n
 
     block_size = model.config.block_size
     config = dataclasses.replace(config, max_new_tokens=min(config.max_new_tokens, max(block_size // 2, 1)))
-    ids = keep_tail(
-        encode_prompt(tokenizer, prompt), block_size=block_size, max_new_tokens=config.max_new_tokens, notice=notice
-    )
+    ids = keep_tail(encode_prompt(tokenizer, prompt), block_size=block_size, max_new_tokens=config.max_new_tokens, notice=notice)
     return generate_text(model, tokenizer, ids, config=config)

@@ -84,12 +84,15 @@ class Journey:
             _describe_model(config)
             self.base = stages.make_model(config, seed=self.plan.seed, batch_size=training.batch_size)
             n_vocab = config.vocab_size
-            tell(6, "Pre-training",
-                 "The model guesses the next token at every place, is told the right one, and is moved a little "
-                 f"towards it, {training.max_steps:,} times. Guessing blindly among {n_vocab:,} tokens costs ln "
-                 f"{n_vocab:,} = {math.log(n_vocab):.2f} nats; watch the loss fall, and the samples turn from noise "
-                 "into words and then into the manner of the text. Ctrl-C saves, here and in every stage; tinyllm "
-                 f"quickstart --out {self.out} --resume goes on.")
+            tell(
+                6,
+                "Pre-training",
+                "The model guesses the next token at every place, is told the right one, and is moved a little "
+                f"towards it, {training.max_steps:,} times. Guessing blindly among {n_vocab:,} tokens costs ln "
+                f"{n_vocab:,} = {math.log(n_vocab):.2f} nats; watch the loss fall, and the samples turn from noise "
+                "into words and then into the manner of the text. Ctrl-C saves, here and in every stage; tinyllm "
+                f"quickstart --out {self.out} --resume goes on.",
+            )
             with Progress("   training", training.max_steps, unit="steps") as progress:
                 records = stages.train_model(
                     self.base, tokens, tokenizer=self.tokenizer, config=training, samples=samples, run=run
@@ -98,10 +101,13 @@ class Journey:
             stages.finish_run(run, self.base, self.tokenizer)
 
     def _read_texts(self) -> Any:
-        tell(2, "The text",
-             "A language model learns from text alone. Every Python carries some megabytes of it: the language "
-             "reference, the docstrings of the standard library, and its source. A tenth of the documents is held "
-             "out, to test the model on what it never saw.")
+        tell(
+            2,
+            "The text",
+            "A language model learns from text alone. Every Python carries some megabytes of it: the language "
+            "reference, the docstrings of the standard library, and its source. A tenth of the documents is held "
+            "out, to test the model on what it never saw.",
+        )
         texts = stages.read_texts(stages.DataConfig(data=quickstart.DATA))
         for name, documents in texts.training.items():
             held_out = sum(map(len, texts.validation[name]))
@@ -111,10 +117,13 @@ class Journey:
 
     def _learn_tokenizer(self, texts: Any) -> None:
         n_merges = quickstart.VOCAB_SIZE - 256 - 1 - len(CONTROL_TOKENS)
-        tell(3, "The tokenizer",
-             "The model will not read letters but tokens: frequent pieces of text, found by merging the most frequent "
-             f"pair of neighbours again and again, {n_merges:,} times (byte-pair encoding). {len(CONTROL_TOKENS)} more "
-             "are set aside for later: they say who speaks in a conversation.")
+        tell(
+            3,
+            "The tokenizer",
+            "The model will not read letters but tokens: frequent pieces of text, found by merging the most frequent "
+            f"pair of neighbours again and again, {n_merges:,} times (byte-pair encoding). {len(CONTROL_TOKENS)} more "
+            "are set aside for later: they say who speaks in a conversation.",
+        )
         saved = self.out / "base" / "tokenizer"
         if (saved / "tokenizer.json").exists():
             self.tokenizer = load_tokenizer_for(saved)
@@ -134,10 +143,13 @@ class Journey:
         print(f"   {sentence!r} is now {len(pieces)} tokens instead of {len(sentence)} letters:\n   {'|'.join(pieces)}")
 
     def _encode(self, texts: Any, n_tokens: int) -> Any:
-        tell(4, "The mixture",
-             "All documents become one long row of token ids for each source. Training draws windows from them by "
-             "weight: more prose than code, since prose is what we want to read; epochs says how often each text will "
-             "be seen.")
+        tell(
+            4,
+            "The mixture",
+            "All documents become one long row of token ids for each source. Training draws windows from them by "
+            "weight: more prose than code, since prose is what we want to read; epochs says how often each text will "
+            "be seen.",
+        )
         folder = self.out / "base" / "data"
         if not (folder / "sources.json").exists():
             n_documents = sum(len(documents) for side in (texts.training, texts.validation) for documents in side.values())
@@ -156,12 +168,15 @@ class Journey:
     def tune(self) -> None:
         """Stage 7: instruction tuning."""
         plan = self.plan
-        tell(7, "Step 1 of 3: demonstrations",
-             "So far the model continues text; asked a question it may go on with more questions. Now it reads "
-             f"{plan.n_demonstrations:,} conversations and learns what the assistant says in them, and only that: "
-             "sums, spelling, sorting, facts to be found in a sentence, a calculator to be called, requests to be "
-             "refused, and summaries of small news. The tasks have exact answers. The summaries are of mixed quality, "
-             "as people's are.")
+        tell(
+            7,
+            "Step 1 of 3: demonstrations",
+            "So far the model continues text; asked a question it may go on with more questions. Now it reads "
+            f"{plan.n_demonstrations:,} conversations and learns what the assistant says in them, and only that: "
+            "sums, spelling, sorting, facts to be found in a sentence, a calculator to be called, requests to be "
+            "refused, and summaries of small news. The tasks have exact answers. The summaries are of mixed quality, "
+            "as people's are.",
+        )
         if self._finished("tuned"):
             self.tuned = self._load("tuned")[0]
             return
@@ -190,10 +205,13 @@ class Journey:
     def label(self) -> None:
         """Stage 8: the simulated labeler rates five answers to each story."""
         n = self.plan.n_stories
-        tell(8, "Step 2 of 3: ranked answers",
-             f"The model summarises {n} stories five times each, and a labeler rates the summaries from 1 to 7. This "
-             "one is simulated, with a known taste (all facts, nothing made up, short, polite, no bad words) and an "
-             "unsteady hand, so that we shall know the truth; tinyllm label puts you in its place.")
+        tell(
+            8,
+            "Step 2 of 3: ranked answers",
+            f"The model summarises {n} stories five times each, and a labeler rates the summaries from 1 to 7. This "
+            "one is simulated, with a known taste (all facts, nothing made up, short, polite, no bad words) and an "
+            "unsteady hand, so that we shall know the truth; tinyllm label puts you in its place.",
+        )
         folder = self.out / "labels"
         if (self.out / "reward" / "model" / "model.safetensors").exists():
             items = read_items(folder / "items.jsonl")
@@ -209,9 +227,12 @@ class Journey:
 
     def learn_reward(self) -> None:
         """Stage 9: the reward model."""
-        tell(9, "The reward model",
-             "A copy of the model, with a head that gives an answer one number, learns from each pair that the answer "
-             "liked better should get the higher one. It can then rate any number of answers, which no person could.")
+        tell(
+            9,
+            "The reward model",
+            "A copy of the model, with a head that gives an answer one number, learns from each pair that the answer "
+            "liked better should get the higher one. It can then rate any number of answers, which no person could.",
+        )
         if self._finished("reward"):
             self.reward_model = RewardModel.from_pretrained(self.out / "reward" / "model")
             return
@@ -232,11 +253,14 @@ class Journey:
     def improve(self) -> None:
         """Stage 10: PPO."""
         n_rollouts = max(1, self.plan.improved_steps // quickstart.STEPS_PER_ROLLOUT)
-        tell(10, "Step 3 of 3: PPO",
-             f"{n_rollouts} times the model writes 64 summaries, the reward model scores them, and what scored better "
-             "than expected becomes likelier. kl is how far it has gone from where it began, in nats per answer: each "
-             "has its price, for far away the reward model no longer knows what is good. gold is the labeler's true "
-             "opinion, which the model never sees.")
+        tell(
+            10,
+            "Step 3 of 3: PPO",
+            f"{n_rollouts} times the model writes 64 summaries, the reward model scores them, and what scored better "
+            "than expected becomes likelier. kl is how far it has gone from where it began, in nats per answer: each "
+            "has its price, for far away the reward model no longer knows what is good. gold is the labeler's true "
+            "opinion, which the model never sees.",
+        )
         if self._finished("improved"):
             self.improved = self._load("improved")[0]
             return
@@ -261,10 +285,13 @@ class Journey:
     def compare(self) -> None:
         """Stage 11: four models on the same test set; the assistant's folder and the page of the journey."""
         plan = self.plan
-        tell(11, "What each step was good for",
-             f"Four models on the same {plan.n_test} tasks (other contents and other phrasings than in training) and "
-             f"{plan.n_test} stories (other combinations). Best of {BEST_OF}: the tuned model writes {BEST_OF} "
-             "summaries and the reward model picks one.")
+        tell(
+            11,
+            "What each step was good for",
+            f"Four models on the same {plan.n_test} tasks (other contents and other phrasings than in training) and "
+            f"{plan.n_test} stories (other combinations). Best of {BEST_OF}: the tuned model writes {BEST_OF} "
+            "summaries and the reward model picks one.",
+        )
         stories = make_stories(plan.n_test, split="test", seed=plan.seed + 4)
         instructions = assistant.make_test(plan.n_test, seed=plan.seed)
         of_each_task = {item.task: item.prompt[-1]["content"] for item in instructions}
@@ -301,8 +328,11 @@ def _describe_model(config: Any) -> None:
     from tinyllm.training import estimate_memory
 
     memory = estimate_memory(config, batch_size=quickstart.TRAINING["batch_size"]).total
-    tell(5, "The model",
-         f"A GPT: {config.n_layers} layers in which tokens first look at the tokens before them (attention, "
-         f"{config.n_heads} heads), then think for themselves (feed-forward). It is GPT-2 in small: "
-         f"{config.num_parameters():,} weights instead of 124 million, in about {memory / 1e6:.0f} MB of memory while "
-         f"training, and a context of {config.block_size} tokens.")
+    tell(
+        5,
+        "The model",
+        f"A GPT: {config.n_layers} layers in which tokens first look at the tokens before them (attention, "
+        f"{config.n_heads} heads), then think for themselves (feed-forward). It is GPT-2 in small: "
+        f"{config.num_parameters():,} weights instead of 124 million, in about {memory / 1e6:.0f} MB of memory while "
+        f"training, and a context of {config.block_size} tokens.",
+    )

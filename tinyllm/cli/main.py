@@ -1,7 +1,7 @@
 """The command `tinyllm`: finds the verb, runs it, and turns what goes wrong into one line and an exit code.
 
-    0 done    1 a fault of tinyllm's own, with its traceback    2 input that cannot be used: one line on stderr
-    130 stopped by Ctrl-C (SIGINT)    143 stopped by SIGTERM    (128 + the signal's number, as shells count)
+0 done    1 a fault of tinyllm's own, with its traceback    2 input that cannot be used: one line on stderr
+130 stopped by Ctrl-C (SIGINT)    143 stopped by SIGTERM    (128 + the signal's number, as shells count)
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Where a model is: people name the folder of a run, the model's own folder, or one checkpoint; all three should do.
 
-    runs/mine                               -> runs/mine/model, or the newest whole checkpoint while the run goes on
-    runs/mine/model                         -> itself
-    runs/mine/checkpoints/step-00000100     -> its model/
+runs/mine                               -> runs/mine/model, or the newest whole checkpoint while the run goes on
+runs/mine/model                         -> itself
+runs/mine/checkpoints/step-00000100     -> its model/
 """
 
 from __future__ import annotations

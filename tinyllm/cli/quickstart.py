@@ -78,8 +78,12 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     out = _out_folder(args)
     start = time.monotonic()
-    tell(1, "The kernels", "Python is too slow for the inner loops of a neural network, so they are compiled to machine code, "
-         "once: matrix products, attention, softmax and a few more.")
+    tell(
+        1,
+        "The kernels",
+        "Python is too slow for the inner loops of a neural network, so they are compiled to machine code, "
+        "once: matrix products, attention, softmax and a few more.",
+    )
     ensure_compiled()
     journey = Journey(out, plan=_plan(out, args))
     journey.pretrain()
@@ -91,11 +95,13 @@ def run(args: argparse.Namespace) -> int:
     tell(12, "Your turn", f"All that took {format_seconds(time.monotonic() - start)}.")
     print("  It knows a few dozen phrasings and no more. Ask it, for instance:")
     print("\n".join(f"    {question}" for question in journey.questions), end="\n\n")
-    print(f"  report          {out / 'report.html'}   (open it in a browser)\n"
-          f"  look inside     tinyllm info {out}\n"
-          f"  rate answers    tinyllm label serve {out / 'labels' / 'items.jsonl'} --out my-labels.jsonl\n"
-          f"  your own data   tinyllm finetune {out / 'base'} --data chats.jsonl --out runs/mine\n"
-          f"  talk with it    tinyllm chat {out}")
+    print(
+        f"  report          {out / 'report.html'}   (open it in a browser)\n"
+        f"  look inside     tinyllm info {out}\n"
+        f"  rate answers    tinyllm label serve {out / 'labels' / 'items.jsonl'} --out my-labels.jsonl\n"
+        f"  your own data   tinyllm finetune {out / 'base'} --data chats.jsonl --out runs/mine\n"
+        f"  talk with it    tinyllm chat {out}"
+    )
     return 0
 
 

@@ -28,9 +28,7 @@ WORDS = {"batch_size": "prompts in one micro-batch, each with all its answers"}
 
 def add_parser(subparsers: Any) -> None:
     """Describe the verb to argparse."""
-    parser = subparsers.add_parser(
-        "reward", help="a model of what people prefer", description=lesson(__doc__), epilog=EPILOG
-    )
+    parser = subparsers.add_parser("reward", help="a model of what people prefer", description=lesson(__doc__), epilog=EPILOG)
     tuning.add_common_options(parser)
     parser.add_argument("--preferences", required=True, metavar="FILE", help="pairs of answers, .jsonl or .json")
 

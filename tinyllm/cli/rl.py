@@ -34,9 +34,7 @@ SHOWN = {"score": "score", "kl": "kl", "length": "length", "entropy": "entropy"}
 
 def add_parser(subparsers: Any) -> None:
     """Describe the verb to argparse."""
-    parser = subparsers.add_parser(
-        "rl", help="improve a model on its own answers", description=lesson(__doc__), epilog=EPILOG
-    )
+    parser = subparsers.add_parser("rl", help="improve a model on its own answers", description=lesson(__doc__), epilog=EPILOG)
     tuning.add_common_options(parser)
     add = parser.add_argument
     add("--reward-model", required=True, metavar="FOLDER", help="folder of the reward model, or of its run")

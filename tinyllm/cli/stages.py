@@ -107,7 +107,7 @@ class Tokens:
 
 
 def parse_data(spec: str) -> tuple[str | None, str, float | None]:
-    """"NAME=WHERE:WEIGHT" -> (name, where, weight); name and weight may be left out. ValueError for a bad weight."""
+    """ "NAME=WHERE:WEIGHT" -> (name, where, weight); name and weight may be left out. ValueError for a bad weight."""
     if Path(spec).exists():  # a file may itself be called a=b:2
         return None, spec, None
     name, where, weight = None, spec, None
@@ -169,9 +169,7 @@ def make_tokenizer(
     return ByteTokenizer() if config.tokenizer == "byte" else load_tokenizer(config.tokenizer)
 
 
-def encode_texts(
-    texts: Texts, tokenizer: Tokenizer, folder: Path, *, progress: Callable[[int], None] | None = None
-) -> None:
+def encode_texts(texts: Texts, tokenizer: Tokenizer, folder: Path, *, progress: Callable[[int], None] | None = None) -> None:
     """Write token files and sources.json, the list of them, into `folder`. `progress`: documents done."""
     folder.mkdir(parents=True, exist_ok=True)
     listed, done = [], 0

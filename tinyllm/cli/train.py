@@ -36,9 +36,7 @@ SMALL = {"block_size": 64, "n_layers": 4, "n_heads": 4, "d_model": 128, "bias": 
 
 def add_parser(subparsers: Any) -> None:
     """Describe the verb to argparse."""
-    parser = subparsers.add_parser(
-        "train", help="a GPT on your own text", description=lesson(__doc__), epilog=EPILOG
-    )
+    parser = subparsers.add_parser("train", help="a GPT on your own text", description=lesson(__doc__), epilog=EPILOG)
     parser.add_argument("--out", required=True, metavar="FOLDER", help="folder of this run, such as runs/mine")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, with its settings")
 
@@ -108,7 +106,7 @@ def train_run(out: Path, settings: dict[str, Any], *, resume: bool) -> None:
             stages.show_training(records, progress=progress)
         stages.finish_run(run, model, tokenizer)
     print(f"\nThe model is in {out / 'model'}, the report is {out / 'report.html'}")
-    print(f"Let it write:  tinyllm generate {shlex.quote(str(out))} --prompt \"...\"")
+    print(f'Let it write:  tinyllm generate {shlex.quote(str(out))} --prompt "..."')
 
 
 def _text_and_tokenizer(out: Path, data: Any, *, resume: bool) -> tuple[Any, Any]:

@@ -45,9 +45,7 @@ class Instruction:
         return self.messages[: last + 1]
 
 
-def make_instructions(
-    n: int, *, split: str, rng: np.random.Generator, tasks: Sequence[str] | None = None
-) -> list[Instruction]:
+def make_instructions(n: int, *, split: str, rng: np.random.Generator, tasks: Sequence[str] | None = None) -> list[Instruction]:
     """`n` instructions of one split; each task as likely, and within it each phrasing.
 
     tasks: names of TASKS (all of them by default) and SUMMARY, which has to be asked for. ValueError for an unknown name.

@@ -127,7 +127,7 @@ def _with_prompt(messages: Conversation, prompt: Any, where: Where) -> Conversat
 
 
 def _read_transcript(text: str, where: Where) -> Conversation:
-    """"\\n\\nHuman: Hi\\n\\nAssistant: Hello!" as messages."""
+    """ "\\n\\nHuman: Hi\\n\\nAssistant: Hello!" as messages."""
     first, *parts = _SPEAKER.split("\n\n" + text.lstrip("\n"))
     if first.strip() or not parts:
         raise where.error('a "prompt" beside this text, or a transcript that begins with "\\n\\nHuman:"', text)

@@ -53,7 +53,8 @@ def _best_continuations(beams: Sequence[_Beam], log_probs: np.ndarray, n: int) -
     return [
         _Beam((*beams[row].tokens, token), (*beams[row].log_probs, float(log_probs[row, token])), total, row)
         for row, token, total in zip(
-            *(part.tolist() for part in np.divmod(candidates, log_probs.shape[1])), totals[candidates].tolist(),
+            *(part.tolist() for part in np.divmod(candidates, log_probs.shape[1])),
+            totals[candidates].tolist(),
             strict=True,
         )
     ]
@@ -101,8 +102,13 @@ def beam_search(
     it stops at its first finished sequence: greedy decoding. Raises ValueError for bad settings and prompts, and if
     n-gram blocking leaves nothing to continue with. eos_id: one stop token, several, or None.
     """
-    settings = GenerationConfig(max_new_tokens=max_new_tokens, n_beams=n_beams, length_penalty=length_penalty,
-                                no_repeat_ngram_size=no_repeat_ngram_size, stop_tokens=_as_stop_tokens(eos_id))
+    settings = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        n_beams=n_beams,
+        length_penalty=length_penalty,
+        no_repeat_ngram_size=no_repeat_ngram_size,
+        stop_tokens=_as_stop_tokens(eos_id),
+    )
     ids = check_request(model, [prompt], settings)[0]
     n_candidates = max(2, 1 + len(settings.stop_tokens)) * n_beams
     cache = model.new_cache(1, len(ids) + max_new_tokens)
@@ -118,9 +124,9 @@ def beam_search(
         running = [beam for beam, reason in ended if reason is None][:n_beams]
         finished += [_score(beam, length_penalty, reason) for beam, reason in ended[:n_beams] if reason is not None]
         finished = sorted(finished, key=lambda hypothesis: -hypothesis.score)[:n_beams]
-        if not running or (len(finished) == n_beams and (
-            early_stopping or _no_better_in_sight(running[0], finished[-1], length_penalty)
-        )):
+        if not running or (
+            len(finished) == n_beams and (early_stopping or _no_better_in_sight(running[0], finished[-1], length_penalty))
+        ):
             break
         cache.select(np.array([beam.parent for beam in running]))
         unread = np.array([beam.tokens[-1:] for beam in running])

@@ -60,11 +60,18 @@ class GenerationConfig:
             raise ValueError(f"length_penalty is {self.length_penalty!r}; expected a number from -50 to 50 (0 = no penalty)")
 
     def _check_beam_search(self) -> None:
-        for name, neutral in (("temperature", (0, 1)), ("top_k", (None,)), ("top_p", (None,)), ("min_p", (None,)),
-                              ("repetition_penalty", (1,))):
+        for name, neutral in (
+            ("temperature", (0, 1)),
+            ("top_k", (None,)),
+            ("top_p", (None,)),
+            ("min_p", (None,)),
+            ("repetition_penalty", (1,)),
+        ):
             if getattr(self, name) not in neutral:
-                raise ValueError(f"{name} is {getattr(self, name)!r} with n_beams {self.n_beams}; beam search does "
-                                 f"not sample: leave {name} at its default, or set n_beams=1")
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r} with n_beams {self.n_beams}; beam search does "
+                    f"not sample: leave {name} at its default, or set n_beams=1"
+                )
 
     @property
     def samples(self) -> bool:

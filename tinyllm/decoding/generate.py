@@ -78,8 +78,10 @@ def generate_steps(
     if config.n_beams > 1:
         raise ValueError(f"n_beams is {config.n_beams}: beam search has no result before its end; use generate")
     if config.samples and not isinstance(rng, np.random.Generator):
-        raise ValueError(f"rng is {rng!r}, but temperature {config.temperature} draws at random; pass "
-                         f"rng=np.random.default_rng(seed), or temperature=0 for the likeliest tokens")
+        raise ValueError(
+            f"rng is {rng!r}, but temperature {config.temperature} draws at random; pass "
+            f"rng=np.random.default_rng(seed), or temperature=0 for the likeliest tokens"
+        )
     histories = check_request(model, prompts, config)
     generators = row_generators(rng, len(histories)) if config.samples and rng is not None else None
     return _steps(model, histories, config, generators, should_stop)
@@ -130,8 +132,11 @@ def _steps(
         if log_probs is None or filtered is not logits:
             log_probs = ops.token_log_probs(logits, chosen).data
         reasons = tuple(
-            "stop" if token in config.stop_tokens or (should_stop is not None and should_stop(row, token))
-            else "length" if n_new == config.max_new_tokens else None
+            "stop"
+            if token in config.stop_tokens or (should_stop is not None and should_stop(row, token))
+            else "length"
+            if n_new == config.max_new_tokens
+            else None
             for row, token in zip(rows.tolist(), chosen.tolist(), strict=True)
         )
         yield Step(rows, chosen, log_probs, reasons)
@@ -162,18 +167,23 @@ def _read_prompts(model: Any, prompts: list[list[int]], max_new_tokens: int) -> 
     return context, logits
 
 
-def _generate_by_beams(
-    model: Any, prompts: Any, config: GenerationConfig, should_stop: ShouldStop | None
-) -> GenerationResult:
+def _generate_by_beams(model: Any, prompts: Any, config: GenerationConfig, should_stop: ShouldStop | None) -> GenerationResult:
     if config.stop_strings or should_stop is not None:
-        raise ValueError(f"n_beams is {config.n_beams}: beam search ends sequences at stop_tokens only; "
-                         f"leave out stop_strings and should_stop, or set n_beams=1")
+        raise ValueError(
+            f"n_beams is {config.n_beams}: beam search ends sequences at stop_tokens only; "
+            f"leave out stop_strings and should_stop, or set n_beams=1"
+        )
     best = [
-        beam_search(model, prompt, n_beams=config.n_beams, length_penalty=config.length_penalty,
-                    no_repeat_ngram_size=config.no_repeat_ngram_size, eos_id=config.stop_tokens,
-                    max_new_tokens=config.max_new_tokens, early_stopping=config.early_stopping)[0]
+        beam_search(
+            model,
+            prompt,
+            n_beams=config.n_beams,
+            length_penalty=config.length_penalty,
+            no_repeat_ngram_size=config.no_repeat_ngram_size,
+            eos_id=config.stop_tokens,
+            max_new_tokens=config.max_new_tokens,
+            early_stopping=config.early_stopping,
+        )[0]
         for prompt in check_request(model, prompts, config)
     ]
-    return GenerationResult(
-        [one.tokens for one in best], [one.finish_reason for one in best], [one.log_probs for one in best]
-    )
+    return GenerationResult([one.tokens for one in best], [one.finish_reason for one in best], [one.log_probs for one in best])

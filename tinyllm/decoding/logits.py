@@ -24,8 +24,10 @@ def check_logits(logits: np.ndarray) -> None:
     if not np.isfinite(best).all():
         row = int(np.flatnonzero(~np.isfinite(best))[0])
         found = {True: "a NaN", False: "+inf" if best[row] > 0 else "only -inf"}[bool(np.isnan(best[row]))]
-        raise ValueError(f"the model's logits for row {row} hold {found}; expected finite numbers. "
-                         f"The weights are probably broken (training diverged?): try an earlier checkpoint")
+        raise ValueError(
+            f"the model's logits for row {row} hold {found}; expected finite numbers. "
+            f"The weights are probably broken (training diverged?): try an earlier checkpoint"
+        )
 
 
 def next_logits(model: Any, tokens: np.ndarray, *, cache: Any, mask: np.ndarray | None) -> np.ndarray:
@@ -137,8 +139,10 @@ def filter_logits(logits: np.ndarray, histories: Sequence[Sequence[int]], config
     if config.no_repeat_ngram_size > 0:
         logits = block_repeated_ngrams(logits, histories, config.no_repeat_ngram_size)
         if np.isneginf(logits.max(axis=-1)).any():
-            raise ValueError(f"no_repeat_ngram_size {config.no_repeat_ngram_size} leaves no token that could come next; "
-                             f"raise it, or ask for fewer than max_new_tokens {config.max_new_tokens}")
+            raise ValueError(
+                f"no_repeat_ngram_size {config.no_repeat_ngram_size} leaves no token that could come next; "
+                f"raise it, or ask for fewer than max_new_tokens {config.max_new_tokens}"
+            )
     if config.temperature == 0:
         return logits
     if config.temperature != 1.0:

@@ -21,8 +21,10 @@ def check_prompts(prompts: Any, *, vocab_size: int) -> list[list[int]]:
     Raises ValueError for no prompts, an empty prompt, anything but whole numbers, or an id outside the vocabulary.
     """
     if isinstance(prompts, str | bytes) or not isinstance(prompts, Sequence | np.ndarray):
-        raise ValueError(f"prompts is a {type(prompts).__name__}; expected lists of token ids, one list a prompt "
-                         f"(for text use generate_text, or the tokenizer's encode)")
+        raise ValueError(
+            f"prompts is a {type(prompts).__name__}; expected lists of token ids, one list a prompt "
+            f"(for text use generate_text, or the tokenizer's encode)"
+        )
     if len(prompts) == 0:
         raise ValueError("prompts is empty; expected at least one list of token ids")
     if any(np.ndim(prompt) == 0 for prompt in prompts):
@@ -33,14 +35,17 @@ def check_prompts(prompts: Any, *, vocab_size: int) -> list[list[int]]:
 def _check_prompt(row: int, prompt: Any, vocab_size: int) -> list[int]:
     ids = np.asarray(prompt)
     if ids.size == 0:
-        raise ValueError(f"prompt {row} is empty; expected at least one token to continue from "
-                         f"(the tokenizer's eos_id is the usual start)")
+        raise ValueError(
+            f"prompt {row} is empty; expected at least one token to continue from (the tokenizer's eos_id is the usual start)"
+        )
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
         raise ValueError(f"prompt {row} has dtype {ids.dtype} and shape {ids.shape}; expected a flat list of ints")
     outside = ids[(ids < 0) | (ids >= vocab_size)]
     if outside.size:
-        raise ValueError(f"prompt {row} has token id {outside[0]}; the model's vocabulary has {vocab_size} tokens "
-                         f"(ids 0 to {vocab_size - 1}). Was it encoded with another tokenizer?")
+        raise ValueError(
+            f"prompt {row} has token id {outside[0]}; the model's vocabulary has {vocab_size} tokens "
+            f"(ids 0 to {vocab_size - 1}). Was it encoded with another tokenizer?"
+        )
     return ids.tolist()
 
 
@@ -48,16 +53,19 @@ def check_stop_tokens(stop_tokens: Sequence[int], *, vocab_size: int) -> None:
     """Raise ValueError for a stop token that the model can never produce."""
     for token in stop_tokens:
         if not 0 <= token < vocab_size:
-            raise ValueError(f"stop_tokens has token id {token}; the model's vocabulary has {vocab_size} tokens "
-                             f"(ids 0 to {vocab_size - 1})")
+            raise ValueError(
+                f"stop_tokens has token id {token}; the model's vocabulary has {vocab_size} tokens (ids 0 to {vocab_size - 1})"
+            )
 
 
 def check_length(n_prompt: int, *, max_new_tokens: int, block_size: int) -> None:
     """Raise ValueError if the prompt and what is asked for do not fit the model's context."""
     if n_prompt + max_new_tokens > block_size:
-        raise ValueError(f"the prompt has {n_prompt} tokens and max_new_tokens is {max_new_tokens}: "
-                         f"{n_prompt + max_new_tokens} in all, but the model's context (block_size) is {block_size}. "
-                         f"Ask for fewer tokens, shorten the prompt, or keep its tail with crop_prompt")
+        raise ValueError(
+            f"the prompt has {n_prompt} tokens and max_new_tokens is {max_new_tokens}: "
+            f"{n_prompt + max_new_tokens} in all, but the model's context (block_size) is {block_size}. "
+            f"Ask for fewer tokens, shorten the prompt, or keep its tail with crop_prompt"
+        )
 
 
 def check_request(model: Any, prompts: Any, config: GenerationConfig) -> list[list[int]]:
@@ -77,8 +85,10 @@ def crop_prompt(ids: Sequence[int], *, block_size: int, max_new_tokens: int) -> 
     """
     room = block_size - max_new_tokens
     if room < 1:
-        raise ValueError(f"max_new_tokens is {max_new_tokens} and the model's context (block_size) is {block_size}, "
-                         f"which leaves no room for a prompt; ask for at most {block_size - 1} tokens")
+        raise ValueError(
+            f"max_new_tokens is {max_new_tokens} and the model's context (block_size) is {block_size}, "
+            f"which leaves no room for a prompt; ask for at most {block_size - 1} tokens"
+        )
     n_dropped = max(len(ids) - room, 0)
     return [int(token) for token in ids[n_dropped:]], n_dropped
 

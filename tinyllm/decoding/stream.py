@@ -118,8 +118,13 @@ def generate_texts(
         streams[row].feed(token)
         return streams[row].stopped
 
-    result = generate(model, [encode_prompt(tokenizer, prompt) for prompt in prompts], config=_for_ids(tokenizer, config),
-                      rng=rng, should_stop=ends if config.stop_strings else None)
+    result = generate(
+        model,
+        [encode_prompt(tokenizer, prompt) for prompt in prompts],
+        config=_for_ids(tokenizer, config),
+        rng=rng,
+        should_stop=ends if config.stop_strings else None,
+    )
     return ["".join(_pieces(_text_stream(tokenizer, config), iter(tokens))) for tokens in result.tokens]
 
 

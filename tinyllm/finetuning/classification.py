@@ -42,9 +42,7 @@ class LabelledTexts:
     texts: token ids of each, none empty. labels: their classes, from 0. `state`/`restore` as every `data.BatchSource`.
     """
 
-    def __init__(
-        self, texts: Sequence[Sequence[int]], labels: Sequence[int], *, batch_size: int, rng: np.random.Generator
-    ):
+    def __init__(self, texts: Sequence[Sequence[int]], labels: Sequence[int], *, batch_size: int, rng: np.random.Generator):
         _check(texts, labels, batch_size)
         self.texts, self.labels, self.batch_size, self.rng = list(texts), np.asarray(labels, np.int64), batch_size, rng
         self._epoch_rng, self._position = rng_state(rng), 0  # the state that the order followed from, and the next row

@@ -87,9 +87,7 @@ def multiply_block(typing_context, a, b, c, size, slab, plan):
     numbers, three = slab.dtype, types.UniTuple(types.intp, 3)
 
     def codegen(context, builder, signature, args):
-        (*a_parts,), (*b_parts,), (c_base, c_row, _), (*sizes,) = (
-            cgutils.unpack_tuple(builder, value, 3) for value in args[:4]
-        )
+        (*a_parts,), (*b_parts,), (c_base, c_row, _), (*sizes,) = (cgutils.unpack_tuple(builder, value, 3) for value in args[:4])
         plan = cgutils.unpack_tuple(builder, args[5], 3)
         call_symbol(builder, "tinyllm_block", numbers, [*a_parts, *b_parts, c_base, c_row, *sizes, args[4], *plan])
         return context.get_dummy_value()

@@ -145,9 +145,7 @@ def _partial_sums(x: ndarray, n: int) -> ndarray:
     return np.zeros((n, max(chunks, 1), x.shape[1]), x.dtype)
 
 
-def layer_norm_forward(
-    x: ndarray, weight: ndarray, bias: ndarray | None, eps: float
-) -> tuple[ndarray, ndarray, ndarray]:
+def layer_norm_forward(x: ndarray, weight: ndarray, bias: ndarray | None, eps: float) -> tuple[ndarray, ndarray, ndarray]:
     """x (..., C), weight and bias (C,) -> y (..., C), mean (...), rstd (...)."""
     y = np.empty(x.shape, x.dtype)
     mean, rstd = np.empty(x.shape[:-1], x.dtype), np.empty(x.shape[:-1], x.dtype)

@@ -20,6 +20,7 @@ _erf_of_number = np.vectorize(math.erf, otypes=[np.float64])
 
 # ------------------------------------------------------------------------------------------------ matrix product
 
+
 def matmul(a: ndarray, b: ndarray, out: ndarray | None = None) -> ndarray:
     """out[..., m, n] = Σₖ a[..., m, k] · b[..., k, n]; leading axes broadcast; `out` is written and returned if it is given."""
     return np.matmul(a, b, out=out)
@@ -198,9 +199,7 @@ def cross_entropy_backward(
 
 
 # ------------------------------------------------------------------------------------------------ normalisation
-def layer_norm_forward(
-    x: ndarray, weight: ndarray, bias: ndarray | None, eps: float
-) -> tuple[ndarray, ndarray, ndarray]:
+def layer_norm_forward(x: ndarray, weight: ndarray, bias: ndarray | None, eps: float) -> tuple[ndarray, ndarray, ndarray]:
     """y = weight (x - mean) rstd + bias,   rstd = 1 / √(var + eps)      (Ba et al. 2016, eq. 4)
 
     x (..., C), weight and bias (C,) -> y (..., C), mean (...), rstd (...). The variance divides by C.

@@ -109,9 +109,7 @@ class GPT(Module):
         ]
         self.norm = LayerNorm(C, bias=config.bias)
 
-    def __call__(
-        self, tokens: np.ndarray, *, cache: KVCache | None = None, mask: np.ndarray | None = None
-    ) -> Tensor:
+    def __call__(self, tokens: np.ndarray, *, cache: KVCache | None = None, mask: np.ndarray | None = None) -> Tensor:
         """tokens (B, T) int -> logits (B, T, V): at each position, scores for the token that comes next."""
         return self.logits(self.hidden(tokens, cache=cache, mask=mask))
 

@@ -107,9 +107,7 @@ def refuse_head(tensors: Mapping[str, Any], *, file: str | os.PathLike[str]) -> 
         raise FormatError(file, field=HEAD, expected=expected, found="the head of a reward model or a classifier")
 
 
-def check_sizes(
-    config: Mapping[str, Any], tensors: Mapping[str, np.ndarray], *, file: str | os.PathLike[str]
-) -> None:
+def check_sizes(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray], *, file: str | os.PathLike[str]) -> None:
     """FormatError unless `tensors` hold what `config` declares: asked before arrays of the declared sizes are made."""
     shapes = {name.removeprefix("transformer."): array.shape for name, array in tensors.items()}
     width = config["d_model"]
@@ -135,9 +133,7 @@ def to_tensors(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return tensors
 
 
-def from_tensors(
-    tensors: Mapping[str, np.ndarray], names: list[str], *, file: str | os.PathLike[str]
-) -> dict[str, np.ndarray]:
+def from_tensors(tensors: Mapping[str, np.ndarray], names: list[str], *, file: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Arrays for our `names` from their file: views, except that what they store transposed is turned, once, here.
 
     A token generated reads every weight once, and rows (out, in) that lie in a straight line come from memory up to twice as

@@ -21,8 +21,6 @@ def rotary(x, *, cos: np.ndarray, sin: np.ndarray):
     check_dtypes("rotary", x=x)
     B, T, _, D = x.shape
     if cos.shape != sin.shape or 2 * cos.shape[-1] != D or cos.shape[:-1] not in ((1, T), (B, T)):
-        raise ValueError(
-            f"rotary: cos {cos.shape} and sin {sin.shape} do not fit x {x.shape}; (B or 1, T, D/2) expected"
-        )
+        raise ValueError(f"rotary: cos {cos.shape} and sin {sin.shape} do not fit x {x.shape}; (B or 1, T, D/2) expected")
     cos, sin = cos.astype(x.dtype, copy=False), sin.astype(x.dtype, copy=False)
     return kernels.rotary_forward(x, cos, sin), lambda dy: kernels.rotary_backward(dy, cos, sin)

@@ -51,7 +51,7 @@ class Optimizer:
             param.grad = None
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """"step" and the memories by slot and position of the weight; the live arrays."""
+        """ "step" and the memories by slot and position of the weight; the live arrays."""
         state = {"step": np.array(self.step_count, np.int64)}
         return state | {f"{slot}.{i}": array for slot, arrays in self.memory.items() for i, array in enumerate(arrays)}
 

@@ -55,9 +55,7 @@ def confusion_matrix(first: Sequence[int], second: Sequence[int], *, categories:
     return counts
 
 
-def cohen_kappa(
-    first: Sequence[int], second: Sequence[int], *, categories: Sequence[int], weights: str | None = None
-) -> float:
+def cohen_kappa(first: Sequence[int], second: Sequence[int], *, categories: Sequence[int], weights: str | None = None) -> float:
     """Cohen's kappa of two series of judgements; nan if there are none, or if both name one single category.
 
     weights  None (a miss is a miss), "linear" or "quadratic" (distance between categories, in the order given)

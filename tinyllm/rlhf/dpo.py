@@ -213,8 +213,8 @@ def pair_log_probs(policy: Any, batch: PreferenceBatch) -> PairLogProbs:
 class DPO:
     """The loss function for `train`: one of LOSSES with its settings. Pass `measure` beside it for what is logged.
 
-        objective = DPO(dpo_loss, beta=0.1)
-        train(policy, pairs, config=config, loss_fn=objective, measure=objective.measure)
+    objective = DPO(dpo_loss, beta=0.1)
+    train(policy, pairs, config=config, loss_fn=objective, measure=objective.measure)
     """
 
     def __init__(self, loss: PairLoss = dpo_loss, *, beta: float = 0.1, **settings: float):

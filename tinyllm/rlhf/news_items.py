@@ -43,9 +43,7 @@ NEWS_FLAGS: dict[str, Flag] = {
 }
 
 
-def news_labeler(
-    name: str, items: Iterable[Item], *, noise: float = 0.5, seed: int = 0, miss: float = 0.1
-) -> SimulatedLabeler:
+def news_labeler(name: str, items: Iterable[Item], *, noise: float = 0.5, seed: int = 0, miss: float = 0.1) -> SimulatedLabeler:
     """A labeler who knows the news, its thresholds set so that these items' answers use all seven ratings."""
     golds = [news_gold(item, answer) for item in items for answer in item.answers]
     return SimulatedLabeler(

@@ -120,7 +120,7 @@ class PolicyGradient:
     # What an algorithm defines.
 
     def estimate(self, rollout: Rollout) -> dict[str, np.ndarray]:
-        """"advantages" (B, R), and whatever else `loss` wants per token."""
+        """ "advantages" (B, R), and whatever else `loss` wants per token."""
         raise TypeError(f"{type(self).__name__} does not define estimate")
 
     def loss(self, model: Any, batch: Experience, *, n_counted: int) -> Tensor:
@@ -174,9 +174,7 @@ class PolicyGradient:
         """Samples answers and scores them. ValueError for rewards of a wrong number, or that are not finite."""
         config = self.config
         indices = np.repeat([self._next_prompt() for _ in range(config.n_prompts)], config.group_size)
-        samples, sequences = sample_rollout(
-            self.policy, self.prompts, indices, config=config, stop_id=self.stop_id, rng=self.rng
-        )
+        samples, sequences = sample_rollout(self.policy, self.prompts, indices, config=config, stop_id=self.stop_id, rng=self.rng)
         scores = check_scores(self.reward(samples), samples)
         if config.missing_stop_score is not None:
             scores = np.where([sample.finished for sample in samples], scores, config.missing_stop_score)

@@ -222,8 +222,12 @@ _LOSS = curves.Curve(
 )  # fmt: skip
 _SHARED = (
     ("learning rate", plots.draw_learning_rate, ("learning_rate",), "The size of the steps."),
-    ("gradient norm", plots.draw_gradient_norm, ("grad_norm",),
-     "Should keep its order of magnitude. A climb is an early sign of trouble."),
+    (
+        "gradient norm",
+        plots.draw_gradient_norm,
+        ("grad_norm",),
+        "Should keep its order of magnitude. A climb is an early sign of trouble.",
+    ),
 )
 
 
@@ -269,7 +273,7 @@ def pairs_table(pairs: Sequence[BeforeAfter]) -> str:
 def _pair(pair: BeforeAfter) -> str:
     """One prompt, its two answers side by side, and what they were worth."""
     answers = "".join(
-        f'<div><h3>{name}<small>{escaped(_worth(pair, name))}</small></h3><pre>{_shortened(getattr(pair, name))}</pre></div>'
+        f"<div><h3>{name}<small>{escaped(_worth(pair, name))}</small></h3><pre>{_shortened(getattr(pair, name))}</pre></div>"
         for name in ("before", "after")
     )
     return f'<div class="pair"><pre class="asked">{_shortened(pair.prompt)}</pre>{answers}</div>'

@@ -137,9 +137,7 @@ def expected_rating_accuracy(
     return agreeing / deciding if deciding else math.nan
 
 
-def rating_probabilities(
-    golds: Sequence[float], noise: float, *, thresholds: Sequence[float] = THRESHOLDS
-) -> np.ndarray:
+def rating_probabilities(golds: Sequence[float], noise: float, *, thresholds: Sequence[float] = THRESHOLDS) -> np.ndarray:
     """P (K, 7): the chance of each rating for answers of these true values."""
     distance = np.subtract.outer(-np.asarray(golds, dtype=float), -np.asarray(thresholds, dtype=float))  # t - g
     below = _normal_cdf(distance / noise) if noise else (distance >= 0).astype(float)

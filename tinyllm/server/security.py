@@ -35,9 +35,7 @@ HEADERS = (
 PAGE_HEADER = "x-tinyllm-token"  # a POST carries the page's token here
 # Sent with the cookie. Not a redirect: after one that began on another site (a terminal in a web page), browsers would
 # hold a SameSite=Strict cookie back; a step that our own page takes brings it along. The token leaves the address, too.
-ENTRANCE = (
-    b'<!doctype html><title>tinyllm</title><link rel="icon" href="data:,"><meta http-equiv="refresh" content="0;url=/">'
-)
+ENTRANCE = b'<!doctype html><title>tinyllm</title><link rel="icon" href="data:,"><meta http-equiv="refresh" content="0;url=/">'
 MAX_BODY = 1_000_000  # bytes of a request
 SHORTEST_TOKEN = 16
 

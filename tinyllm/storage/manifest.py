@@ -35,8 +35,7 @@ def build(folder: str | os.PathLike[str]) -> bytes:
     """The manifest's bytes for the files that stand in `folder` now."""
     folder = Path(folder)
     files = {
-        name: {"sha256": sha256_of_file(folder / name), "size": (folder / name).stat().st_size}
-        for name in _files_below(folder)
+        name: {"sha256": sha256_of_file(folder / name), "size": (folder / name).stat().st_size} for name in _files_below(folder)
     }
     return strict_json.dump({"format": _FORMAT, "version": _VERSION, "files": files}, indent=1)
 

@@ -70,9 +70,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     return {name: _array(mapped, info, path, name) for name, info in header.tensors.items()}
 
 
-def save(
-    path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], *, metadata: Mapping[str, str] | None = None
-) -> None:
+def save(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], *, metadata: Mapping[str, str] | None = None) -> None:
     """Writes arrays (any strides, any byte order) atomically; equal content gives equal bytes.
 
     The order is by item size, then name, so that each array begins on its own alignment. ValueError for a dtype the

@@ -221,9 +221,7 @@ def nearest(key: str, known: Any) -> str | None:
 def dump(value: Any, *, indent: int | None = None) -> bytes:
     """UTF-8 JSON in one canonical form, so that equal values have equal hashes: keys sorted, no NaN (ValueError)."""
     separators = (",", ":") if indent is None else (",", ": ")
-    text = json.dumps(
-        value, sort_keys=True, allow_nan=False, ensure_ascii=False, indent=indent, separators=separators
-    )
+    text = json.dumps(value, sort_keys=True, allow_nan=False, ensure_ascii=False, indent=indent, separators=separators)
     return (text + ("" if indent is None else "\n")).encode("utf-8")
 
 

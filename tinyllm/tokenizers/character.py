@@ -37,9 +37,7 @@ class CharacterTokenizer(Tokenizer):
         self._ids = {character: i for i, character in enumerate(alphabet)}
 
     @classmethod
-    def train(
-        cls, documents: Iterable[str | bytes], *, special_tokens: Iterable[str] = ("<|endoftext|>",)
-    ) -> CharacterTokenizer:
+    def train(cls, documents: Iterable[str | bytes], *, special_tokens: Iterable[str] = ("<|endoftext|>",)) -> CharacterTokenizer:
         """The tokenizer whose alphabet is every character of `documents`."""
         if isinstance(documents, str | bytes):
             raise ValueError("documents: got one text, expected an iterable of texts; put it in a list")

@@ -33,7 +33,7 @@ def to_visible(token: bytes) -> str:
 
 
 def from_visible(text: str) -> bytes | None:
-    """"Ġthe" -> b" the"; None if a character stands for no byte."""
+    """ "Ġthe" -> b" the"; None if a character stands for no byte."""
     try:
         return bytes(map(BYTE_OF_CHARACTER.__getitem__, text))
     except KeyError:

@@ -68,9 +68,7 @@ _QWEN2 = SplitPattern(
     r"|\s*[\r\n]+|\s+(?!\S)|\s+",
     linear=r"'(?i:[stmd]|re|ve|ll)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*+"
     r"|\s*[\r\n]|\s++\Z|\s+(?!\S)|\s",
-    aliases=(
-        r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+",
-    ),
+    aliases=(r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+",),
 )
 
 PATTERNS: dict[str, SplitPattern] = {pattern.name: pattern for pattern in (_GPT2, _GPT4, _QWEN2)}

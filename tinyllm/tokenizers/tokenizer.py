@@ -151,17 +151,13 @@ class Tokenizer:
         """The special tokens in words, for errors."""
         return ", ".join(map(repr, self.special_tokens)) or "none"
 
-    def encode_batch(
-        self, texts: Iterable[str | bytes], *, allowed_special: Collection[str] = ()
-    ) -> list[list[int]]:
+    def encode_batch(self, texts: Iterable[str | bytes], *, allowed_special: Collection[str] = ()) -> list[list[int]]:
         """The ids of each text: the same as `encode` one by one."""
         if isinstance(texts, str | bytes):
             raise ValueError(f"texts: got one {type(texts).__name__}, expected several; use encode for one text")
         return [self.encode(text, allowed_special=allowed_special) for text in texts]
 
-    def encode_iterable(
-        self, chunks: Iterable[str | bytes], *, allowed_special: Collection[str] = ()
-    ) -> Iterator[int]:
+    def encode_iterable(self, chunks: Iterable[str | bytes], *, allowed_special: Collection[str] = ()) -> Iterator[int]:
         """The ids of the joined chunks, one by one: equal to `encode` of the whole, without holding the whole.
 
         Chunks may be cut anywhere, inside a character too. Memory: a few chunks, or the longest single word if longer.
@@ -220,9 +216,7 @@ def add_special_tokens(tokens: list[bytes], special_tokens: Iterable[str]) -> tu
     return tokens + [to_bytes(to_text(name)) for name in names], ids
 
 
-def _encode_stream(
-    tokenizer: Tokenizer, chunks: Iterable[str | bytes], pattern: re.Pattern[str] | None
-) -> Iterator[int]:
+def _encode_stream(tokenizer: Tokenizer, chunks: Iterable[str | bytes], pattern: re.Pattern[str] | None) -> Iterator[int]:
     """The body of `encode_iterable`. What later text could still change is held back in `buffer`.
 
     A buffer that gave nothing is not looked at again before it has doubled, so that a huge word costs linear time.
@@ -245,9 +239,7 @@ def _encode_stream(
     yield from tokenizer._encode_ordinary(buffer[start:])
 
 
-def _encode_settled(
-    tokenizer: Tokenizer, text: str, pattern: re.Pattern[str] | None, longest: int
-) -> tuple[list[int], int]:
+def _encode_settled(tokenizer: Tokenizer, text: str, pattern: re.Pattern[str] | None, longest: int) -> tuple[list[int], int]:
     """Ids of the part of `text` that is settled whatever follows, and its length. `longest`: of the special tokens."""
     ids: list[int] = []
     start = 0

@@ -1,10 +1,10 @@
 """A checkpoint: all a run needs to go on as if nothing had happened. The newest whole one counts; no pointer file can err.
 
-    step-00000100/  model/                 loadable by from_pretrained, tokenizer included
-                    optimizer.safetensors  its moments and step count
-                    gradients.safetensors  the sum so far, only if the run was stopped between two micro-batches
-                    state.json             step, micro-step, position in the data, random generators, settings, environment
-                    manifest.json          sha256 of each file, written last: the folder is whole if they verify
+step-00000100/  model/                 loadable by from_pretrained, tokenizer included
+                optimizer.safetensors  its moments and step count
+                gradients.safetensors  the sum so far, only if the run was stopped between two micro-batches
+                state.json             step, micro-step, position in the data, random generators, settings, environment
+                manifest.json          sha256 of each file, written last: the folder is whole if they verify
 """
 
 from __future__ import annotations

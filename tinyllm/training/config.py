@@ -55,9 +55,7 @@ class TrainConfig:
             hint = f" (did you mean {near!r}?)" if near else ""
             raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {self.schedule!r}{hint}")
         if self.min_learning_rate > self.learning_rate:
-            raise ValueError(
-                f"min_learning_rate {self.min_learning_rate} is above learning_rate {self.learning_rate}; lower it"
-            )
+            raise ValueError(f"min_learning_rate {self.min_learning_rate} is above learning_rate {self.learning_rate}; lower it")
 
     def n_tokens(self, block_size: int) -> int:
         """Tokens read in the whole run, in windows of `block_size`."""

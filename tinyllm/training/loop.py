@@ -34,9 +34,7 @@ from tinyllm.training.step import (
 )
 
 
-def evaluate(
-    model: Module, batches: Sequence[Any], *, loss_fn: LossFunction, poll: Callable[[], None] = lambda: None
-) -> float:
+def evaluate(model: Module, batches: Sequence[Any], *, loss_fn: LossFunction, poll: Callable[[], None] = lambda: None) -> float:
     """Mean loss in nats over all counted tokens of `batches`, without dropout and without gradients.
 
     `poll` is called between batches and may raise; the model is put back into the mode it was in either way.

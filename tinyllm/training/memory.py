@@ -77,9 +77,7 @@ def _free_memory() -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
-def check_memory(
-    config: GPTConfig, *, batch_size: int, length: int | None = None, budget: int | None = None
-) -> MemoryEstimate:
+def check_memory(config: GPTConfig, *, batch_size: int, length: int | None = None, budget: int | None = None) -> MemoryEstimate:
     """The estimate, or ValueError if it is over `budget` bytes (default: `available_memory`), naming what would fit."""
     estimate = estimate_memory(config, batch_size=batch_size, length=length)
     budget = available_memory() if budget is None else budget

@@ -98,7 +98,7 @@ class Profile:
         return statistics.median(b - a for a, b in zip(self.plain_ms, self.recorded_ms, strict=True))
 
     def parts(self) -> dict[str, float]:
-        """"kernels", "python" and "numpy and memory": milliseconds that add up to those of a step."""
+        """ "kernels", "python" and "numpy and memory": milliseconds that add up to those of a step."""
         compiled = min(sum(row.kernel_ms for row in self.rows), self.milliseconds)
         python = min(statistics.median(self.python_ms), self.milliseconds - compiled)
         return {"kernels": compiled, "python": python, "numpy and memory": self.milliseconds - compiled - python}

@@ -20,9 +20,7 @@ from tinyllm.training.environment import environment_differences
 MAY_CHANGE = frozenset({"training.keep_last", "training.checkpoint_interval"})  # no influence on any weight
 
 
-def restore_checkpoint(
-    checkpoint: Path, state: TrainState, *, settings: Mapping[str, Any], tokenizer_sha256: str | None
-) -> None:
+def restore_checkpoint(checkpoint: Path, state: TrainState, *, settings: Mapping[str, Any], tokenizer_sha256: str | None) -> None:
     """Puts everything in a verified `checkpoint` back into `state`, whose objects were made with the same settings.
 
     ValueError names the setting that differs, FormatError the file that does not fit. A different environment warns.

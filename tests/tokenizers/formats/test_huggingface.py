@@ -115,7 +115,7 @@ STRING = {"String": GPT4["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"
         (GPT2, "added_tokens.0.id", 5, "model.vocab.<|endoftext|>: expected 5, as in added_tokens, found 0"),
         (GPT2, "added_tokens.0.content", "", "added_tokens[0].content: expected at least one character"),
         (GPT2, "added_tokens", GPT2["added_tokens"] * 2, "added_tokens[1]: expected a content and an id of its own"),
-        (GPT4, f"{SPLIT}.pattern", STRING, "pretokenizers[0].pattern: expected {\"Regex\": \"...\"}, found ['String']"),
+        (GPT4, f"{SPLIT}.pattern", STRING, 'pretokenizers[0].pattern: expected {"Regex": "..."}, found [\'String\']'),
         (GPT4, f"{SPLIT}.pattern", {"Regex": "(a+)+$"}, "pattern: expected the pattern of gpt2 or gpt4 or qwen2, found (a+)+$"),
         (GPT4, f"{SPLIT}.pattern", {"Regex": 3}, "pattern.Regex: expected a string"),
         (GPT4, f"{SPLIT}.behavior", "Removed", "pretokenizers[0].behavior: expected 'Isolated'"),

@@ -213,9 +213,7 @@ def _check_byte_level_ends(file: _File) -> None:
         raise file.error("post_processor", "null or ByteLevel", _kind(post))
 
 
-def _read_byte(
-    file: _File, tokens: list[bytes], merges: list[tuple[bytes, bytes]], special: dict[str, int]
-) -> ByteTokenizer:
+def _read_byte(file: _File, tokens: list[bytes], merges: list[tuple[bytes, bytes]], special: dict[str, int]) -> ByteTokenizer:
     """The layout of `layout.byte_layout`: ids 0 to 255 are the bytes, special tokens follow, nothing is merged."""
     if merges or tokens[:256] != [bytes([b]) for b in range(256)] or len(tokens) != 256 + len(special):
         raise file.error("pre_tokenizer", f"a known cut ({', '.join(PATTERNS)})", "none, for a model that is not plain bytes")
