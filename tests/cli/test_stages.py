@@ -18,7 +18,7 @@ from tinyllm.cli.stages import (
 )
 from tinyllm.data import Source
 from tinyllm.models import GPTConfig
-from tinyllm.tokenizers import ByteTokenizer, CharacterTokenizer
+from tinyllm.tokenizers import ByteTokenizer, CharacterTokenizer, load_tokenizer
 
 
 def write(path, text):
@@ -54,7 +54,7 @@ def test_a_file_whose_name_looks_like_a_weight_is_a_file(tmp_path):
         ({"data": ()}, "data names nothing"),
         ({"data": ("x:0",)}, "has weight 0; expected a number above 0"),
         ({"tokenizer": "charcter"}, "did you mean character?"),
-        ({"tokenizer": "/"}, "or a folder with a tokenizer.json"),
+        ({"tokenizer": "/"}, "or a folder with one: / holds no tokenizer.json"),
         ({"vocab_size": 100}, "bpe needs at least 257"),
         ({"split": "tails"}, "expected one of documents, tail"),
         ({"validation_fraction": 1.0}, "between 0 and 1"),
@@ -123,6 +123,12 @@ def test_a_tokenizer_is_loaded_from_its_folder(tmp_path):
     texts = Texts({"a": (b"abc",)}, {"a": (b"xyz",)}, None)
     loaded = make_tokenizer(texts, DataConfig(tokenizer=str(tmp_path)))
     assert loaded.fingerprint() == saved.fingerprint()
+
+
+def test_the_tokenizer_of_a_run_is_found_in_its_folder(trained):
+    texts = Texts({"a": (b"abc",)}, {"a": (b"xyz",)}, None)
+    own = load_tokenizer(trained / "model")
+    assert make_tokenizer(texts, DataConfig(tokenizer=str(trained))).fingerprint() == own.fingerprint()
 
 
 def test_token_files_give_back_documents_names_and_weights(tmp_path):

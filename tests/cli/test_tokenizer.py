@@ -124,9 +124,16 @@ def test_mistakes_are_explained(folder, argv, text):
     assert text in str(caught.value)
 
 
-def test_a_missing_tokenizer_is_an_os_error(tmp_path):
-    with pytest.raises(OSError):
+def test_a_missing_tokenizer_is_refused_with_advice(tmp_path):
+    with pytest.raises(ValueError, match="nothing does not exist; give a folder with a tokenizer.json, a model's or a run's"):
         run("inspect", tmp_path / "nothing")
+
+
+def test_the_folder_of_a_run_is_as_good_as_its_tokenizer(trained, capsys):
+    run("encode", trained / "model", "The number")
+    ids = capsys.readouterr().out
+    run("encode", trained, "The number")
+    assert capsys.readouterr().out == ids
 
 
 @pytest.mark.parametrize("verb", ["train", "encode", "decode", "inspect"])

@@ -89,10 +89,10 @@ def run(args: argparse.Namespace) -> int:
 
 def load(path: str, *, int8: bool = False) -> tuple[Any, Any]:
     """The model and the tokenizer that a folder stands for, checked to belong together; kernels are compiled if need be."""
-    from tinyllm.cli.model_folder import find_model
     from tinyllm.cli.warmup import ensure_compiled
     from tinyllm.models import GPT, load_tokenizer_for
     from tinyllm.nn import quantize
+    from tinyllm.training import find_model
 
     folder = find_model(path)
     model, tokenizer = GPT.from_pretrained(folder), load_tokenizer_for(folder)

@@ -75,10 +75,10 @@ def shape_of(args: argparse.Namespace, group: Group) -> tuple[str, GPTConfig]:
     if given := values_of([group], args)[group.name]:
         flag = group.flag(next(iter(given)))
         raise ValueError(f"{flag} and a model folder came; a trained model has its own shape: leave one of them out")
-    from tinyllm.cli.model_folder import find_model
     from tinyllm.models import GPT, RewardModel, SequenceClassifier
     from tinyllm.models.gpt_layout import HEAD
     from tinyllm.storage import safetensors
+    from tinyllm.training import find_model
 
     folder = find_model(args.model)
     head = safetensors.read_header(folder / "model.safetensors").tensors.get(HEAD)

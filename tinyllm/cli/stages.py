@@ -44,7 +44,7 @@ from tinyllm.models import GPT, GPTConfig
 from tinyllm.pretraining import next_token_loss
 from tinyllm.storage import strict_json, write_file
 from tinyllm.tokenizers import BPETokenizer, ByteTokenizer, CharacterTokenizer, Tokenizer, load_tokenizer
-from tinyllm.training import EvalRecord, RunFolder, StepRecord, TrainConfig, check_memory, open_run, train
+from tinyllm.training import EvalRecord, RunFolder, StepRecord, TrainConfig, check_memory, find_tokenizer, open_run, train
 
 TOKENIZERS = ("bpe", "byte", "character")
 SPLITS = ("documents", "tail")
@@ -56,7 +56,7 @@ class DataConfig:
     """What text to learn from, and how it becomes tokens. ValueError names the field that does not make sense."""
 
     data: tuple[str, ...] = ("python",)  # python, a file, folder, "pattern" or URL; as NAME=WHERE:WEIGHT for a weighted mixture
-    tokenizer: str = "bpe"  # bpe, byte, character, or a folder with a tokenizer.json
+    tokenizer: str = "bpe"  # bpe, byte, character, or the folder of a tokenizer, a model or a run
     vocab_size: int = 2048  # tokens that bpe learns, the 256 bytes and the end-of-text token included
     split: str = "documents"  # held out for validation: documents chosen by their hash, or the tail of each source
     validation_fraction: float = 0.1  # part of the bytes that is held out
@@ -65,12 +65,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not self.data:
             raise ValueError("data names nothing to read; give 'python', a file, a folder, a pattern or a URL")
-        file = Path(self.tokenizer)
-        if self.tokenizer not in TOKENIZERS and not (file.is_file() or (file / "tokenizer.json").is_file()):
-            near = strict_json.nearest(self.tokenizer, TOKENIZERS)
-            hint = f" (did you mean {near}?)" if near else ""
-            expected = f"{', '.join(TOKENIZERS)}, or a folder with a tokenizer.json"
-            raise ValueError(f"tokenizer is {self.tokenizer!r}; expected {expected}{hint}")
+        if self.tokenizer not in TOKENIZERS:
+            _check_tokenizer(self.tokenizer)
         if self.tokenizer == "bpe" and self.vocab_size < 257:
             raise ValueError(f"vocab_size is {self.vocab_size}; bpe needs at least 257: all bytes and the end-of-text token")
         if self.split not in SPLITS:
@@ -81,6 +77,16 @@ class DataConfig:
             raise ValueError(f"max_bytes is {self.max_bytes}; expected at least 1")
         for spec in self.data:
             parse_data(spec)
+
+
+def _check_tokenizer(given: str) -> None:
+    """ValueError unless `given` leads to a tokenizer.json."""
+    try:
+        find_tokenizer(given)
+    except ValueError as error:
+        near = strict_json.nearest(given, TOKENIZERS)
+        reason = f"did you mean {near}?" if near else str(error).removeprefix("tokenizer: ")
+        raise ValueError(f"tokenizer is {given!r}; expected {', '.join(TOKENIZERS)}, or a folder with one: {reason}") from None
 
 
 @dataclass(frozen=True)
@@ -166,7 +172,7 @@ def make_tokenizer(
         return BPETokenizer.train(documents, vocab_size=config.vocab_size, progress=progress)
     if config.tokenizer == "character":
         return CharacterTokenizer.train(documents)
-    return ByteTokenizer() if config.tokenizer == "byte" else load_tokenizer(config.tokenizer)
+    return ByteTokenizer() if config.tokenizer == "byte" else load_tokenizer(find_tokenizer(config.tokenizer))
 
 
 def encode_texts(texts: Texts, tokenizer: Tokenizer, folder: Path, *, progress: Callable[[int], None] | None = None) -> None:

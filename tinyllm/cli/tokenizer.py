@@ -72,7 +72,7 @@ def _add_train(verbs: Any) -> None:
 def _add_verb(verbs: Any, name: str, run: Any, summary: str, epilog: str) -> argparse.ArgumentParser:
     """A verb that reads a tokenizer first."""
     parser = verbs.add_parser(name, help=summary, description=summary.capitalize() + ".", epilog=epilog)
-    parser.add_argument("tokenizer", metavar="DIR", help="folder with tokenizer.json, or the file")
+    parser.add_argument("tokenizer", metavar="DIR", help="folder of a tokenizer, a model or a run, or a tokenizer.json")
     parser.set_defaults(run=run)
     return parser
 
@@ -121,11 +121,17 @@ def run_train(args: argparse.Namespace) -> int:
     return 0
 
 
+def _load(path: str) -> Tokenizer:
+    """The tokenizer that a folder or file stands for."""
+    from tinyllm.tokenizers import load_tokenizer
+    from tinyllm.training import find_tokenizer
+
+    return load_tokenizer(find_tokenizer(path))
+
+
 def run_encode(args: argparse.Namespace) -> int:
     """Print the ids, separated by spaces. Standard input is encoded as it comes, so it may be larger than memory."""
-    from tinyllm.tokenizers import load_tokenizer
-
-    tokenizer = load_tokenizer(args.tokenizer)
+    tokenizer = _load(args.tokenizer)
     chunks = _standard_input() if args.text == "-" else [args.text]
     separator = ""
     for token_id in tokenizer.encode_iterable(chunks, allowed_special="all" if args.special else ()):
@@ -137,14 +143,12 @@ def run_encode(args: argparse.Namespace) -> int:
 
 def run_decode(args: argparse.Namespace) -> int:
     """Print the text of the ids: to a pipe exactly their bytes, to a terminal as text with a line end."""
-    from tinyllm.tokenizers import load_tokenizer
-
     given = b"".join(_standard_input()).decode("ascii", "replace") if args.ids == ["-"] else " ".join(args.ids)
     words = given.split()
     wrong = next((word for word in words if not word.isdecimal() or len(word) > 18), None)
     if wrong is not None:
         raise ValueError(f"ID: got {wrong[:40]!r}, expected whole numbers such as 39 68 259")
-    data = load_tokenizer(args.tokenizer).decode_bytes(map(int, words))
+    data = _load(args.tokenizer).decode_bytes(map(int, words))
     binary = getattr(sys.stdout, "buffer", None)
     if binary is None or sys.stdout.isatty():
         print(data.decode("utf-8", "replace"))
@@ -156,9 +160,7 @@ def run_decode(args: argparse.Namespace) -> int:
 
 def run_inspect(args: argparse.Namespace) -> int:
     """Print what the tokenizer is; with a text, how it is cut; with one word, how its tokens came about."""
-    from tinyllm.tokenizers import load_tokenizer
-
-    tokenizer = load_tokenizer(args.tokenizer)
+    tokenizer = _load(args.tokenizer)
     _print_vocabulary(tokenizer)
     if args.text is None:
         return 0

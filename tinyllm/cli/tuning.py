@@ -73,10 +73,10 @@ def load_for_chat(path: str, *, seed: int) -> tuple[Any, Any]:
     """
     import numpy as np
 
-    from tinyllm.cli.model_folder import find_model
     from tinyllm.models import GPT, extend_vocabulary, load_tokenizer_for
     from tinyllm.tokenizers import END_OF_TEXT
     from tinyllm.tokenizers.chat import CONTROL_TOKENS
+    from tinyllm.training import find_model
 
     folder = find_model(path)
     model, tokenizer = GPT.from_pretrained(folder), load_tokenizer_for(folder)
@@ -87,8 +87,8 @@ def load_for_chat(path: str, *, seed: int) -> tuple[Any, Any]:
 
 def load_judge(path: str, *, tokenizer: Any) -> Any:
     """The reward model that `path` stands for. ValueError if it is none, has another tokenizer, or a weight is not finite."""
-    from tinyllm.cli.model_folder import find_model
     from tinyllm.rlhf.reward_model import load_reward_model
+    from tinyllm.training import find_model
 
     folder = find_model(path, name="reward-model")
     model = load_reward_model(folder, policy_tokenizer=tokenizer)
@@ -108,7 +108,7 @@ def check_finite(model: Any, folder: Path) -> None:
 
 def inputs_of(args: argparse.Namespace, *, models: tuple[str, ...], files: tuple[str, ...]) -> dict[str, Any]:
     """The named words of the command line, and a sha256 of each model's weights: the folder of a run may hold others later."""
-    from tinyllm.cli.model_folder import find_model
+    from tinyllm.training import find_model
 
     inputs = {name: value and os.path.normpath(value) for name in (*models, *files) for value in (vars(args)[name],)}
     for name in models:

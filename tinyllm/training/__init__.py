@@ -12,6 +12,7 @@ from tinyllm.training.config import TrainConfig
 from tinyllm.training.loop import evaluate, make_optimizer, train
 from tinyllm.training.memory import MemoryEstimate, available_memory, check_memory, estimate_memory
 from tinyllm.training.metrics import EvalRecord, StepRecord, read_records
+from tinyllm.training.model_folder import find_model, find_tokenizer
 from tinyllm.training.run_folder import RunFolder, open_run
 from tinyllm.training.signals import Stopped, StopSignals
 from tinyllm.training.step import NonFiniteStepError
@@ -30,6 +31,8 @@ __all__ = [
     "check_memory",
     "estimate_memory",
     "evaluate",
+    "find_model",
+    "find_tokenizer",
     "latest_checkpoint",
     "load_weights",
     "make_optimizer",
