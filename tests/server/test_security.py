@@ -106,6 +106,23 @@ def test_without_the_cookie_nothing_is_shown(app):
             assert status == 403 and app.access.page_token.encode() not in body, cookie
 
 
+@pytest.mark.parametrize(
+    "others",
+    ['prefs={"dark":true}', "a[0]=1, 2", "=;;;=", "\x01", "no-value", "session=\u00e9", 'quote="open', "x tinyllm=y"],
+)
+def test_cookies_of_other_programs_on_this_host_do_not_hide_ours(app, others):
+    ours = f"{app.access.cookie}={app.access.token}"
+    for cookie in (f"{others}; {ours}", f"{ours}; {others}", f"{others};{ours} "):
+        assert app.ask("GET", TASK, cookie=cookie)[0] == 200, cookie
+    assert app.ask("GET", TASK, cookie=others)[0] == 403
+
+
+def test_our_cookie_sent_twice_is_refused(app):
+    ours = f"{app.access.cookie}={app.access.token}"
+    for cookie in (f"{ours}; {app.access.cookie}=x", f"{app.access.cookie}=x; {ours}", f"{ours}; {ours}"):
+        assert app.ask("GET", TASK, cookie=cookie)[0] == 403
+
+
 def test_the_address_with_the_token_gives_the_cookie_and_leaves_the_address(app):
     status, headers, body = app.ask("GET", f"/?token={app.access.token}", cookie=None)
     headers = dict(headers)

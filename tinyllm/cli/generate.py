@@ -115,7 +115,7 @@ def _samples(
     """For each sample the pieces of its text. `notice` is told once what every sample has in common."""
     import numpy as np
 
-    from tinyllm.cli.writing import write_on
+    from tinyllm.decoding import write_on
 
     if config.n_beams > 1:
         if n_samples > 1:
@@ -130,8 +130,7 @@ def _samples(
 
 def _best(model: Any, tokenizer: Any, prompt: bytes, config: GenerationConfig, notice: Callable[[str], None]) -> str:
     """The text that beam search finds; it must fit into the context."""
-    from tinyllm.cli.writing import keep_tail
-    from tinyllm.decoding import encode_prompt, generate_text
+    from tinyllm.decoding import encode_prompt, generate_text, keep_tail
 
     block_size = model.config.block_size
     config = dataclasses.replace(config, max_new_tokens=min(config.max_new_tokens, max(block_size // 2, 1)))

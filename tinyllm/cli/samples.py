@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from tinyllm.cli.writing import harmless, write_on
-from tinyllm.decoding import GenerationConfig
+from tinyllm.cli.writing import harmless
+from tinyllm.decoding import GenerationConfig, write_on
 from tinyllm.storage import strict_json
 from tinyllm.training.metrics import keep_records
 

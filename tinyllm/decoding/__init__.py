@@ -5,6 +5,7 @@ logits.py    filters and the choice of a token          generate.py  the loop ov
 context.py   what has been read: the key/value cache    compiled.py  a step as one kernel, for many rows of a small model
 beam.py      beam search                                stream.py    text: whole, in batches, or while it is written
 chat.py      one turn of a conversation                 calculator.py  the tool that a model may call in it
+long_text.py text beyond the context
 """
 
 from tinyllm.decoding.beam import Hypothesis, beam_search
@@ -13,6 +14,7 @@ from tinyllm.decoding.chat import Dropped, Piece, Reply, ToolCall, crop_history,
 from tinyllm.decoding.config import GenerationConfig
 from tinyllm.decoding.generate import GenerationResult, Step, generate, generate_steps
 from tinyllm.decoding.logits import filter_logits
+from tinyllm.decoding.long_text import keep_tail, write_on
 from tinyllm.decoding.prompts import crop_prompt
 from tinyllm.decoding.stream import TextStream, encode_prompt, generate_text, generate_texts, stream_text
 
@@ -36,6 +38,8 @@ __all__ = [
     "generate_steps",
     "generate_text",
     "generate_texts",
+    "keep_tail",
     "reply",
     "stream_text",
+    "write_on",
 ]

@@ -83,7 +83,7 @@ def stream_text(
     stream = _text_stream(tokenizer, config)
     ids = encode_prompt(tokenizer, prompt)
     steps = generate_steps(model, [ids], config=_for_ids(tokenizer, config), rng=rng)
-    return _pieces(stream, (int(step.tokens[0]) for step in steps))
+    return pieces_of(stream, (int(step.tokens[0]) for step in steps))
 
 
 def generate_text(
@@ -125,10 +125,14 @@ def generate_texts(
         rng=rng,
         should_stop=ends if config.stop_strings else None,
     )
-    return ["".join(_pieces(_text_stream(tokenizer, config), iter(tokens))) for tokens in result.tokens]
+    return ["".join(pieces_of(_text_stream(tokenizer, config), iter(tokens))) for tokens in result.tokens]
 
 
-def _pieces(stream: TextStream, tokens: Iterator[int]) -> Iterator[str]:
+def pieces_of(stream: TextStream, tokens: Iterator[int]) -> Iterator[str]:
+    """The text of `tokens` as it becomes certain, up to the stop; what was held back comes when nothing follows.
+
+    No token after the stop is asked for. This is the one way from tokens to shown text.
+    """
     for token in tokens:
         if piece := stream.feed(token):
             yield piece
@@ -138,19 +142,20 @@ def _pieces(stream: TextStream, tokens: Iterator[int]) -> Iterator[str]:
         yield piece
 
 
-def _stop_tokens(tokenizer: Any, config: GenerationConfig) -> tuple[int, ...]:
+def stop_tokens(tokenizer: Any, config: GenerationConfig) -> tuple[int, ...]:
+    """The ids that end a text: those of the settings, and the tokenizer's end-of-text token."""
     return config.stop_tokens if tokenizer.eos_id is None else (*config.stop_tokens, tokenizer.eos_id)
 
 
 def _text_stream(tokenizer: Any, config: GenerationConfig) -> TextStream:
-    return TextStream(tokenizer, stop_tokens=_stop_tokens(tokenizer, config), stop_strings=config.stop_strings)
+    return TextStream(tokenizer, stop_tokens=stop_tokens(tokenizer, config), stop_strings=config.stop_strings)
 
 
 def _for_ids(tokenizer: Any, config: GenerationConfig) -> GenerationConfig:
     """The settings for the functions that know no text: eos stops; stop strings are left to TextStream."""
     if config.stop_strings and config.n_beams > 1:
         raise ValueError("stop_strings with n_beams above 1: beam search ends at stop_tokens only; leave one out")
-    return replace(config, stop_tokens=_stop_tokens(tokenizer, config), stop_strings=())
+    return replace(config, stop_tokens=stop_tokens(tokenizer, config), stop_strings=())
 
 
 def encode_prompt(tokenizer: Any, prompt: str | bytes | Sequence[int] | np.ndarray) -> list[int]:

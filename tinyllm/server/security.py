@@ -16,7 +16,6 @@ import json
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
 POLICY = (
@@ -149,11 +148,14 @@ def _only(scope: Scope, name: str) -> str | None:
 
 
 def _cookie(scope: Scope, name: str) -> str | None:
-    try:
-        morsel = SimpleCookie("; ".join(_headers(scope, "cookie"))).get(name)
-    except CookieError:
-        return None
-    return morsel.value if morsel else None
+    """The cookie's value if it was sent exactly once.
+
+    Read one by one, at each ";" (RFC 6265, section 5.4): the browser sends along what other programs of this host have set,
+    and one of theirs that a strict reader does not understand, such as prefs={"dark":true}, must not hide ours.
+    """
+    pairs = (cookie.partition("=") for header in _headers(scope, "cookie") for cookie in header.split(";"))
+    values = [value.strip(" \t") for key, _, value in pairs if key.strip(" \t") == name]
+    return values[0] if len(values) == 1 else None
 
 
 def _equal(given: str | None, secret: str) -> bool:
