@@ -53,3 +53,24 @@ def test_a_wrong_index_is_found_when_indices_are_checked_and_the_code_is_kept_ap
     assert checked.returncode == 1 and "IndexError" in checked.stderr
     folder = python("-c", "from tinyllm.kernels import jit; print(jit.cache_folder())").stdout
     assert folder and folder.strip() != checked.stdout.strip()
+
+
+WHICH_CODE = """
+from numba.core.registry import cpu_target
+from tinyllm.kernels import pointers
+print(*pointers.vector_registers(), cpu_target.target_context.codegen().magic_tuple()[1])
+"""
+
+
+@pytest.mark.parametrize(
+    "name, features, expected",
+    [
+        ("haswell", "+avx2,+fma,+bmi,+bmi2,+popcnt,+f16c", "32 6 haswell"),
+        ("skylake-avx512", "+avx2,+fma,+avx512f", "64 12 skylake-avx512"),
+        ("generic", "", "16 6 generic"),
+    ],
+)
+def test_numba_s_switch_chooses_the_tile_too(name, features, expected):
+    """A machine that has more can be told to make the code of one that has AVX2 alone; nothing is run here."""
+    done = python("-c", WHICH_CODE, NUMBA_CPU_NAME=name, NUMBA_CPU_FEATURES=features)
+    assert done.stdout.strip() == expected, done.stderr

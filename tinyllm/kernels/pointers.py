@@ -4,6 +4,11 @@ A Numba array carries a type for every memory layout, so that a kernel taking tw
 each index is checked for being negative. Here a matrix is an address and two strides, and nothing is checked: A[i, j] lies
 i * row + j * column numbers after the base. A transpose swaps the strides, a reversed axis has a negative one, a broadcast
 axis has 0. How wide the vector registers of this CPU are is asked here, too.
+
+Numba's own switch decides for all kernels which instructions there are. So a processor with AVX-512 runs the code that one
+with AVX2 alone would run, kept apart in the cache of compiled code:
+
+    NUMBA_CPU_NAME=haswell NUMBA_CPU_FEATURES=+avx2,+fma,+bmi,+bmi2,+popcnt,+f16c python examples/05_gpt.py
 """
 
 from __future__ import annotations
@@ -15,15 +20,23 @@ from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
 
-from tinyllm.kernels.jit import inlined, intrinsic
+from tinyllm.kernels.jit import CONFIG, inlined, intrinsic
 
 INT64, INT32, BYTE = ir.IntType(64), ir.IntType(32), ir.IntType(8)
 
 
+def cpu_features() -> dict[str, bool]:
+    """Return which instruction sets to use: what NUMBA_CPU_FEATURES says ("+avx2,-avx512f"), else what this CPU has."""
+    chosen = CONFIG.CPU_FEATURES
+    if chosen is None:
+        return dict(binding.get_host_cpu_features())
+    return {word[1:]: word.startswith("+") for word in chosen.split(",") if word}
+
+
 @cache
 def vector_registers() -> tuple[int, int]:
-    """Return (bytes in a vector register, number of rows of the full tile) for this CPU."""
-    features = binding.get_host_cpu_features()
+    """Return (bytes in a vector register, number of rows of the full tile) for the CPU that code is made for."""
+    features = cpu_features()
     if features.get("avx512f"):
         return 64, 12  # 32 registers: 24 of sums, 2 of B, one of A
     if features.get("avx2"):
