@@ -25,7 +25,7 @@ FLOORS = {
     5: ("decoding", "training"),
     6: ("pretraining", "finetuning", "evaluation"),
     7: ("rlhf", "scaling"),
-    8: ("server",),
+    8: ("server", "recipes"),
     9: ("cli",),
 }
 FLOOR_OF = {package: floor for floor, packages in FLOORS.items() for package in packages}
@@ -94,8 +94,8 @@ def test_imports_go_down_and_never_sideways(path):
         parts = name.split(".")
         if parts[0] != "tinyllm" or len(parts) < 2 or own in (None, parts[1]):
             continue
-        # `from tinyllm import Tensor`: the top-level package re-exports autograd, floor 1
-        floor = FLOOR_OF.get(parts[1], FLOOR_OF["autograd"])
+        # `from tinyllm import Tensor`: the top-level package re-exports autograd, floor 1, and recipes' load
+        floor = FLOOR_OF.get(parts[1], FLOOR_OF["recipes" if parts[1] == "load" else "autograd"])
         if floor >= FLOOR_OF[own] and parts[1] != "__version__":
             wrong.append(name)
     assert wrong == []
@@ -108,7 +108,8 @@ def test_kernels_and_storage_know_no_tensor():
 
 
 @pytest.mark.parametrize(
-    "module", ["tinyllm", "tinyllm.ops", "tinyllm.models", "tinyllm.optim", "tinyllm.tokenizers", "tinyllm.cli.main"]
+    "module",
+    ["tinyllm", "tinyllm.ops", "tinyllm.models", "tinyllm.optim", "tinyllm.tokenizers", "tinyllm.recipes", "tinyllm.cli.main"],
 )
 def test_importing_does_not_load_numba(module):
     if importlib.util.find_spec(module) is None:

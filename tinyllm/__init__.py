@@ -3,7 +3,7 @@
 Floors, imports point downwards only:
 
     9  cli                                               what you type
-    8  server                                            pages on this machine
+    8  server  recipes                                   pages on this machine; tinyllm.load
     7  rlhf                                              learning from what people prefer
     6  pretraining  finetuning  evaluation               what a run is for
     5  decoding  training                                loops around a model
@@ -23,13 +23,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tinyllm.autograd import Tensor, no_grad, op
+    from tinyllm.recipes import load
 
 __version__ = "0.1.0"
-__all__ = ["Tensor", "no_grad", "op", "__version__"]
+__all__ = ["Tensor", "load", "no_grad", "op", "__version__"]
+_PLACES = {"Tensor": "tinyllm.autograd", "no_grad": "tinyllm.autograd", "op": "tinyllm.autograd", "load": "tinyllm.recipes"}
 
 
 def __getattr__(name: str) -> Any:
-    """Tensor, op and no_grad at their first use: `tinyllm --help` then need not load NumPy."""
-    if name not in ("Tensor", "no_grad", "op"):
+    """Tensor, op, no_grad and load at their first use: `tinyllm --help` then need not load NumPy."""
+    if name not in _PLACES:
         raise AttributeError(f"module 'tinyllm' has no attribute {name!r}")
-    return getattr(importlib.import_module("tinyllm.autograd"), name)
+    return getattr(importlib.import_module(_PLACES[name]), name)

@@ -1,0 +1,123 @@
+"""One way in from Python: `tinyllm.load` finds the model in a folder and puts what one does with it on three methods.
+
+    llm = tinyllm.load("runs/quickstart")            a run, a stage of quickstart, a checkpoint, a model's folder
+    llm.generate("The return value")                 the text that follows
+    llm.chat([{"role": "user", "content": "Hi"}])    the assistant's answer
+    llm.score("Paris", after="The capital is ")      log-probability of the text, in nats; of a reward model: the reward
+
+`llm.model` and `llm.tokenizer` are the parts themselves, for everything else: llm.model(tokens) gives the logits.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyllm.decoding import Reply, encode_prompt, reply, write_on
+from tinyllm.decoding.config import make_config
+from tinyllm.models import GPT, RewardModel, load_tokenizer_for
+from tinyllm.rlhf.log_probs import frozen_log_probs
+from tinyllm.rlhf.reward_model import score_sequences
+from tinyllm.rlhf.sequences import Sequences, pad_sequences
+from tinyllm.storage import strict_json
+from tinyllm.tokenizers import Tokenizer
+from tinyllm.tokenizers.chat import Message, chat_format
+from tinyllm.training.model_folder import find_model
+
+WITH_A_HEAD = "GPT2ForSequenceClassification"  # how config.json names a model that reads and does not write
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A language model with its tokenizer. All its draws come from `rng`, so a program with one seed writes one text."""
+
+    model: GPT
+    tokenizer: Tokenizer
+    rng: np.random.Generator
+
+    def generate(self, prompt: str = "", **settings: Any) -> str:
+        """The text that follows `prompt`; an empty one begins a document. It may grow longer than the model's context.
+
+        settings  of decoding.GenerationConfig: max_new_tokens, temperature (0: always the likeliest token), top_k, top_p,
+                  stop_strings ... ValueError for an unknown one, and for a bad value
+        """
+        config = make_config(None, settings)
+        return "".join(write_on(self.model, self.tokenizer, prompt, config=config, rng=self.rng))
+
+    def chat(self, messages: Sequence[Message] | str, **settings: Any) -> Reply:
+        """The assistant's answer: its words are `.text`, and `.messages` is what to append to go on with the conversation.
+
+        messages  a conversation that ends with the user's message, or the text of one message
+        Calls of the calculator are carried out. settings as in `generate`; max_new_tokens is for each of its messages.
+        """
+        config = make_config(None, settings)
+        *_, last = reply(self.model, self.tokenizer, _conversation(messages), config=config, rng=self.rng)
+        assert isinstance(last, Reply)
+        return last
+
+    def score(self, text: str, *, after: Sequence[Message] | str = "") -> float:
+        """log p(text | after) in nats: 0 would be certain, and of two texts the higher is the likelier.
+
+        after  the text before it (none: the start of a document), or a conversation that `text` answers
+        ValueError for an empty text, and for one that does not fit into the context with what stands before it.
+        """
+        return float(frozen_log_probs(self.model, _sequences(self, text, after)).sum(dtype=np.float64))
+
+
+@dataclass(frozen=True)
+class LoadedRewardModel:
+    """A reward model with its tokenizer: it judges answers and writes none."""
+
+    model: RewardModel
+    tokenizer: Tokenizer
+
+    def score(self, text: str, *, after: Sequence[Message] | str) -> float:
+        """The reward of `text` as the answer to a conversation (or to one message), as it was trained to give it."""
+        return float(score_sequences(self.model, _sequences(self, text, _conversation(after)))[0])
+
+
+def load(path: str | os.PathLike[str], *, seed: int = 1337) -> LoadedModel | LoadedRewardModel:
+    """The model that `path` stands for: the folder of a run, of a stage of quickstart, of a checkpoint, or the model's own.
+
+    seed  starts the random numbers with which texts are drawn
+    ValueError, saying what to give instead, where there is no model; FormatError, naming the file, for one that is damaged.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise ValueError(f"seed is {seed!r}; expected a whole number, 0 or more")
+    folder = find_model(path)
+    if _architecture(folder) == WITH_A_HEAD:
+        return LoadedRewardModel(RewardModel.from_pretrained(folder), load_tokenizer_for(folder))
+    return LoadedModel(GPT.from_pretrained(folder), load_tokenizer_for(folder), np.random.default_rng(seed))
+
+
+def _architecture(folder: Path) -> object:
+    """The first class that config.json names, None where it names none."""
+    file = folder / "config.json"
+    config = strict_json.parse(file.read_bytes(), file=file, schema=strict_json.MapOf(object)) if file.is_file() else {}
+    named = config.get("architectures")
+    return named[0] if isinstance(named, list) and named else None
+
+
+def _conversation(messages: Sequence[Message] | str) -> Sequence[Message]:
+    return [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
+
+
+def _sequences(loaded: LoadedModel | LoadedRewardModel, text: str, after: Sequence[Message] | str) -> Sequences:
+    """`text` and what stands before it as one row. An answer ends with the token that ends a turn, for that is part of it."""
+    if not isinstance(text, str) or not text:
+        raise ValueError(f"text is {text!r:.80}; expected some text to score")
+    if isinstance(after, str):
+        before, ids = encode_prompt(loaded.tokenizer, after), loaded.tokenizer.encode(text)
+    else:
+        form = chat_format(loaded.tokenizer)
+        before, ids = form.prompt(after), form.answer(text)
+    room = loaded.model.config.block_size
+    if len(before) + len(ids) > room:
+        found = f"{len(ids)} tokens after {len(before)}"
+        raise ValueError(f"text: {found} are more than the model's context of {room} holds; score a shorter one")
+    return pad_sequences([before], [ids])
