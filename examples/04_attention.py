@@ -5,7 +5,7 @@ shuffled every time, so no fixed pattern of places solves it: the question must 
 and read what else is on it. That is what a query (what am I looking for?), a key (what do I hold?) and a value (what do
 I tell?) are for. Before training the heat map is grey; after it, one bright cell in each row: the place of the answer.
 
-With matplotlib (pip install 'tinyllm[ui]') the picture is written to attention.png, else it is drawn in the terminal.
+With matplotlib (pip install -e '.[ui]') the picture is written to attention.png, else it is drawn in the terminal.
 Read next: tinyllm/ops/attention.py, tinyllm/nn/attention.py.
 """
 

@@ -6,6 +6,7 @@ import pytest
 
 from tinyllm.cli import doctor
 from tinyllm.cli.main import main
+from tinyllm.storage import install_command
 
 
 def test_a_healthy_machine_exits_with_0_and_names_what_matters(capsys):
@@ -45,7 +46,8 @@ def test_what_is_missing_is_named_with_how_to_get_it(name, code, monkeypatch, ca
     monkeypatch.setattr(importlib.metadata, "version", without)
     assert main(["doctor"]) == code
     shown = capsys.readouterr().out
-    assert f"pip install {name}" in shown[shown.index("Advice") :]
+    line = next(line for line in shown[shown.index("Advice") :].splitlines() if line.split()[:1] == [name])
+    assert line.endswith(install_command("ui" if name == "tqdm" else ""))
 
 
 def test_a_package_that_does_not_load_is_fatal(monkeypatch):

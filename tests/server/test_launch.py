@@ -49,5 +49,5 @@ def test_a_port_in_use_or_out_of_range_is_named():
 
 def test_a_missing_extra_is_said_with_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"starlette is missing: pip install 'tinyllm\[serve\]'"):
+    with pytest.raises(ValueError, match=r"starlette is missing; install the extra serve: .* install -e '.*\[serve\]'"):
         require_extra()

@@ -17,6 +17,7 @@ from typing import Any
 
 from tinyllm.cli.parser import lesson
 from tinyllm.cli.warmup import DONE
+from tinyllm.storage import install_command
 
 EPILOG = """example:
   tinyllm doctor      send its output along when you report a problem
@@ -24,11 +25,13 @@ EPILOG = """example:
 
 NEEDED = ("numpy", "numba", "regex")
 LOADED_BY = {"numba": "tinyllm.kernels.jit"}  # which tells it the number of threads first
-OPTIONAL = {  # package -> what it is good for
-    "tqdm": "progress bars",
-    "matplotlib": "pictures in the examples",
-    "pytest": "running the tests",
-    "hypothesis": "running the tests",
+OPTIONAL = {  # package -> (what it is good for, the extra that brings it)
+    "tqdm": ("progress bars", "ui"),
+    "matplotlib": ("curves in reports and examples", "ui"),
+    "starlette": ("the labeler's page", "serve"),
+    "uvicorn": ("the labeler's page", "serve"),
+    "pytest": ("running the tests", "test"),
+    "hypothesis": ("running the tests", "test"),
 }
 
 
@@ -75,9 +78,9 @@ def packages() -> Iterator[Finding]:
     old = sys.version_info < (3, 11)
     yield Finding("python", platform.python_version(), "Python 3.11 or newer is needed" if old else "", fatal=old)
     for name in NEEDED:
-        yield _package(name, f"pip install {name}", fatal=True)
-    for name, purpose in OPTIONAL.items():
-        yield _package(name, f"optional, for {purpose}: pip install {name}", fatal=False)
+        yield _package(name, install_command(), fatal=True)
+    for name, (purpose, extra) in OPTIONAL.items():
+        yield _package(name, f"optional, for {purpose}: {install_command(extra)}", fatal=False)
 
 
 def _package(name: str, advice: str, *, fatal: bool) -> Finding:
@@ -92,7 +95,7 @@ def _package(name: str, advice: str, *, fatal: bool) -> Finding:
     except PackageNotFoundError:
         return Finding(name, "missing", advice, fatal)
     except ImportError as error:
-        return Finding(name, "broken", f"it does not load ({error}): pip install --force-reinstall {name}", fatal)
+        return Finding(name, "broken", f"it does not load ({error}): {install_command()} --force-reinstall", fatal)
 
 
 def machine() -> Iterator[Finding]:
@@ -130,7 +133,7 @@ def compute() -> Iterator[Finding]:
     try:
         yield from _numba_findings()
     except ImportError as error:
-        yield Finding("numba", f"does not load: {error}", "pip install numba, or set TINYLLM_KERNELS=numpy (slow)", fatal=True)
+        yield Finding("numba", f"does not load: {error}", f"{install_command()}, or set TINYLLM_KERNELS=numpy (slow)", fatal=True)
 
 
 def _blas() -> str:

@@ -7,7 +7,7 @@
     export     ratings as pairs (prompt, chosen, rejected)   -> pairs.jsonl
     import     such pairs as items and labels, to be judged again
 
-`serve` needs the extra `serve`: pip install 'tinyllm[serve]'.
+`serve` needs the extra `serve`: pip install -e '.[serve]'.
 """
 
 from __future__ import annotations

@@ -16,7 +16,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tinyllm.evaluation.page import escaped
 from tinyllm.evaluation.run_record import RunRecord, Series
+from tinyllm.storage import install_command
 
 INK, MUTED, GRID, TRAIN, VALIDATION, PAPER = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
 _VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", TRAIN: "--train", VALIDATION: "--validation", PAPER: "--paper"}
@@ -37,6 +39,11 @@ Draw = Callable[[Any, RunRecord], None]  # draws on a matplotlib Axes
 def has_matplotlib() -> bool:
     """Whether the extra [ui] is installed."""
     return importlib.util.find_spec("matplotlib") is not None
+
+
+def how_to_get_curves() -> str:
+    """A line of markup for a report that shows tables alone."""
+    return f'<p class="note">For curves, install the extra ui: {escaped(install_command("ui"))}</p>'
 
 
 def smooth(values: Sequence[float], window: int) -> list[float]:

@@ -147,7 +147,7 @@ def _loss_part(run: RunRecord) -> str:
         svg = plots.draw("loss", plots.draw_loss, run=run, size=(9.2, 3.9))
     numbers = _loss_table(run)
     if not svg:
-        return numbers + '<p class="note">For curves, install matplotlib: pip install "tinyllm[ui]"</p>' * bool(numbers)
+        return numbers + plots.how_to_get_curves() * bool(numbers)
     return figure(svg, wide=True) + (f"<details><summary>The numbers</summary>{numbers}</details>" if numbers else "")
 
 

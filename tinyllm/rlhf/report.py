@@ -201,7 +201,7 @@ def _with_numbers(svg: str | None, numbers: str, *, caption: str = "", drawn: st
     """A figure with the numbers folded away under it; the numbers alone where nothing can be drawn."""
     drawn = figure(svg, caption, wide=True) if svg else drawn
     if not drawn:
-        return numbers + '<p class="note">For curves, install matplotlib: pip install "tinyllm[ui]"</p>' * bool(numbers)
+        return numbers + plots.how_to_get_curves() * bool(numbers)
     return drawn + (f"<details><summary>The numbers</summary>{numbers}</details>" if numbers else "")
 
 

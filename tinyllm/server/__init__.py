@@ -1,4 +1,4 @@
-"""Local web pages. They need the extra `serve` (starlette and uvicorn): pip install 'tinyllm[serve]'.
+"""Local web pages. They need the extra `serve` (starlette and uvicorn): pip install -e '.[serve]'.
 
 security.py    who may ask: host, origin, token, headers     validation.py   what may be asked: one validator for every field
 labeling.py    the labeler's work, without a web             labeler_app.py  the same as a page: routes and static files

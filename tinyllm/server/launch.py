@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tinyllm.server.security import Access, App
+from tinyllm.storage import install_command
 
 LOOPBACK = "127.0.0.1"
 
@@ -66,7 +67,7 @@ def require_extra() -> None:
     """ValueError unless what the extra `serve` installs is there."""
     for name in ("starlette", "uvicorn"):
         if importlib.util.find_spec(name) is None:
-            raise ValueError(f"{name} is missing: pip install 'tinyllm[serve]'")
+            raise ValueError(f"{name} is missing; install the extra serve: {install_command('serve')}")
 
 
 def open_launch(host: str = LOOPBACK, port: int = 0, *, token: str | None = None) -> Launch:

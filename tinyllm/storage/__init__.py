@@ -7,11 +7,13 @@ the file, the field, what was expected and what was found.
 
 from tinyllm.storage import atomic, manifest, safetensors, strict_json
 from tinyllm.storage.atomic import remove_folder, remove_leftovers, write_file, write_folder
+from tinyllm.storage.checkout import install_command
 from tinyllm.storage.strict_json import FormatError
 
 __all__ = [
     "FormatError",
     "atomic",
+    "install_command",
     "manifest",
     "remove_folder",
     "remove_leftovers",
