@@ -1,6 +1,7 @@
 """The steps from base model to assistant as functions: what they are given, what they refuse, what they leave out."""
 
 import copy
+import json
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ from tinyllm.cli import assistant
 from tinyllm.data.news import story_prompt
 from tinyllm.data.preferences import Preference
 from tinyllm.models import RewardModel
+from tinyllm.rlhf.labels import read_labels
 from tinyllm.rlhf.news_task import make_stories
+from tinyllm.storage import strict_json
 from tinyllm.training import TrainConfig
 
 HI = [{"role": "user", "content": "Hi"}]
@@ -81,6 +84,23 @@ def test_answers_to_stories_are_rated_and_the_same_answers_can_be_rated_by_peopl
     assert len(preferences) == report.n_pairs <= 9
     assert len((tmp_path / "items.jsonl").read_text().splitlines()) == 3
     assert len((tmp_path / "labels.jsonl").read_text().splitlines()) >= 3
+
+
+def test_labels_that_stand_already_stay_and_only_missing_ones_are_added(wide, tmp_path):
+    """A person's label among them; and a stop in the middle of labeling, which tears the last line."""
+    model, tokenizer = wide
+    stories = make_stories(4, split="train", seed=1)
+    where = {"folder": tmp_path, "seed": 1, "k": 3}
+    expected, _ = assistant.label_stories(model, tokenizer, stories, **where)
+    file, items = tmp_path / "labels.jsonl", tmp_path / "items.jsonl"
+    lines, answers = file.read_bytes().splitlines(keepends=True), items.read_bytes()
+    anna = strict_json.dump(json.loads(lines[2]) | {"labeler": "anna", "key": "hers", "ratings": [1, 7, 4]}) + b"\n"
+    file.write_bytes(lines[0] + anna + lines[1][:40])
+    again, _ = assistant.label_stories(None, tokenizer, stories, **where)  # without a model: nothing is asked a second time
+    assert again == expected and items.read_bytes() == answers
+    assert file.read_bytes().startswith(lines[0] + anna + lines[1][:40] + b"\n")
+    kept = read_labels(file).labels
+    assert sorted(label.labeler for label in kept) == ["anna", *["simulated"] * 4]
 
 
 def test_the_best_of_several_scores_no_lower_than_one(wide):

@@ -61,6 +61,13 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(model, byte_model, pairs
     assert same_model(*resumed("dpo", folder, "--preferences", pairs_file, *words, after=3))
 
 
+@pytest.mark.parametrize("after", [4, 5, 6])  # an epoch of 18 pairs in batches of 4 ends in step 5
+def test_a_run_that_was_stopped_before_at_or_after_the_end_of_an_epoch_ends_with_the_same_bits(
+    after, base, pairs_file, resumed, same_model
+):
+    assert same_model(*resumed("dpo", base, "--preferences", pairs_file, *SHORT, "--max-steps", "11", after=after))
+
+
 def test_resuming_with_other_inputs_is_refused_by_name(byte_model, base, pairs_file, out, fails):
     pairs = ["--preferences", str(pairs_file)]
     assert main(["dpo", str(base), *pairs, "--out", str(out), *SHORT]) == 0

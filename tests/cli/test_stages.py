@@ -201,6 +201,14 @@ def test_a_run_that_fails_later_keeps_everything(tmp_path):
     assert (tmp_path / "run" / "config.json").exists()
 
 
+def test_a_run_that_was_stopped_in_its_first_step_keeps_what_it_saved(tmp_path):
+    with pytest.raises(SystemExit):
+        with start_run(tmp_path / "run", settings={}, tokenizer=ByteTokenizer()):
+            (tmp_path / "run" / "checkpoints" / "step-00000000-micro-0002").mkdir()
+            raise SystemExit(143)
+    assert (tmp_path / "run" / "checkpoints" / "step-00000000-micro-0002").is_dir()
+
+
 def test_folders_in_use_are_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="is a file"):

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyllm.cli.streams import stream
 from tinyllm.data import PackedConversations, PaddedConversations, conversation_batches
 from tinyllm.data.instructions import Instruction, make_instructions
 from tinyllm.data.news import Story, make_summary, story_prompt
@@ -35,9 +36,9 @@ from tinyllm.models import GPT
 from tinyllm.models.heads import RewardModel
 from tinyllm.rlhf.comparisons import ComparedAnswers, EncodingReport, encode_preferences
 from tinyllm.rlhf.gold import gold_reward
-from tinyllm.rlhf.label_items import write_items
+from tinyllm.rlhf.label_items import read_items, write_items
 from tinyllm.rlhf.label_pairs import pairs_from_labels
-from tinyllm.rlhf.labels import LabelStore, read_labels
+from tinyllm.rlhf.labels import LabelStore
 from tinyllm.rlhf.news_items import news_item, news_labeler
 from tinyllm.rlhf.news_task import make_stories, sample_answers
 from tinyllm.rlhf.policy_gradient import disable_dropout
@@ -64,7 +65,7 @@ Encoded = tuple[list[int], list[bool]]
 
 def make_demonstrations(n: int, *, seed: int) -> list[Conversation]:
     """n questions and answers in conversations: tasks with exact answers, and summaries of mixed quality, in random order."""
-    rng = np.random.default_rng([seed, 10])
+    rng = stream(seed, "demonstrations")
     n_news = int(n * NEWS_SHARE)
     conversations = [item.messages for item in make_instructions(n - n_news, split="train", rng=rng)]
     for story in make_stories(n_news, split="train", seed=seed + 1):
@@ -81,12 +82,12 @@ def _in_turns(conversations: list[Conversation], rng: np.random.Generator) -> li
 
 def make_test(n: int, *, seed: int) -> list[Instruction]:
     """Instructions of the test split: other contents and other phrasings than those learned from."""
-    return make_instructions(n, split="test", rng=np.random.default_rng([seed, 12]))
+    return make_instructions(n, split="test", rng=stream(seed, "test tasks"))
 
 
 def hold_out(items: Sequence[Any], n: int, *, seed: int) -> tuple[list[Any], list[Any]]:
     """(the rest, n of the items), drawn at random: files are often sorted, and their first lines are then all of a kind."""
-    order = np.random.default_rng([seed, 19]).permutation(len(items)).tolist()
+    order = stream(seed, "held out").permutation(len(items)).tolist()
     return [items[i] for i in sorted(order[n:])], [items[i] for i in sorted(order[:n])]
 
 
@@ -126,7 +127,7 @@ def tune(
     """Step 1: trains `model` on what the assistant says; yields the records."""
     shape = {"batch_size": config.batch_size, "block_size": model.config.block_size}
     source_class = PackedConversations if packing else PaddedConversations
-    source = source_class(demonstrations.training, **shape, rng=np.random.default_rng([config.seed, 13]))
+    source = source_class(demonstrations.training, **shape, rng=stream(config.seed, "order of conversations"))
     evaluation = conversation_batches(demonstrations.held_out, **shape)
     yield from train(model, source, config=config, loss_fn=answer_loss, evaluation=evaluation, run=run)
 
@@ -136,15 +137,20 @@ def label_stories(
 ) -> tuple[list[Preference], Any]:
     """Step 2: the model answers each story k times, the simulated labeler rates. (preferences, report).
 
-    items.jsonl and labels.jsonl are left in `folder`, where `tinyllm label` shows the same answers to a person.
+    items.jsonl and labels.jsonl are left in `folder`, where `tinyllm label` shows the same answers to a person. What stands there
+    already stays: answers are not written again, only missing labels are added, and those of people are not touched (nor
+    learned from here, so that one seed gives one model whoever was labeling meanwhile).
     """
-    answers = sample_answers(model, tokenizer, stories, k=k, rng=np.random.default_rng([seed, 14]))
-    items = [news_item(f"news-{i:04d}", story, own) for i, (story, own) in enumerate(zip(stories, answers, strict=True))]
     folder.mkdir(parents=True, exist_ok=True)
-    write_items(folder / "items.jsonl", items)
+    file = folder / "items.jsonl"
+    if not file.exists():
+        answers = sample_answers(model, tokenizer, stories, k=k, rng=stream(seed, "answers to label"))
+        named = enumerate(zip(stories, answers, strict=True))
+        write_items(file, [news_item(f"news-{i:04d}", story, own) for i, (story, own) in named])
+    items = read_items(file)
     with LabelStore(folder / "labels.jsonl", items) as store:
-        news_labeler("simulated", items, seed=seed).label_all(items, store)
-    return pairs_from_labels(read_labels(folder / "labels.jsonl", items).newest(), items)
+        labels = news_labeler("simulated", items, seed=seed).label_all(items, store)
+    return pairs_from_labels({label.place: label for label in labels}, items)
 
 
 @dataclass(frozen=True)
@@ -197,9 +203,9 @@ def train_reward(
     `finish` sets mean 0 and deviation 1 on the compared answers, which the policy wrote.
     """
     loss_fn = partial(preference_loss, **vars(reward_config or RewardConfig()))
-    model = RewardModel(copy.deepcopy(policy), rng=np.random.default_rng([config.seed, 15]))
+    model = RewardModel(copy.deepcopy(policy), rng=stream(config.seed, "reward head"))
     disable_dropout(model)
-    rng = np.random.default_rng([config.seed, 16])
+    rng = stream(config.seed, "order of compared prompts")
     source = PreferenceGroups(comparisons.groups, batch_size=config.batch_size, rng=rng)
 
     def finish() -> tuple[float, float]:
@@ -249,7 +255,7 @@ def evaluate(name: str, model: GPT, test: TestSet, *, best_of: int = 1) -> Row:
     """
     chat, stories = ChatFormat(test.tokenizer), test.stories
     found = measure_exact_match(model, test.instructions, chat=chat, calculate=calculate)["all"]
-    answers = sample_answers(model, test.tokenizer, stories, k=best_of, rng=np.random.default_rng([test.seed, 18]))
+    answers = sample_answers(model, test.tokenizer, stories, k=best_of, rng=stream(test.seed, "answers to test"))
     prompts = [chat.prompt(story_prompt(story)) for story in stories for _ in range(best_of)]
     ids = [chat.answer(text) for own in answers for text in own]
     ids = [answer[: model.config.block_size - len(prompt)] for answer, prompt in zip(ids, prompts, strict=True)]

@@ -82,6 +82,7 @@ def run(args: argparse.Namespace) -> int:
     """Train; the run's folder then holds model/ and report.html."""
     import numpy as np
 
+    from tinyllm.cli.streams import stream
     from tinyllm.rlhf.dpo import DPO, LOSSES, PreferencePairs
     from tinyllm.rlhf.report import write_rl_report
     from tinyllm.training import train
@@ -96,9 +97,9 @@ def run(args: argparse.Namespace) -> int:
     training = dataclasses.replace(training, batch_size=min(training.batch_size, n_pairs))  # none twice in a batch
     settings["training"] = training
     tuning.refuse_too_large(model, rows=2 * training.batch_size)
-    rng = np.random.default_rng([training.seed, 22])
-    shape = {"reference": model, "batch_size": training.batch_size, "rng": rng}
-    pairs, held_out = (PreferencePairs(groups, **shape) for groups in (comparisons.groups, comparisons.held_out))
+    shape = {"reference": model, "batch_size": training.batch_size}
+    pairs = PreferencePairs(comparisons.groups, **shape, rng=stream(training.seed, "order of pairs"))
+    held_out = PreferencePairs(comparisons.held_out, **shape, rng=stream(training.seed, "order of held-out pairs"))
     indices = np.arange(len(held_out.pairs))[: training.eval_batches * training.batch_size]
     batches = [held_out.batch(indices[i : i + training.batch_size]) for i in range(0, len(indices), training.batch_size)]
     objective = DPO(LOSSES[config.loss], beta=config.own_beta)

@@ -70,9 +70,8 @@ def groups() -> list[Group]:
 
 def run(args: argparse.Namespace) -> int:
     """Tune; the run's folder then holds model/ and report.html."""
-    import numpy as np
-
     from tinyllm.cli import assistant, stages
+    from tinyllm.cli.streams import stream
     from tinyllm.nn.lora import add_lora, has_lora, merge_lora
 
     out = tuning.out_folder(args)
@@ -85,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     if demonstrations.left_out:
         print(f"Left out: {demonstrations.left_out}")
     if config.lora_rank:
-        rng = np.random.default_rng([training.seed, 21])
+        rng = stream(training.seed, "adapters")
         add_lora(model, rank=config.lora_rank, alpha=config.lora_alpha, rng=rng)
     tuning.refuse_too_large(model, rows=min(training.batch_size, demonstrations.n))
     n_trained = sum(weight.size for weight in model.parameters())

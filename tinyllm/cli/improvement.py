@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyllm.cli.streams import stream
 from tinyllm.data.news import Story
 from tinyllm.decoding import generate
 from tinyllm.models import GPT
@@ -125,11 +126,12 @@ class Improvement:
 
     def records(self, method: str, *, config: TrainConfig, rl_config: RLConfig, run: RunFolder) -> Iterator[Any]:
         """Trains; yields the records."""
-        own, rng = rl_config.of_method(method), np.random.default_rng([config.seed, 17])
+        own = rl_config.of_method(method)
         self._max_new_tokens = own.max_new_tokens
         self._before = self._greedy()
-        settings: dict[str, Any] = {"config": own, "stop_id": self.chat.end_id, "rng": rng}
+        settings: dict[str, Any] = {"config": own, "stop_id": self.chat.end_id, "rng": stream(config.seed, "rollouts")}
         if rl_config.lora_rank:
+            rng = stream(config.seed, "adapters of the policy")
             add_lora(self.policy, rank=rl_config.lora_rank, alpha=2.0 * rl_config.lora_rank, rng=rng)
             settings["reference"] = WithoutAdapters(self.policy)
         else:

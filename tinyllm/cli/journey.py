@@ -22,13 +22,10 @@ from tinyllm.cli.quickstart import Plan, tell
 from tinyllm.cli.tuning import show_records
 from tinyllm.data.preferences import Preference
 from tinyllm.models import GPT, GPTConfig, RewardModel, load_tokenizer_for
-from tinyllm.rlhf.label_items import read_items
-from tinyllm.rlhf.label_pairs import pairs_from_labels
-from tinyllm.rlhf.labels import read_labels
 from tinyllm.rlhf.news_task import make_stories
 from tinyllm.rlhf.report import write_rl_report
 from tinyllm.storage import write_folder
-from tinyllm.tokenizers import END_OF_TEXT, BPETokenizer
+from tinyllm.tokenizers import END_OF_TEXT, BPETokenizer, load_tokenizer
 from tinyllm.tokenizers.chat import CONTROL_TOKENS
 from tinyllm.training import TrainConfig
 
@@ -51,7 +48,8 @@ class Journey:
 
     def _finished(self, stage: str) -> bool:
         """Whether a stage of a resumed journey was done before; says so."""
-        done = (self.out / stage / "model" / "model.safetensors").exists()
+        files = ("model/config.json", "report.html")  # each is the last that is written of its kind
+        done = all((self.out / stage / file).exists() for file in files)
         if done:
             print(f"   (done before: {self.out / stage})")
         return done
@@ -126,7 +124,7 @@ class Journey:
         )
         saved = self.out / "base" / "tokenizer"
         if (saved / "tokenizer.json").exists():
-            self.tokenizer = load_tokenizer_for(saved)
+            self.tokenizer = load_tokenizer(saved)
         else:
             documents = [text for part in texts.training.values() for text in part]
             conversations = assistant.make_demonstrations(N_TOKENIZER_CONVERSATIONS, seed=self.plan.seed)
@@ -212,16 +210,9 @@ class Journey:
             "one is simulated, with a known taste (all facts, nothing made up, short, polite, no bad words) and an "
             "unsteady hand, so that we shall know the truth; tinyllm label puts you in its place.",
         )
-        folder = self.out / "labels"
-        if (self.out / "reward" / "model" / "model.safetensors").exists():
-            items = read_items(folder / "items.jsonl")
-            self.preferences, report = pairs_from_labels(read_labels(folder / "labels.jsonl", items).newest(), items)
-        else:
-            for name in ("items.jsonl", "labels.jsonl"):  # of a journey that was stopped here: the same ones come again
-                (folder / name).unlink(missing_ok=True)
-            stories = make_stories(n, split="train", seed=self.plan.seed + 2)
-            where: dict[str, Any] = {"folder": folder, "seed": self.plan.seed}
-            self.preferences, report = assistant.label_stories(self.tuned, self.tokenizer, stories, **where)
+        stories = make_stories(n, split="train", seed=self.plan.seed + 2)
+        where: dict[str, Any] = {"folder": self.out / "labels", "seed": self.plan.seed}
+        self.preferences, report = assistant.label_stories(self.tuned, self.tokenizer, stories, **where)
         pair = self.preferences[0]
         print(f"   {pair.prompt[-1]['content']}\n   liked better   {pair.chosen}\n   than           {pair.rejected}\n   {report}")
 

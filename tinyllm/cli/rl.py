@@ -96,12 +96,11 @@ def _method(args: argparse.Namespace, out: Path) -> str:
 
 def _prompts(path: str, tokenizer: Any, *, seed: int, block_size: int, max_new_tokens: int) -> list[list[dict[str, str]]]:
     """The prompts that leave room for an answer; says how many there are, and how many were left out."""
-    import numpy as np
-
     from tinyllm.cli.answers import read_prompts
     from tinyllm.cli.improvement import with_room
+    from tinyllm.cli.streams import stream
 
-    rng = np.random.default_rng([seed, 23])
+    rng = stream(seed, "prompts")
     found = [prompt.messages for prompt in read_prompts(path, n=N_NEWS if path == "news" else None, rng=rng)]
     kept = with_room(found, tokenizer, block_size=block_size, max_new_tokens=max_new_tokens)
     why = f"; left out: {len(found) - len(kept):,} with no room for an answer of {max_new_tokens} tokens in {block_size}"

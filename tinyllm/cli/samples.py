@@ -13,8 +13,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
-import numpy as np
-
+from tinyllm.cli.streams import stream
 from tinyllm.cli.writing import harmless
 from tinyllm.decoding import GenerationConfig, write_on
 from tinyllm.storage import strict_json
@@ -59,7 +58,7 @@ def write_samples(model: Any, tokenizer: Any, config: SampleConfig, *, step: int
     """The samples of this step, one after the other."""
     settings = GenerationConfig(max_new_tokens=config.sample_tokens, temperature=config.sample_temperature)
     for number in range(config.n_samples):
-        rng = np.random.default_rng([seed, 2, step, number])
+        rng = stream(seed, "sample", step, number)
         text = "".join(write_on(model, tokenizer, config.sample_prompt, config=settings, rng=rng))
         yield SampleRecord(step, config.sample_prompt, text, config.sample_temperature)
 

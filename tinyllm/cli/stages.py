@@ -27,6 +27,7 @@ import numpy as np
 from tinyllm.cli.out_folder import refuse_unwritable
 from tinyllm.cli.progress import Progress
 from tinyllm.cli.samples import SampleConfig, SampleRecord, append_sample, drop_samples_from, write_samples
+from tinyllm.cli.streams import stream
 from tinyllm.data import (
     EvaluationWindows,
     Mixture,
@@ -213,7 +214,7 @@ def open_tokens(folder: Path, tokenizer: Tokenizer) -> Tokens:
 def make_model(config: GPTConfig, *, seed: int, batch_size: int) -> GPT:
     """A GPT with fresh weights; ValueError, before anything is allocated, if training it would not fit into memory."""
     check_memory(config, batch_size=batch_size)
-    return GPT(config, rng=np.random.default_rng([seed, 0]))
+    return GPT(config, rng=stream(seed, "weights"))
 
 
 def holds_run(folder: Path) -> bool:
@@ -240,7 +241,7 @@ def refuse_used_folder(folder: Path, *, resume: bool) -> None:
 
 @contextlib.contextmanager
 def start_run(folder: Path, *, settings: Mapping[str, Any], tokenizer: Tokenizer, resume: bool = False) -> Iterator[RunFolder]:
-    """The locked run folder, as `training.open_run`; one that is left by an error before its first step is removed."""
+    """The locked run folder, as `training.open_run`; one that is left before anything was logged or saved is removed."""
     existed = folder.exists()
     fresh = not existed or not any(folder.iterdir())
     try:
@@ -250,11 +251,16 @@ def start_run(folder: Path, *, settings: Mapping[str, Any], tokenizer: Tokenizer
                     tokenizer.save(folder / "tokenizer")
                 yield run
             except BaseException:
-                _remove_if(fresh and not (folder / "metrics.jsonl").exists(), folder, keep=existed)
+                _remove_if(fresh and not _holds_work(folder), folder, keep=existed)
                 raise
     except OSError:  # in open_run itself: a full disk. Its ValueError would mean that the folder is another process's
-        _remove_if(fresh and not (folder / "metrics.jsonl").exists(), folder, keep=existed)
+        _remove_if(fresh and not _holds_work(folder), folder, keep=existed)
         raise
+
+
+def _holds_work(folder: Path) -> bool:
+    """Whether a run has logged a step there, or saved one that it was stopped in (its first, say)."""
+    return (folder / "metrics.jsonl").exists() or any((folder / "checkpoints").glob("step-*"))
 
 
 def _remove_if(unused: bool, folder: Path, *, keep: bool) -> None:
@@ -278,7 +284,7 @@ def train_model(
     window = {"batch_size": config.batch_size, "block_size": model.config.block_size}
     mixture = tokens.mixture.rows(config.n_tokens(model.config.block_size))
     write_file(run.path / "mixture.json", strict_json.dump(mixture, indent=1))
-    source = MixtureWindows(tokens.mixture, **window, rng=np.random.default_rng([config.seed, 1]))
+    source = MixtureWindows(tokens.mixture, **window, rng=stream(config.seed, "windows of text"))
     n_windows = config.eval_batches * config.batch_size
     try:
         evaluation = list(EvaluationWindows(tokens.validation, **window, max_windows=n_windows))

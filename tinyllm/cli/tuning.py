@@ -71,8 +71,7 @@ def load_for_chat(path: str, *, seed: int) -> tuple[Any, Any]:
 
     ValueError for a folder without a language model, and for weights that are not finite.
     """
-    import numpy as np
-
+    from tinyllm.cli.streams import stream
     from tinyllm.models import GPT, extend_vocabulary, load_tokenizer_for
     from tinyllm.tokenizers import END_OF_TEXT
     from tinyllm.tokenizers.chat import CONTROL_TOKENS
@@ -82,7 +81,7 @@ def load_for_chat(path: str, *, seed: int) -> tuple[Any, Any]:
     model, tokenizer = GPT.from_pretrained(folder), load_tokenizer_for(folder)
     check_finite(model, folder)
     names = CONTROL_TOKENS if tokenizer.eos_id is not None else (END_OF_TEXT, *CONTROL_TOKENS)
-    return extend_vocabulary(model, tokenizer, names, rng=np.random.default_rng([seed, 20]))
+    return extend_vocabulary(model, tokenizer, names, rng=stream(seed, "new tokens"))
 
 
 def load_judge(path: str, *, tokenizer: Any) -> Any:
