@@ -3,7 +3,7 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinyllm.tokenizers import BPETokenizer, bpe
@@ -45,30 +45,36 @@ def test_the_earliest_merge_comes_first_even_if_another_gives_longer_tokens():
     ]
 
 
-@pytest.fixture
-def heap_operations(monkeypatch):
-    """A list that grows by one with each push and each pop: what the merging of a long word costs, in no unit of time."""
-    work, push, pop = [], bpe.heapq.heappush, bpe.heapq.heappop
-    monkeypatch.setattr(bpe.heapq, "heappush", lambda *a: (work.append(1), push(*a))[1])
-    monkeypatch.setattr(bpe.heapq, "heappop", lambda *a: (work.append(1), pop(*a))[1])
-    return work
+DNA = "".join(random.Random(0).choices("ACGT", k=100_000))
 
 
-@pytest.mark.parametrize("unit", ["a", "ab", "^", "0", "'s", " ", "\n", "é"])
-def test_a_word_of_fifty_thousand_letters_costs_a_few_operations_a_letter(unit, heap_operations):
-    text = unit * (50_000 // len(unit))
-    assert RUNS.decode(RUNS.encode(text)) == text
-    assert len(heap_operations) <= 4 * 50_000  # the search that suits short words would need a billion steps
+@pytest.mark.parametrize(
+    "text", [DNA, "a" * 1_000_000, "ab" * 50_000, "^" * 99_999, "0" * 9999, "'s" * 9999, " " * 9999, "é" * 9999]
+)
+def test_a_huge_word_is_encoded_without_searching_it_again_and_again(text, monkeypatch):
+    """Places looked up, not seconds: each symbol is joined once, and a heap entry stands for all places of a pair."""
+    tokenizer = BPETokenizer.train([DNA[:2000], text[:300]], vocab_size=300)
+    pushes = []
+    push = bpe.heapq.heappush
+    monkeypatch.setattr(bpe.heapq, "heappush", lambda *a: (pushes.append(1), push(*a))[1])
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == text
+    assert len(ids) < len(text) and len(pushes) < 1000
 
 
-def test_work_grows_linearly_with_the_length_of_a_word(heap_operations):
-    """Twice the letters, at most 2.3 times the pushes and pops."""
-    operations = []
-    for n in (2000, 4000, 8000):
-        heap_operations.clear()
-        RUNS.encode("aab" * n)
-        operations.append(len(heap_operations))
-    assert 2000 < operations[0] and operations[1] <= 2.3 * operations[0] and operations[2] <= 2.3 * operations[1]
+@given(text=st.text(st.sampled_from("ACGT"), min_size=48, max_size=400), n=st.integers(257, 300))
+@settings(max_examples=40)
+def test_long_pieces_get_the_ids_of_the_definition(text, n):
+    tokenizer = BPETokenizer.train([DNA[:500]], vocab_size=n)
+    assert tokenizer.encode(text) == bpe.merge_by_search([tokenizer._byte_ids[byte] for byte in text.encode()], tokenizer._ranks)
+
+
+def test_a_merge_that_brings_about_an_earlier_one_waits_for_it_without_looking_at_its_places_again():
+    """Files of strangers may hold merges in any order: here each "ab" that is joined makes an "aba", learned before it."""
+    tokens = [*BYTES, b"ab", b"aba"]
+    tokenizer = BPETokenizer(tokens, [(b"ab", b"a"), (b"a", b"b")], pattern="gpt2")
+    ids = tokenizer.encode("ab" * 100_001)
+    assert ids[:3] == [257, *tokenizer.encode("b"), 257] and len(ids) == 100_001
 
 
 def test_remembered_pieces_stay_bounded(monkeypatch):

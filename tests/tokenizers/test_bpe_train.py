@@ -6,12 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from tinyllm.tokenizers import BPETokenizer
-from tinyllm.tokenizers.bpe_train import count_pieces, join_pair, learn_merges
+from tinyllm.tokenizers import BPETokenizer, bpe_train
+from tinyllm.tokenizers.bpe_train import count_pieces, learn_merges
 from tinyllm.tokenizers.layout import BYTE_ORDER, from_visible
 from tinyllm.tokenizers.pretokenize import get_pattern
 
 EXPECTED = json.loads((Path(__file__).parents[1] / "fixtures/tokenizers/expected.json").read_text(encoding="utf-8"))
+
+
+def join_pair(word, pair, joined):
+    """Replace each `pair` by `joined`, from left to right: join_pair([1, 1, 1, 2], (1, 1), 9) -> [9, 1, 2]."""
+    new = []
+    for symbol in word:
+        if new and (new[-1], symbol) == pair:
+            new[-1] = joined
+        else:
+            new.append(symbol)
+    return new
 
 
 def learn_slowly(counts, n_tokens, min_frequency=2):
@@ -71,6 +82,25 @@ def test_incremental_counts_equal_recounting(seed):
         tokens, merges = learn_merges(counts, 40, min_frequency=min_frequency)
         assert (tokens, merges) == learn_slowly(counts, 40, min_frequency)
         assert len(set(tokens)) == len(tokens)  # no two merges lead to the same bytes
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_one_long_piece_gives_the_merges_of_recounting(seed):
+    rng = random.Random(seed)
+    counts = {bytes(rng.choices(b"ACGT"[: 1 + seed % 4], k=700)): 3, b"ACGTACG": 2}
+    assert learn_merges(counts, 60) == learn_slowly(counts, 60)
+
+
+def test_the_work_on_a_long_word_without_spaces_grows_as_its_length(monkeypatch):
+    """100 kB of DNA took 22 s when each merge rewrote the whole word. Places looked at, not seconds."""
+    looked_at = []
+    monkeypatch.setattr(bpe_train, "sorted", lambda places: (looked_at.append(len(places)), sorted(places))[1], raising=False)
+    work = []
+    for n in (20_000, 40_000):
+        looked_at.clear()
+        learn_merges({bytes(random.Random(0).choices(b"ACGT", k=n)): 1}, 500)
+        work.append(sum(looked_at))
+    assert work[0] < 10 * 20_000 and work[1] < 2.2 * work[0]
 
 
 @pytest.mark.parametrize("name", ["gpt2", "gpt4"])

@@ -3,9 +3,9 @@
 Training (`bpe_train`) leaves an ordered list of merges. Encoding a piece of text applies them in that order: of all
 neighbouring pairs the one learned earliest is joined, leftmost first, until no pair was learned (Sennrich et al. 2016,
 "Neural Machine Translation of Rare Words with Subword Units", algorithm 1; on bytes: Radford et al. 2019, section 2.2).
-Short pieces search all pairs at every step, O(n²) and simple; long ones keep pairs in a heap, O(n log n), with the same
-answer. Words repeat, so answers are remembered. What it leaves out: nothing is ever split in the second-best way (see
-BPE-dropout), and a token is frequent, not meaningful.
+Short pieces search all pairs at every step, O(n²) and simple; long ones (DNA has no spaces) remember where each pair
+stands and take the pairs from a heap, near-linear, with the same answer. Words repeat, so answers are remembered. What it
+leaves out: nothing is ever split in the second-best way (see BPE-dropout), and a token is frequent, not meaningful.
 """
 
 from __future__ import annotations
@@ -47,27 +47,45 @@ def merge_by_search(symbols: list[int], ranks: Ranks) -> list[int]:
 
 
 def merge_by_heap(symbols: list[int], ranks: Ranks) -> list[int]:
-    """The same with a heap of pairs and a linked list of symbols: each merge touches only its two neighbours.
+    """The same, near-linear: a heap of the pairs that occur, a list of places for each, a linked list of symbols.
 
-    A heap entry (rank, position, left, right) whose symbols have changed meanwhile is stale and is dropped when it comes up.
+    The pair of lowest rank is joined at all its places, from left to right, unless a join brings about a pair of lower
+    rank, which then goes first. A place whose symbols have changed meanwhile is stale and is skipped. A pair never comes
+    about anew while it is being joined: what its joins lead to is longer than its parts. So its places are sorted once.
     """
     symbols = list(symbols)
     n = len(symbols)
     following, previous = list(range(1, n + 1)), list(range(-1, n - 1))
-    heap = [(ranks[pair][0], i, *pair) for i, pair in enumerate(pairwise(symbols)) if pair in ranks]
+    places: dict[tuple[int, int], list[int]] = {}
+    for i, pair in enumerate(pairwise(symbols)):
+        if pair in ranks:
+            places.setdefault(pair, []).append(i)
+    heap = [(ranks[pair][0], pair) for pair in places]
     heapq.heapify(heap)
+    begun: dict[tuple[int, int], list[int]] = {}  # the places still to come of pairs that had to wait
     while heap:
-        _, i, left, right = heapq.heappop(heap)
-        j = following[i]
-        if symbols[i] != left or j >= n or symbols[j] != right:
-            continue
-        symbols[i], symbols[j] = ranks[left, right][1], -1  # -1: swallowed, so entries that start here are stale
-        after = following[i] = following[j]
-        if after < n:
-            previous[after] = i
-        for a, b in ((previous[i], i), (i, after)):
-            if a >= 0 and b < n and (pair := (symbols[a], symbols[b])) in ranks:
-                heapq.heappush(heap, (ranks[pair][0], a, *pair))
+        rank, pair = heapq.heappop(heap)
+        (left, right), joined = pair, ranks[pair][1]
+        waiting = begun.pop(pair, None) or sorted(places.pop(pair), reverse=True)
+        while waiting:
+            i = waiting.pop()
+            j = following[i]
+            if symbols[i] != left or j >= n or symbols[j] != right:
+                continue
+            symbols[i], symbols[j] = joined, -1  # -1: swallowed, so places that start here are stale
+            after = following[i] = following[j]
+            if after < n:
+                previous[after] = i
+            for a, b in ((previous[i], i), (i, after)):
+                if a >= 0 and b < n and (new := (symbols[a], symbols[b])) in ranks:
+                    if new not in places:
+                        places[new] = []
+                        heapq.heappush(heap, (ranks[new][0], new))
+                    places[new].append(a)
+            if waiting and heap and heap[0][0] < rank:
+                begun[pair] = waiting
+                heapq.heappush(heap, (rank, pair))
+                break
     return [symbol for symbol in symbols if symbol >= 0]
 
 

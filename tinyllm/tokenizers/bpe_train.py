@@ -3,15 +3,17 @@
     repeat:  (a, b) = argmax count(a, b);   every "a b" becomes "ab"           (Sennrich et al. 2016, algorithm 1)
 
 Recounting at each step would cost merges times text. Here each distinct piece is stored once with its count, and a merge
-visits only the pieces that hold the pair, correcting the counts it changes. The most frequent pair comes from a heap whose
-entries may be out of date and are checked when they come up (lazy invalidation). Ties: the higher count wins, then the
-smaller id of the left token, then of the right (bytes are numbered in GPT-2's order): the rule of Hugging Face's trainer.
+visits only the places where the pair stands, correcting the counts of its neighbours: one long piece (DNA has no spaces)
+costs as little as many short ones. The most frequent pair comes from a heap whose entries may be out of date and are
+checked when they come up (lazy invalidation). Ties: the higher count wins, then the smaller id of the left token, then of
+the right (bytes are numbered in GPT-2's order): the rule of Hugging Face's trainer.
 """
 
 from __future__ import annotations
 
 import heapq
 import re
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
@@ -49,51 +51,51 @@ def count_pieces(
     return Counter({to_bytes(piece): count for piece, count in counts.items()})
 
 
-class _Words:
-    """The distinct pieces as lists of token ids, with the pairs in them: how often, and in which pieces."""
+class _Pieces:
+    """The distinct pieces end to end as a linked list of token ids, with the pairs in them: how often, and where.
+
+    -1 stands before, between and behind the pieces, and in place of a symbol that the one before it has swallowed.
+    """
 
     def __init__(self, counts: dict[bytes, int]):
         ids = {byte: i for i, byte in enumerate(BYTE_ORDER)}
-        self.words = [[ids[byte] for byte in piece] for piece in counts]
-        self.counts = list(counts.values())
+        self.symbols, self.weights = array("i", [-1]), array("q", [0])  # weight: how often the piece occurs
+        for piece, count in counts.items():
+            self.symbols.extend([*map(ids.__getitem__, piece), -1])
+            self.weights.extend([count] * (len(piece) + 1))
+        n = len(self.symbols)
+        self.following, self.previous = array("q", range(1, n + 1)), array("q", range(-1, n - 1))
         self.pair_counts: dict[Pair, int] = defaultdict(int)
-        self.where: dict[Pair, set[int]] = defaultdict(set)
-        for index, (word, count) in enumerate(zip(self.words, self.counts, strict=True)):
-            for pair in pairwise(word):
-                self.pair_counts[pair] += count
-                self.where[pair].add(index)
+        self.where: dict[Pair, array[int]] = defaultdict(lambda: array("q"))
+        for i, pair in enumerate(pairwise(self.symbols)):
+            if pair[0] >= 0 and pair[1] >= 0:
+                self.pair_counts[pair] += self.weights[i]
+                self.where[pair].append(i)
 
     def merge(self, pair: Pair, joined: int) -> set[Pair]:
-        """Join `pair` into the id `joined` in every word; returns the pairs whose count has grown."""
+        """Join `pair` into the id `joined` wherever it stands, from left to right; returns the pairs that have come about."""
+        (left, right), symbols, following, previous = pair, self.symbols, self.following, self.previous
+        pair_counts, where = self.pair_counts, self.where
         grown: set[Pair] = set()
-        for index in self.where.pop(pair, ()):
-            old, count = self.words[index], self.counts[index]
-            new = join_pair(old, pair, joined)
-            if len(new) == len(old):  # the pair had gone from this word meanwhile
+        for i in sorted(where.pop(pair, ())):
+            j = following[i]
+            if symbols[i] != left or symbols[j] != right:  # the pair had gone from here meanwhile
                 continue
-            for gone in pairwise(old):
-                self.pair_counts[gone] -= count
-            for made in pairwise(new):
-                self.pair_counts[made] += count
-                if joined in made:
-                    self.where[made].add(index)
-                    grown.add(made)
-            self.words[index] = new
+            weight, before, after = self.weights[i], previous[i], following[j]
+            symbols[i], symbols[j] = joined, -1
+            following[i], previous[after] = after, i
+            pair_counts[pair] -= weight
+            if (first := symbols[before]) >= 0:
+                pair_counts[first, left] -= weight
+                pair_counts[first, joined] += weight
+                where[first, joined].append(before)
+                grown.add((first, joined))
+            if (last := symbols[after]) >= 0:
+                pair_counts[right, last] -= weight
+                pair_counts[joined, last] += weight
+                where[joined, last].append(i)
+                grown.add((joined, last))
         return grown
-
-
-def join_pair(word: list[int], pair: Pair, joined: int) -> list[int]:
-    """Replace each `pair` by `joined`, from left to right: join_pair([1, 1, 1, 2], (1, 1), 9) -> [9, 1, 2]."""
-    new: list[int] = []
-    i = 0
-    while i < len(word):
-        if i + 1 < len(word) and word[i] == pair[0] and word[i + 1] == pair[1]:
-            new.append(joined)
-            i += 2
-        else:
-            new.append(word[i])
-            i += 1
-    return new
 
 
 def check_min_frequency(min_frequency: int) -> None:
@@ -113,7 +115,7 @@ def learn_merges(
     check_min_frequency(min_frequency)
     tokens = [bytes([byte]) for byte in BYTE_ORDER]
     merges: list[tuple[bytes, bytes]] = []
-    state = _Words(counts)
+    state = _Pieces(counts)
     heap = [(-count, pair) for pair, count in state.pair_counts.items()]
     heapq.heapify(heap)
     while heap and len(merges) < n_tokens:
