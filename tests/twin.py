@@ -3,6 +3,8 @@
 Import with `from twin import ...`.
 """
 
+import contextlib
+
 import numpy as np
 
 from tinyllm import kernels
@@ -71,16 +73,25 @@ def assert_gradient(result, wanted):
     np.testing.assert_allclose(result, wanted, rtol=1e-6, atol=1e-6 * max(np.abs(wanted).max(initial=0.0), 1e-3))
 
 
+@contextlib.contextmanager
+def kernel_threads(n):
+    """Kernels run on n threads inside the block."""
+    import numba
+
+    before = numba.get_num_threads()
+    numba.set_num_threads(n)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
+
+
 def assert_same_bits_on_any_number_of_threads(name, *args, **settings):
     """One thread, and all there are, three times over: byte for byte the same."""
     import numba
 
-    n_threads = numba.config.NUMBA_NUM_THREADS
-    try:
-        numba.set_num_threads(1)
+    with kernel_threads(1):
         alone = [x.tobytes() for x in as_tuple(getattr(kernels, name)(*args, **settings))]
-        numba.set_num_threads(n_threads)
+    with kernel_threads(numba.config.NUMBA_NUM_THREADS):
         for _ in range(3):
             assert [x.tobytes() for x in as_tuple(getattr(kernels, name)(*args, **settings))] == alone
-    finally:
-        numba.set_num_threads(n_threads)

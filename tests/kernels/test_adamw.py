@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import DTYPES, LAYOUTS, laid_out, shapes
-from twin import assert_close, in_float64
+from twin import assert_close, in_float64, kernel_threads
 
 from tinyllm import kernels
 from tinyllm.kernels import reference
@@ -45,10 +45,10 @@ def test_many_steps_stay_with_the_twin_and_any_number_of_threads_gives_the_same_
 
     results = []
     for n_threads in (1, numba.config.NUMBA_NUM_THREADS):
-        numba.set_num_threads(n_threads)
         mine = four_arrays((size,), np.float32)
-        for step in range(1, 6):
-            kernels.adamw_update(*([x] for x in mine), step=step, **SETTINGS)
+        with kernel_threads(n_threads):
+            for step in range(1, 6):
+                kernels.adamw_update(*([x] for x in mine), step=step, **SETTINGS)
         results.append(mine)
     assert all(a.tobytes() == b.tobytes() for a, b in zip(*results, strict=True))
     wanted = four_arrays((size,), np.float32)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import LAYOUTS, laid_out
+from twin import kernel_threads
 
 from tinyllm import kernels
 
@@ -83,14 +84,10 @@ def test_same_bits_on_any_number_of_threads(shape, turn):
     a, b = rng.standard_normal((m, k)).astype("f"), rng.standard_normal((k, n)).astype("f")
     a = np.asfortranarray(a) if turn[0] == "t" else a
     b = np.asfortranarray(b) if turn[1] == "t" else b
-    everyone = numba.get_num_threads()
     results = []
-    try:
-        for n_threads in range(1, numba.config.NUMBA_NUM_THREADS + 1):
-            numba.set_num_threads(n_threads)
+    for n_threads in range(1, numba.config.NUMBA_NUM_THREADS + 1):
+        with kernel_threads(n_threads):
             results.append(kernels.matmul(a, b).tobytes())
-    finally:
-        numba.set_num_threads(everyone)
     assert len(set(results)) == 1
 
 

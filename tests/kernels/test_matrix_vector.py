@@ -3,6 +3,7 @@
 import numba
 import numpy as np
 import pytest
+from twin import kernel_threads
 
 from tinyllm import kernels
 
@@ -39,13 +40,10 @@ def test_edges_touch_nothing_outside(layout, depth, dtype):
 def test_large_products_are_right_and_have_the_same_bits_on_any_number_of_threads(layout, rows):
     rng = np.random.default_rng(rows)
     a, b = rng.standard_normal((rows, 770), np.float32), in_layout(rng.standard_normal((770, 1001), np.float32), layout)
-    everyone, results = numba.get_num_threads(), []
-    try:
-        for n_threads in range(1, numba.config.NUMBA_NUM_THREADS + 1):
-            numba.set_num_threads(n_threads)
+    results = []
+    for n_threads in range(1, numba.config.NUMBA_NUM_THREADS + 1):
+        with kernel_threads(n_threads):
             results.append(kernels.matmul(a, b))
-    finally:
-        numba.set_num_threads(everyone)
     assert_close(results[0], a, b)
     assert len({result.tobytes() for result in results}) == 1
 
