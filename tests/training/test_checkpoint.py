@@ -11,9 +11,18 @@ import pytest
 import tiny_run
 
 from tinyllm.models import GPT
-from tinyllm.storage import FormatError, manifest, safetensors
-from tinyllm.training import TrainState, latest_checkpoint, make_optimizer, save_checkpoint
-from tinyllm.training.checkpoint import checkpoint_name, list_checkpoints, prune_checkpoints, random_generators, read_state
+from tinyllm.storage import FormatError, manifest, safetensors, strict_json
+from tinyllm.training import TrainState, checkpoint, latest_checkpoint, make_optimizer, save_checkpoint
+from tinyllm.training.checkpoint import (
+    checkpoint_name,
+    list_checkpoints,
+    prune_checkpoints,
+    random_generators,
+    read_state,
+    split_arrays,
+)
+from tinyllm.training.resume import restore_checkpoint
+from tinyllm.training.run_folder import RunFolder
 
 
 def state_at(step, *, val_loss=None, micro_step=0):
@@ -215,3 +224,63 @@ def test_a_state_that_is_not_that_of_its_folder_is_refused(tmp_path):
     other = path.rename(tmp_path / "step-00000004")
     with pytest.raises(FormatError, match="step: expected that of the folder's name, step-00000004, found step 3"):
         read_state(other)
+
+
+class Answers:
+    """A source whose state holds arrays."""
+
+    def __init__(self, n=3):
+        self.parts = {
+            "tokens": np.arange(n),
+            "mask": np.arange(n) % 2 == 0,
+            "n_prompt": 2,
+            "more": {"log_probs": np.ones((n, 2), "f")},
+        }
+
+    def state(self):
+        """Where it stands."""
+        return {"position": 7, "experience": self.parts}
+
+    def restore(self, state):
+        """Back there."""
+        self.restored = state
+
+
+def test_arrays_in_a_source_s_state_go_into_a_file_of_their_own_and_come_back(tmp_path):
+    state = state_at(1)
+    state.source = source = Answers()
+    path = save_checkpoint(tmp_path, state, settings={})
+    assert set(safetensors.load(path / "source.safetensors")) == {
+        "experience/tokens",
+        "experience/mask",
+        "experience/more/log_probs",
+    }
+    assert read_state(path)["source"]["experience"]["tokens"] is None
+    restore_checkpoint(path, state, settings={}, tokenizer_sha256=None)
+    plain, arrays = split_arrays(source.restored)
+    assert plain == split_arrays(source.state())[0]
+    for name, array in split_arrays(source.state())[1].items():
+        assert arrays[name].dtype == array.dtype and np.array_equal(arrays[name], array)
+
+
+def test_a_state_whose_arrays_have_no_place_is_a_format_error(tmp_path):
+    state = state_at(1)
+    state.source = Answers()
+    path = save_checkpoint(tmp_path, state, settings={})
+    safetensors.save(path / "source.safetensors", {"experience/position/x": np.ones(1)})
+    with pytest.raises(FormatError, match="state.json: source: expected a state of Answers"):
+        restore_checkpoint(path, state, settings={}, tokenizer_sha256=None)
+
+
+def test_what_could_not_be_read_again_is_not_written_and_older_checkpoints_stay(tmp_path, monkeypatch):
+    run = RunFolder(tmp_path, {}, None, resuming=False)
+    (tmp_path / "checkpoints").mkdir()
+    run.save(state_at(1), keep_last=1)
+    monkeypatch.setattr(strict_json, "MAX_BYTES", 300)  # state.json takes about 1,500
+    with pytest.raises(ValueError, match="takes .* bytes as JSON, expected at most 300"):
+        run.save(state_at(2), keep_last=1)
+    monkeypatch.undo()
+    monkeypatch.setitem(checkpoint.STATE_SCHEMA, "step", str)  # any other reason why reading would refuse it
+    with pytest.raises(FormatError, match="state.json: step: expected a string, found 2"):
+        run.save(state_at(2), keep_last=1)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000001"]

@@ -1,8 +1,20 @@
 """Facts about the run's log."""
 
+import dataclasses
+import json
+import math
+
 import pytest
 
-from tinyllm.training.metrics import EvalRecord, StepRecord, append_record, keep_records, peak_memory_bytes, read_records
+from tinyllm.training.metrics import (
+    EvalRecord,
+    StepMetrics,
+    StepRecord,
+    append_record,
+    keep_records,
+    peak_memory_bytes,
+    read_records,
+)
 
 
 def record(step):
@@ -51,3 +63,37 @@ def test_the_log_is_cut_back_to_the_wanted_records(tmp_path):
 
 def test_the_peak_of_memory_is_in_bytes():
     assert 10e6 < peak_memory_bytes() < 1e12
+
+
+def test_step_metrics_are_means_over_the_examples_and_the_latest_of_what_holds_for_the_step():
+    metrics = StepMetrics()
+    metrics.add(3, accuracy=1.0)
+    metrics.add(1, accuracy=0.0, loss=2.0)
+    metrics.set(rollout=1)
+    metrics.set(rollout=2)
+    assert metrics() == {"rollout": 2.0, "accuracy": 0.75, "loss": 2.0} and metrics() == {}
+
+
+def test_step_metrics_go_on_in_the_middle_of_a_step():
+    whole, half, again = StepMetrics(), StepMetrics(), StepMetrics()
+    whole.add(3, margin=0.1)
+    half.add(3, margin=0.1)
+    again.restore(json.loads(json.dumps(half.state(), allow_nan=False)))
+    for metrics in (whole, again):
+        metrics.add(2, margin=0.7)
+    assert whole() == again()
+    again.add(1, margin=5.0)
+    again.restore({})
+    assert again() == {}
+
+
+def test_a_metric_that_is_no_number_is_null_in_every_file(tmp_path):
+    metrics = StepMetrics()
+    metrics.add(2, ratio=math.inf)
+    metrics.set(explained=math.nan)
+    state = json.loads(json.dumps(metrics.state(), allow_nan=False))
+    append_record(tmp_path / "log", dataclasses.replace(record(1), metrics=metrics()))
+    again = StepMetrics()
+    again.restore(state)
+    append_record(tmp_path / "log", dataclasses.replace(record(2), metrics=again()))
+    assert [(one["ratio"], one["explained"]) for one in read_records(tmp_path / "log")] == [(None, None)] * 2

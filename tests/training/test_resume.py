@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 import tiny_run
 
+from tinyllm.models import GPT
 from tinyllm.storage import FormatError, manifest
 from tinyllm.training import Stopped, latest_checkpoint
 
@@ -108,10 +110,12 @@ def test_what_was_logged_after_the_checkpoint_is_logged_once(whole, tmp_path):
 
 
 def test_a_finished_run_resumes_to_nothing(whole):
-    before = (whole / "metrics.jsonl").read_bytes()
+    log, weights = (whole / "metrics.jsonl").read_bytes(), tiny_run.final_bytes(whole)
     model, records = tiny_run.run_in(whole, resume=True)
-    assert records == [] and (whole / "metrics.jsonl").read_bytes() == before
-    assert [(n, a.tobytes()) for n, a in model.state_dict().items()]
+    assert records == [] and (whole / "metrics.jsonl").read_bytes() == log and tiny_run.final_bytes(whole) == weights
+    saved = GPT.from_pretrained(latest_checkpoint(whole / "checkpoints") / "model").state_dict()
+    assert {name: array.tobytes() for name, array in model.state_dict().items()} == {n: a.tobytes() for n, a in saved.items()}
+    assert model.state_dict()["tokens.weight"].tobytes() != tiny_run.make()[0].state_dict()["tokens.weight"].tobytes()
 
 
 def test_resuming_an_empty_folder_starts_a_run(tmp_path, whole):
@@ -147,8 +151,16 @@ def test_how_often_to_save_may_change(stopped, whole):
 
 
 def test_another_environment_is_a_warning_that_names_the_difference(stopped, monkeypatch):
+    monkeypatch.setattr("tinyllm.training.environment._processor", lambda: "Z80")
+    with pytest.warns(UserWarning, match="not exact to the bit: processor was .*, is Z80"):
+        tiny_run.run_in(stopped, resume=True)
+
+
+def test_another_number_of_threads_is_no_reason_to_warn(stopped, monkeypatch):
+    monkeypatch.setenv("TINYLLM_KERNELS", "numba")
     monkeypatch.setattr("tinyllm.training.environment._n_threads", lambda: 96)
-    with pytest.warns(UserWarning, match="not exact to the bit: threads was .*, is 96"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         tiny_run.run_in(stopped, resume=True)
 
 

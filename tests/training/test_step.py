@@ -11,7 +11,7 @@ from tinyllm.autograd import op
 from tinyllm.data.batches import Batch
 from tinyllm.models import GPT
 from tinyllm.optim import SGD
-from tinyllm.training import NonFiniteStepError, train
+from tinyllm.training import NonFiniteStepError, read_records, train
 from tinyllm.training.checkpoint import gradients_of
 from tinyllm.training.step import add_gradients, count_tokens, update_weights
 
@@ -140,3 +140,37 @@ def test_finite_gradients_whose_squares_overflow_are_told_apart():
     model, source, _ = tiny_run.make()
     with pytest.raises(NonFiniteStepError, match="norm of the gradients is inf; every single gradient is finite"):
         next(train(model, source, config=tiny_run.CONFIG, loss_fn=huge_loss))
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+@pytest.mark.parametrize("eval_interval", [0, 1])
+def test_a_run_whose_last_step_makes_weights_infinite_says_that_it_diverged_and_saves_none_of_it(tmp_path, eval_interval):
+    """Its loss was finite: only the next step's, or the evaluation, would show it."""
+    settings = {"learning_rate": 1e39, "min_learning_rate": 0.0, "warmup_steps": 0, "schedule": "constant", "max_steps": 1}
+    config = dataclasses.replace(tiny_run.CONFIG, **settings, eval_interval=eval_interval, checkpoint_interval=1)
+    with pytest.raises(NonFiniteStepError, match=r"^the run diverged at step 1: the weight '.*' is not finite after it\. Lower"):
+        tiny_run.run_in(tmp_path, config=config)
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+    assert all(math.isfinite(r.get("val_loss", 0)) for r in read_records(tmp_path / "metrics.jsonl"))
+
+
+def test_a_validation_loss_that_is_infinite_ends_the_run_and_the_last_good_checkpoint_stays(tmp_path):
+    def loss_fn(model, batch, *, n_counted):
+        factor = 1.0 if model.training or tiny_calls["n"] < 3 else math.inf
+        tiny_calls["n"] += not model.training
+        return tiny_run.loss_fn(model, batch, n_counted=n_counted) * factor
+
+    tiny_calls = {"n": 0}
+    with pytest.raises(NonFiniteStepError, match="the run diverged at step 4: the validation loss is inf; Lower"):
+        tiny_run.run_in(tmp_path, loss_fn=loss_fn)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000002"]
+
+
+def test_moments_that_overflow_are_a_divergence_too(tmp_path):
+    config = dataclasses.replace(tiny_run.CONFIG, grad_clip=0.0, max_steps=1)
+
+    def loss_fn(model, batch, *, n_counted):
+        return tiny_run.loss_fn(model, batch, n_counted=n_counted) * 1e30
+
+    with pytest.raises(NonFiniteStepError, match="the run diverged at step 1: the (optimizer's|norm)"):
+        tiny_run.run_in(tmp_path, config=config, loss_fn=loss_fn)

@@ -12,7 +12,6 @@ import copy
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -138,23 +137,21 @@ class Improvement:
             settings["reference"] = copy.deepcopy(self.policy)
         model: Any = self.policy
         algorithm: PolicyGradient
+
+        def judge(samples: list[Sample]) -> np.ndarray:
+            if self.stories:
+                algorithm.note(gold=np.mean([self._gold(one.prompt_index, one.response) for one in samples]))
+            return self.score(samples)
+
         if method == "ppo":
             model = ActorCritic(self.policy, ValueModel(copy.deepcopy(self.reward_model.trunk)))
-            algorithm = PPO(model, self.prompts, self.score, **settings)
+            algorithm = PPO(model, self.prompts, judge, **settings)
         else:
             kind: Any = {"grpo": GRPO, "rloo": RLOO, "reinforce": Reinforce}[method]
-            algorithm = kind(self.policy, self.prompts, self.score, **settings)
-        measure = partial(self._measure, algorithm)
-        yield from train(model, algorithm, config=config, loss_fn=algorithm.loss, run=run, measure=measure)
+            algorithm = kind(self.policy, self.prompts, judge, **settings)
+        yield from train(model, algorithm, config=config, loss_fn=algorithm.loss, run=run, measure=algorithm.measure)
         if has_lora(self.policy):
             merge_lora(self.policy)
-
-    def _measure(self, algorithm: PolicyGradient) -> dict[str, float]:
-        """The algorithm's metrics, and after a rollout the gold reward."""
-        metrics = algorithm.measure()
-        if self.stories and algorithm.rollout and "score" in metrics:
-            metrics["gold"] = float(np.mean([self._gold(one.prompt_index, one.response) for one in algorithm.rollout.samples]))
-        return metrics
 
     def _gold(self, index: int, response: Sequence[int]) -> float:
         assert self.stories is not None

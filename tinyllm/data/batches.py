@@ -47,7 +47,7 @@ class BatchSource(Protocol):
         ...
 
     def state(self) -> dict[str, Any]:
-        """Where the source stands, JSON-able."""
+        """Where the source stands: a dictionary that JSON can hold, but for NumPy arrays in it (of a rollout, say)."""
         ...
 
     def restore(self, state: Mapping[str, Any]) -> None:

@@ -25,6 +25,7 @@ from tinyllm.rlhf.comparisons import ComparedAnswers, ShuffledEpochs, checksum
 from tinyllm.rlhf.log_probs import frozen_log_probs, sequence_log_probs
 from tinyllm.rlhf.policy_gradient import disable_dropout
 from tinyllm.rlhf.sequences import Sequences, pad_sequences
+from tinyllm.training.metrics import StepMetrics
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,7 @@ class PreferencePairs:
         self.pairs = [(g, *map(int, pair)) for g, group in enumerate(self.groups) for pair in group.pairs]
         self.epochs = ShuffledEpochs(len(self.pairs), rng=rng)
         self.ref_log_probs = reference_log_probs(reference, self.groups)
+        self._reference_mean = float(np.concatenate(self.ref_log_probs).mean())
         self._checksum = checksum(self.groups)
 
     @property
@@ -170,12 +172,12 @@ class PreferencePairs:
 
     def state(self) -> dict[str, Any]:
         """Where it stands, which comparisons these are, and which reference judged them."""
-        return {**self._identity(), "reference_log_prob": self._reference_mean(), "epochs": self.epochs.state()}
+        return {**self._identity(), "reference_log_prob": self._reference_mean, "epochs": self.epochs.state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from `state`; ValueError if it was taken with other comparisons or another reference."""
         check_identity(self._identity(), state)
-        ours, theirs = self._reference_mean(), state["reference_log_prob"]
+        ours, theirs = self._reference_mean, state["reference_log_prob"]
         if not np.isclose(ours, theirs, rtol=1e-4):
             raise ValueError(
                 f"the reference gives these answers a mean log-probability of {ours:.4f}, but {theirs:.4f} when the state was "
@@ -185,9 +187,6 @@ class PreferencePairs:
 
     def _identity(self) -> dict[str, Any]:
         return {"batch_size": self.batch_size, "comparisons_crc32": self._checksum}
-
-    def _reference_mean(self) -> float:
-        return float(np.concatenate(self.ref_log_probs).mean())
 
 
 def reference_log_probs(reference: Any, groups: Sequence[ComparedAnswers]) -> list[np.ndarray]:
@@ -211,7 +210,7 @@ def pair_log_probs(policy: Any, batch: PreferenceBatch) -> PairLogProbs:
 
 
 class DPO:
-    """The loss function for `train`: one of LOSSES with its settings. Pass `measure` beside it for what is logged.
+    """The loss function for `train`: one of LOSSES with its settings. Pass `measure` beside it: means over the pairs of a step.
 
     objective = DPO(dpo_loss, beta=0.1)
     train(policy, pairs, config=config, loss_fn=objective, measure=objective.measure)
@@ -221,7 +220,7 @@ class DPO:
         if not beta > 0:
             raise ValueError(f"beta must be above 0, got {beta!r}: it is the price of leaving the reference")
         self.loss, self.beta, self.settings = loss, beta, settings
-        self._noted: list[tuple[int, dict[str, float]]] = []
+        self.measure = StepMetrics()
         self._prepared: Any = None  # the model whose dropout has been switched off
 
     def __call__(self, model: Any, batch: PreferenceBatch, *, n_counted: int) -> Tensor:
@@ -232,14 +231,8 @@ class DPO:
         pair = pair_log_probs(model, batch)
         losses = self.loss(pair, beta=self.beta, **self.settings)
         if getattr(model, "training", False):
-            self._noted.append((batch.n_counted, pair_metrics(pair, beta=self.beta)))
+            self.measure.add(batch.n_counted, **pair_metrics(pair, beta=self.beta))
         return ops.sum(losses) / n_counted
-
-    def measure(self) -> dict[str, float]:
-        """Means over the pairs seen since the last call."""
-        noted, self._noted = self._noted, []
-        total = sum(n for n, _ in noted)
-        return {name: sum(n * one[name] for n, one in noted) / total for name in (noted[0][1] if noted else ())}
 
 
 def pair_metrics(pair: PairLogProbs, *, beta: float) -> dict[str, float]:

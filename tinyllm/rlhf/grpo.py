@@ -89,5 +89,6 @@ class GRPO(PolicyGradient):
         losses = clipped_policy_loss(compared, arrays["old_log_probs"], arrays["advantages"], **bounds)
         if config.kl_coefficient:
             losses = losses + config.kl_coefficient * kl_estimate(log_probs, arrays["ref_log_probs"], estimator="k3")
-        self.note(**policy_statistics(logits, log_probs, batch), clip_fraction=clip_fraction(compared, batch, **bounds))
+        statistics = policy_statistics(logits, log_probs, batch)
+        self.measure.add(batch.n_counted, **statistics, clip_fraction=clip_fraction(compared, batch, **bounds))
         return weighted_loss(losses, batch, n_counted)

@@ -37,6 +37,7 @@ from tinyllm.rlhf.rollout import (
     sample_rollout,
 )
 from tinyllm.rlhf.sequences import Sequences
+from tinyllm.training.metrics import StepMetrics
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,7 @@ class PolicyGradient:
         self._minibatches: list[list[int]] = []  # rows of those still to be learned from
         self._sequences: Sequences | None = None
         self._arrays: dict[str, np.ndarray] = {}
-        self._packed: dict[str, Any] = {}  # the two above as JSON, made once a rollout
-        self._metrics: dict[str, float] = {}
+        self.measure = StepMetrics()  # for the log: pass it to `train`
 
     # What an algorithm defines.
 
@@ -144,14 +144,9 @@ class PolicyGradient:
         """Whether the rest of this rollout should be left (PPO: the policy has already moved too far)."""
         return False
 
-    def measure(self) -> dict[str, float]:
-        """What has been noted since the last call, for the log: pass it to `train` as `measure`."""
-        noted, self._metrics = self._metrics, {}
-        return noted
-
     def note(self, **metrics: Any) -> None:
-        """Adds to what `measure` will tell."""
-        self._metrics |= {name: float(value) for name, value in metrics.items()}
+        """Adds to what the log gets of this step: numbers of its rollout."""
+        self.measure.set(**metrics)
 
     def _sample(self) -> None:
         """One rollout, judged and cut into minibatches."""
@@ -164,7 +159,7 @@ class PolicyGradient:
         if rollout.ref_log_probs is not None:
             self._arrays["ref_log_probs"] = rollout.ref_log_probs
         self._arrays |= self.estimate(rollout)
-        self._sequences, self._packed = rollout.sequences, {}
+        self._sequences = rollout.sequences
         self._minibatches = []
         for _ in range(self.config.epochs):
             order, size = self.rng.permutation(len(mask)).tolist(), self.config.minibatch_size
@@ -209,19 +204,18 @@ class PolicyGradient:
     # Where it stands, for checkpoints.
 
     def state(self) -> dict[str, Any]:
-        """All that decides the next minibatch, answers still to be learned from included; can be written as JSON."""
-        if self._minibatches and not self._packed:
-            sequences = self._sequences
-            assert sequences is not None
-            self._packed = {name: _packed(array) for name, array in self._arrays.items()}
-            self._packed |= {"": [sequences.tokens.tolist(), sequences.mask.astype(int).tolist(), sequences.n_prompt]}
+        """All that decides the next minibatch, the arrays of answers still to be learned from included."""
+        experience: dict[str, Any] = {}
+        if self._minibatches:
+            assert self._sequences is not None
+            experience = {**vars(self._sequences), "arrays": self._arrays}
         return {
             **self._identity,
             "rng": rng_state(self.rng),
             "n_rollouts": self.n_rollouts,
             "prompts_left": list(self._prompts_left),
             "minibatches": [list(rows) for rows in self._minibatches],
-            "experience": self._packed if self._minibatches else {},
+            "experience": experience,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -231,17 +225,20 @@ class PolicyGradient:
         self.n_rollouts = state["n_rollouts"]
         self._prompts_left = list(state["prompts_left"])
         self._minibatches = [list(rows) for rows in state["minibatches"]]
-        packed = dict(state["experience"])
         if self._minibatches:
-            tokens, mask, n_prompt = packed.pop("")
-            self._sequences = Sequences(np.array(tokens, np.int64), np.array(mask, bool), n_prompt)
-            self._arrays = {name: np.array(values, dtype) for name, (dtype, values) in packed.items()}
-        self._packed, self._metrics = {}, {}
+            parts = dict(state["experience"])
+            self._arrays = {name: np.array(array) for name, array in parts.pop("arrays").items()}
+            self._sequences = Sequences(np.array(parts["tokens"]), np.array(parts["mask"]), parts["n_prompt"])
 
 
 def weighted_loss(token_losses: Tensor, batch: Experience, n_counted: float) -> Tensor:
     """Σ weight · loss / n_counted: a scalar."""
     return ops.sum(token_losses * batch.arrays["weights"].astype(token_losses.dtype)) / n_counted
+
+
+def step_share(loss: Tensor, batch: Experience, n_counted: float) -> float:
+    """A minibatch's `weighted_loss` as its own mean, for `measure.add`: the step's mean is then the step's loss."""
+    return loss.item() * n_counted / batch.n_counted
 
 
 def policy_statistics(logits: Tensor, log_probs: Tensor, batch: Experience) -> dict[str, float]:
@@ -294,7 +291,3 @@ def disable_dropout(model: Any) -> None:
 def digest(prompts: list[list[int]]) -> str:
     """sha256 of the prompts: a run goes on with those it began with."""
     return hashlib.sha256(json.dumps(prompts).encode()).hexdigest()
-
-
-def _packed(array: np.ndarray) -> list[Any]:
-    return [array.dtype.name, array.tolist()]

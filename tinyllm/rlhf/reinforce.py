@@ -62,7 +62,7 @@ class Reinforce(PolicyGradient):
     def loss(self, model: Any, batch: Experience, *, n_counted: int) -> Tensor:
         """-A log π."""
         logits, log_probs = policy_logits(model, batch, temperature=self.config.temperature)
-        self.note(**policy_statistics(logits, log_probs, batch))
+        self.measure.add(batch.n_counted, **policy_statistics(logits, log_probs, batch))
         return weighted_loss(-(log_probs * batch.arrays["advantages"]), batch, n_counted)
 
 

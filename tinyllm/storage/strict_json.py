@@ -219,10 +219,17 @@ def nearest(key: str, known: Any) -> str | None:
 
 
 def dump(value: Any, *, indent: int | None = None) -> bytes:
-    """UTF-8 JSON in one canonical form, so that equal values have equal hashes: keys sorted, no NaN (ValueError)."""
+    """UTF-8 JSON in one canonical form, so that equal values have equal hashes: keys sorted.
+
+    ValueError for NaN, and for more than MAX_BYTES, which `read` would refuse: what is written can be read.
+    """
     separators = (",", ":") if indent is None else (",", ": ")
     text = json.dumps(value, sort_keys=True, allow_nan=False, ensure_ascii=False, indent=indent, separators=separators)
-    return (text + ("" if indent is None else "\n")).encode("utf-8")
+    content = (text + ("" if indent is None else "\n")).encode("utf-8")
+    if len(content) > MAX_BYTES:
+        found = f"value: takes {len(content)} bytes as JSON, expected at most {MAX_BYTES}"
+        raise ValueError(f"{found}; put large arrays into a safetensors file")
+    return content
 
 
 def read(path: str | os.PathLike[str], *, schema: Any = object) -> Any:

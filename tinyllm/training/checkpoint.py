@@ -3,15 +3,19 @@
 step-00000100/  model/                 loadable by from_pretrained, tokenizer included
                 optimizer.safetensors  its moments and step count
                 gradients.safetensors  the sum so far, only if the run was stopped between two micro-batches
+                source.safetensors     the arrays in the source's state, if it has any (answers not yet learned from, say)
                 state.json             step, micro-step, position in the data, random generators, settings, environment
                 manifest.json          sha256 of each file, written last: the folder is whole if they verify
+
+It is read back before it gets its name, and only then are older ones removed: what was written can be read.
 """
 
 from __future__ import annotations
 
 import re
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +25,9 @@ from tinyllm.data.batches import BatchSource, rng_state
 from tinyllm.nn import Module, has_lora
 from tinyllm.optim import Optimizer
 from tinyllm.storage import FormatError, manifest, remove_folder, safetensors, strict_json, write_file, write_folder
-from tinyllm.storage.strict_json import MapOf
+from tinyllm.storage.strict_json import MapOf, Optional
 from tinyllm.training.environment import describe_environment
+from tinyllm.training.metrics import StepMetrics
 
 _NAME = re.compile(r"step-(\d{8,})(?:-micro-(\d{4,}))?")
 _FORMAT, _VERSION = "tinyllm-checkpoint", 1
@@ -36,6 +41,7 @@ STATE_SCHEMA = {
     "val_loss": (float, None),
     "best_val_loss": (float, None),
     "source": MapOf(object),
+    "metrics": Optional(MapOf(MapOf(object))),
     "random": MapOf(MapOf(object)),
     "settings": MapOf(object),
     "tokenizer_sha256": (str, None),
@@ -57,6 +63,7 @@ class TrainState:
     tokens_seen: int = 0  # input tokens of all steps done
     val_loss: float | None = None  # of the present weights; None if not evaluated
     best_val_loss: float | None = None  # the lowest of all evaluations
+    metrics: StepMetrics = field(default_factory=StepMetrics)  # what was told of the current step
 
     def __post_init__(self) -> None:
         self.generators = random_generators(self.model)  # found once: a step should not walk the model for them
@@ -83,9 +90,9 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def save_checkpoint(folder: Path, state: TrainState, *, settings: dict[str, Any], tokenizer: Any = None) -> Path:
-    """Writes `folder`/step-.../ atomically, reads it back against its manifest, and returns its path.
+    """Writes `folder`/step-.../ atomically, reads it back, and returns its path.
 
-    OSError (a full disk, say) leaves all older checkpoints as they were.
+    OSError (a full disk, say) and FormatError (what was written cannot be read) leave all older checkpoints as they were.
     """
     path = folder / checkpoint_name(state.step, state.micro_step)
     if path.exists() and not is_whole(path):
@@ -95,9 +102,44 @@ def save_checkpoint(folder: Path, state: TrainState, *, settings: dict[str, Any]
         safetensors.save(temporary / "optimizer.safetensors", state.optimizer.state_dict())
         if state.micro_step:
             safetensors.save(temporary / "gradients.safetensors", gradients_of(state.model))
-        write_file(temporary / "state.json", strict_json.dump(_content(state, settings, tokenizer), indent=1))
+        content = _content(state, settings, tokenizer)
+        content["source"], arrays = split_arrays(content["source"])
+        if arrays:
+            safetensors.save(temporary / "source.safetensors", arrays)
+        write_file(temporary / "state.json", strict_json.dump(content, indent=1))
+        read_state(temporary, name=path.name)
+        for file in temporary.rglob("*.safetensors"):
+            safetensors.load(file)
     manifest.verify(path)
     return path
+
+
+def split_arrays(state: Mapping[str, Any], prefix: str = "") -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """A source's state with null in place of each array, and the arrays by the way to their place: "experience/tokens"."""
+    plain: dict[str, Any] = {}
+    arrays: dict[str, np.ndarray] = {}
+    for key, value in state.items():
+        if isinstance(value, np.ndarray):
+            plain[key], arrays[prefix + key] = None, value
+        elif isinstance(value, Mapping):
+            plain[key], inner = split_arrays(value, f"{prefix}{key}/")
+            arrays |= inner
+        else:
+            plain[key] = value
+    return plain, arrays
+
+
+def join_arrays(state: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """The other way round: puts each array back in its place. KeyError or TypeError if there is no such place."""
+    for way, array in arrays.items():
+        *outer, last = way.split("/")
+        place = state
+        for key in outer:
+            place = place[key]
+        if place[last] is not None:
+            raise KeyError(f"{way}, a place for an array")
+        place[last] = array
+    return state
 
 
 def _save_model(folder: Path, model: Any, tokenizer: Any) -> None:
@@ -134,6 +176,7 @@ def _content(state: TrainState, settings: dict[str, Any], tokenizer: Any) -> dic
         "version": _VERSION,
         **{name: getattr(state, name) for name in plain},
         "source": state.source_state if state.micro_step else state.source.state(),
+        "metrics": state.metrics.state(),
         "random": {path: rng_state(rng) for path, rng in state.generators.items()},
         "settings": settings,
         "tokenizer_sha256": tokenizer.fingerprint() if tokenizer is not None else None,
@@ -141,16 +184,17 @@ def _content(state: TrainState, settings: dict[str, Any], tokenizer: Any) -> dic
     }
 
 
-def read_state(checkpoint: Path) -> dict[str, Any]:
-    """state.json, checked. FormatError names what is wrong."""
+def read_state(checkpoint: Path, *, name: str | None = None) -> dict[str, Any]:
+    """state.json, checked. FormatError names what is wrong. `name`: the checkpoint's, while its folder has another one."""
     file = checkpoint / "state.json"
     content = strict_json.read(file, schema=STATE_SCHEMA)
-    for field, expected in (("format", _FORMAT), ("version", _VERSION)):
-        if content[field] != expected:
-            raise FormatError(file, field=field, expected=repr(expected), found=content[field])
-    if checkpoint_name(content["step"], content["micro_step"]) != checkpoint.name:
+    for key, expected in (("format", _FORMAT), ("version", _VERSION)):
+        if content[key] != expected:
+            raise FormatError(file, field=key, expected=repr(expected), found=content[key])
+    name = name or checkpoint.name
+    if checkpoint_name(content["step"], content["micro_step"]) != name:
         found = f"step {content['step']}, micro-step {content['micro_step']}"
-        raise FormatError(file, field="step", expected=f"that of the folder's name, {checkpoint.name}", found=found)
+        raise FormatError(file, field="step", expected=f"that of the folder's name, {name}", found=found)
     return content
 
 

@@ -9,6 +9,7 @@ signal is looked for after every micro-batch, so that a step of a minute is no r
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -21,15 +22,17 @@ from tinyllm.nn import Module, evaluating
 from tinyllm.optim import AdamW, Optimizer
 from tinyllm.training.checkpoint import TrainState
 from tinyllm.training.config import TrainConfig
-from tinyllm.training.metrics import EvalRecord, Record, StepRecord, peak_memory_bytes
+from tinyllm.training.metrics import EvalRecord, Record, StepMetrics, StepRecord, peak_memory_bytes
 from tinyllm.training.run_folder import RunFolder
 from tinyllm.training.signals import Stopped, StopSignals
 from tinyllm.training.step import (
+    DIVERGED,
     LossFunction,
     NonFiniteStepError,
     add_gradients,
     count_tokens,
     find_culprit,
+    refuse_diverged,
     update_weights,
 )
 
@@ -64,17 +67,21 @@ def train(
     optimizer   AdamW with the config's settings unless given; the loop sets its learning rate
     evaluation  validation batches, the same at each evaluation (steps 0, eval_interval, 2·eval_interval, ..., the last)
     run         where to log and to save, from `open_run`; a run that is resumed goes on exactly where it was
-    measure     asked after each step for what the loss function or the source want to have logged (StepRecord.metrics)
+    measure     asked after each step for what the loss function or the source want to have logged (StepRecord.metrics). A
+                StepMetrics goes into the checkpoints; another function must tell what follows from model and source alone
 
-    Raises Stopped after saving when SIGINT or SIGTERM came, NonFiniteStepError for a NaN (weights then untouched).
+    Raises Stopped after saving when SIGINT or SIGTERM came. NonFiniteStepError when the run diverged: a loss, a gradient or a
+    weight that is not finite. Nothing of it is saved: the last checkpoint is from before.
     """
     if run and run.settings.get("training") != asdict(config):
         raise ValueError('run: open_run(settings={"training": config, ...}) must be given the config that train() gets')
-    state = TrainState(model, optimizer or make_optimizer(model, config), source)
+    metrics = measure if isinstance(measure, StepMetrics) else StepMetrics()
+    state = TrainState(model, optimizer or make_optimizer(model, config), source, metrics=metrics)
     saved = run.restore(state) if run else None  # the checkpoint that holds just this state, if there is one
 
     def keep() -> Path | None:
         nonlocal saved
+        refuse_diverged(state.model, state.optimizer, step=state.step)
         if run and saved is None:
             saved = run.save(state, keep_last=config.keep_last)
         return saved
@@ -133,7 +140,11 @@ def _checkpoint_due(state: TrainState, config: TrainConfig) -> bool:
 def _evaluate(state: TrainState, evaluation: Sequence[Any], loss_fn: LossFunction, poll: Callable[[], None]) -> EvalRecord:
     """One evaluation, noted in the state."""
     start = time.perf_counter()
-    state.val_loss = evaluate(state.model, evaluation, loss_fn=loss_fn, poll=poll)
+    refuse_diverged(state.model, state.optimizer, step=state.step)
+    val_loss = evaluate(state.model, evaluation, loss_fn=loss_fn, poll=poll)
+    if not math.isfinite(val_loss):
+        raise NonFiniteStepError(f"the run diverged at step {state.step}: the validation loss is {val_loss}; {DIVERGED}")
+    state.val_loss = val_loss
     state.best_val_loss = state.val_loss if state.best_val_loss is None else min(state.best_val_loss, state.val_loss)
     seconds = time.perf_counter() - start
     return EvalRecord(state.step, state.val_loss, state.best_val_loss, state.tokens_seen, seconds)
@@ -189,7 +200,4 @@ def _explain(
 
     culprit = find_culprit(state.model, rerun)
     state.model.zero_grad()
-    return NonFiniteStepError(
-        f"step {state.step + 1}: {error}; {culprit}. No weight was changed. Lower learning_rate, raise warmup_steps, or "
-        "look at this step's data; the last checkpoint is from before it"
-    )
+    return NonFiniteStepError(f"the run diverged at step {state.step + 1}: {error}; {culprit}. No weight was changed. {DIVERGED}")

@@ -2,16 +2,18 @@
 
 Appending a line is the cheapest write that cannot harm what is already there: a crash can tear only the last line, and
 a reader skips that one. On resume the log is cut back to the checkpoint's step, so the log of an interrupted run is that
-of an uninterrupted one, apart from the fields that measure the machine (`MACHINE_FIELDS`).
+of an uninterrupted one, apart from the fields that measure the machine (`MACHINE_FIELDS`). What a loss function tells
+besides its loss is gathered in `StepMetrics`, which the checkpoint holds too: a step that is stopped half-way is logged whole.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,15 +49,64 @@ class EvalRecord:
     time: float = field(default_factory=time.time)
 
 
+class StepMetrics:
+    """What is told of a step besides its loss. Pass it to `train` as `measure`: called, it gives the values and begins anew.
+
+    add    means over a micro-batch of n examples; the log gets the mean over all examples of the step
+    set    values that hold for the step as a whole; the log gets the latest
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[float, float]] = {}  # name -> (Σ n · value, Σ n)
+        self._values: dict[str, float] = {}
+
+    def add(self, n: int, **values: Any) -> None:
+        """Means over n examples of one micro-batch."""
+        for name, value in values.items():
+            total, count = self._sums.get(name, (0.0, 0.0))
+            self._sums[name] = (total + n * float(value), count + n)
+
+    def set(self, **values: Any) -> None:
+        """What holds for the whole step."""
+        self._values |= {name: float(value) for name, value in values.items()}
+
+    def __call__(self) -> dict[str, float]:
+        """All that was told since the last call."""
+        told = self._values | {name: total / count for name, (total, count) in self._sums.items()}
+        self._sums, self._values = {}, {}
+        return told
+
+    def state(self) -> dict[str, Any]:
+        """What was told so far, JSON-able."""
+        sums = {name: [_plain(total), count] for name, (total, count) in self._sums.items()}
+        return {"sums": sums, "values": {name: _plain(value) for name, value in self._values.items()}}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`; an empty one is a step of which nothing was told yet."""
+        sums, values = state.get("sums", {}), state.get("values", {})
+        self._sums = {name: (_number(total), float(count)) for name, (total, count) in sums.items()}
+        self._values = {name: _number(value) for name, value in values.items()}
+
+
+def _plain(value: float) -> float | None:
+    """A number as JSON can hold it: null if it is not finite."""
+    return value if math.isfinite(value) else None
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
 Record = StepRecord | EvalRecord
 MACHINE_FIELDS = frozenset({"ms_per_step", "tokens_per_second", "memory_bytes", "seconds", "time"})
 
 
 def append_record(path: str | os.PathLike[str], record: Record) -> None:
-    """Adds one line in one write. A torn last line, if there is one, is closed off first."""
+    """Adds one line in one write. A torn last line, if there is one, is closed off first. A metric that is not finite is null."""
     fields = dataclasses.asdict(record)
     event = {"event": "evaluation" if isinstance(record, EvalRecord) else "step"}
-    line = strict_json.dump(event | fields.pop("metrics", {}) | fields | event) + b"\n"  # a metric never hides a field
+    metrics = {name: _plain(value) for name, value in fields.pop("metrics", {}).items()}
+    line = strict_json.dump(event | metrics | fields | event) + b"\n"  # a metric never hides a field
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
     try:
         if os.fstat(descriptor).st_size:

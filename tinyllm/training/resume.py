@@ -1,8 +1,8 @@
 """Going on where a run stopped, exactly: the same bits as if it had never stopped.
 
 Everything that decides the next number comes back: weights, moments, half-summed gradients, the position in the data,
-every random generator. Stopped in the middle of accumulating gradients, a run goes back to the data position at which
-that step began, draws the same micro-batches again, and skips those already summed.
+every random generator, what was told of the step so far. Stopped in the middle of accumulating gradients, a run goes back to
+the data position at which that step began, draws the same micro-batches again, and skips those already summed.
 Other settings or another tokenizer would be another run, so they are refused by name; another machine is only warned of.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyllm.storage import FormatError, safetensors
-from tinyllm.training.checkpoint import TrainState, load_weights, read_state
+from tinyllm.training.checkpoint import TrainState, join_arrays, load_weights, read_state
 from tinyllm.training.environment import environment_differences
 
 MAY_CHANGE = frozenset({"training.keep_last", "training.checkpoint_interval"})  # no influence on any weight
@@ -36,6 +36,7 @@ def restore_checkpoint(checkpoint: Path, state: TrainState, *, settings: Mapping
     _restore_gradients(checkpoint, state, content["micro_step"])
     _restore_generators(checkpoint, state, content["random"])
     _restore_source(checkpoint, state, content["source"])
+    state.metrics.restore(content.get("metrics", {}))
     for name in ("step", "micro_step", "step_loss", "tokens_seen", "val_loss", "best_val_loss"):
         setattr(state, name, content[name])
 
@@ -53,10 +54,11 @@ def _restore_gradients(checkpoint: Path, state: TrainState, micro_step: int) -> 
         parameters[name].grad = gradient.copy()
 
 
-def _restore_source(checkpoint: Path, state: TrainState, saved: Mapping[str, Any]) -> None:
+def _restore_source(checkpoint: Path, state: TrainState, saved: dict[str, Any]) -> None:
     """The position in the data; the source itself says when it was another source (ValueError)."""
+    file = checkpoint / "source.safetensors"
     try:
-        state.source.restore(saved)
+        state.source.restore(join_arrays(saved, safetensors.load(file)) if file.exists() else saved)
     except (TypeError, KeyError, OverflowError) as error:
         file, expected = checkpoint / "state.json", f"a state of {type(state.source).__name__}"
         raise FormatError(file, field="source", expected=expected, found=str(error)) from None

@@ -38,7 +38,10 @@ class LossFunction(Protocol):
 
 
 class NonFiniteStepError(ValueError):
-    """A loss or a gradient became NaN or infinite. The weights and the optimizer are as they were before the step."""
+    """The run diverged: a loss, a gradient or a weight became NaN or infinite."""
+
+
+DIVERGED = "Lower learning_rate, raise warmup_steps, or look at this step's data; the last checkpoint is from before it"
 
 
 def count_tokens(batches: Sequence[Batch]) -> int:
@@ -75,11 +78,28 @@ def update_weights(optimizer: Optimizer, *, learning_rate: float, grad_clip: flo
     return norm
 
 
+def bad_weight(model: Module) -> str | None:
+    """The name of the first weight that holds NaN or infinity, None if all are fine."""
+    return next((name for name, weight in model.named_parameters() if not np.isfinite(weight.data).all()), None)
+
+
+def refuse_diverged(model: Module, optimizer: Optimizer, *, step: int) -> None:
+    """NonFiniteStepError if the step before has left a weight, or the optimizer's memory of one, that is not finite.
+
+    The loss would only show it in the next step: such a model must not be saved, and a run's last step has no next one.
+    """
+    where = f"the run diverged at step {step}"
+    if (name := bad_weight(model)) is not None:
+        raise NonFiniteStepError(f"{where}: the weight {name!r} is not finite after it. {DIVERGED}")
+    for name, array in optimizer.state_dict().items():
+        if not np.isfinite(array).all():
+            raise NonFiniteStepError(f"{where}: the optimizer's {name!r} is not finite after it. {DIVERGED}")
+
+
 def find_culprit(model: Module, rerun: Callable[[], Any]) -> str:
     """Where the first NaN or infinity comes from, in words: a weight, an op while `rerun` repeats the step, a gradient."""
-    for name, parameter in model.named_parameters():
-        if not np.isfinite(parameter.data).all():
-            return f"the weight {name!r} already holds a value that is not finite"
+    if (name := bad_weight(model)) is not None:
+        return f"the weight {name!r} already holds a value that is not finite"
     model.zero_grad()
     try:
         with detect_nonfinite(), np.errstate(all="ignore"):
