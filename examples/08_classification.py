@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinyllm.data import RandomWindows, Source, read_standard_library, split_documents
+from tinyllm.data import RandomWindows, Source, read_standard_library, split_sources
 from tinyllm.finetuning import (
     LabelledTexts,
     MajorityBaseline,
@@ -37,10 +37,13 @@ Passages = tuple[list[list[int]], list[int]]  # token ids, and the class of each
 
 def read_ids(sources: list[Source], tokenizer: BPETokenizer, *, n_bytes: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """For each source the ids to learn from and, from other documents, the ids to be tested on."""
-    divided = [split_documents(source.documents, 0.2) for source in sources]
+    train, test = split_sources({source.name: source.documents for source in sources}, 0.2)
     return [
-        (np.array(tokenizer.encode(b"\n".join(train)[:n_bytes])), np.array(tokenizer.encode(b"\n".join(test)[: n_bytes // 4])))
-        for train, test in divided
+        (
+            np.array(tokenizer.encode(b"\n".join(train[name])[:n_bytes])),
+            np.array(tokenizer.encode(b"\n".join(test[name])[: n_bytes // 4])),
+        )
+        for name in train
     ]
 
 

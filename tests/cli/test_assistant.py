@@ -48,11 +48,35 @@ def test_conversations_are_held_out_and_those_too_long_told(wide):
         assistant.encode_demonstrations([long, short[0]], tokenizer, block_size=512, config=config())
 
 
-def test_what_is_held_out_is_drawn_from_the_whole_file_and_follows_from_the_seed():
-    rest, held_out = assistant.hold_out(range(100), 20, seed=3)
-    assert sorted(rest + held_out) == list(range(100)) and len(held_out) == 20
-    assert max(held_out) > 60 and min(held_out) < 40  # a sorted file is represented from end to end
-    assert assistant.hold_out(range(100), 20, seed=3) == (rest, held_out) != assistant.hold_out(range(100), 20, seed=4)
+def test_a_conversation_that_comes_twice_is_on_one_side(wide):
+    """Each of 50 conversations twice, some with other spaces; the longer versions of some too."""
+    short = [[*HI, {"role": "assistant", "content": f"{i}."}] for i in range(50)]
+    spaced = [[*HI, {"role": "assistant", "content": f" {i}. "}] for i in range(50)]
+    longer = [[*one, *HI, {"role": "assistant", "content": "Yes."}] for one in short[::5]]
+    many = config(eval_batches=20)
+    found = assistant.encode_demonstrations(
+        [*short, *spaced, *longer], wide[1], block_size=512, config=many, validation_fraction=0.3
+    )
+    first = [{bytes(wide[1].decode_bytes(ids)).split(b"<|end|>")[1].replace(b" ", b"") for ids, _ in side}
+             for side in (found.training, found.held_out)]  # fmt: skip
+    assert not first[0] & first[1] and len(found.held_out) in range(30, 34)
+    with pytest.raises(ValueError, match="conversations: 3 came, all of one content; at least two different ones are needed"):
+        assistant.encode_demonstrations(short[:1] * 3, wide[1], block_size=512, config=config())
+
+
+def test_no_made_conversation_that_is_held_out_is_trained_on(wide):
+    conversations = assistant.make_demonstrations(4000, seed=0)
+    shape = {"block_size": 10_000, "config": config(batch_size=16, eval_batches=20), "validation_fraction": 0.05}
+    found = assistant.encode_demonstrations(conversations, wide[1], **shape)
+    sides = [{tuple(ids) for ids, _ in side} for side in (found.training, found.held_out)]
+    assert len(found.held_out) > 100 and not sides[0] & sides[1]
+
+
+def test_prompts_that_differ_in_spaces_are_on_one_side(wide):
+    pairs = [Preference([{"role": "user", "content": f"What is {i}?{' ' * n}"}], "A", "B") for i in range(40) for n in range(3)]
+    found = assistant.prepare_comparisons(pairs, wide[1], block_size=512, seed=0)
+    sides = [{wide[1].decode(group.prompt).replace(" ", "") for group in side} for side in (found.groups, found.held_out)]
+    assert len(found.held_out) == 12 and not sides[0] & sides[1]
 
 
 def test_one_evaluation_holds_no_more_than_its_batches(wide):

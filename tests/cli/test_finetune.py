@@ -79,7 +79,7 @@ def test_lora_moves_only_the_adapted_weights_and_is_merged(base, out):
 
 
 def test_conversations_longer_than_the_context_are_counted(base, out, tmp_path, capsys):
-    lines = [{"prompt": "x" * 500 * (i % 2) + "y", "completion": "z"} for i in range(6)]
+    lines = [{"prompt": f"{'x' * 500 * (i % 2)}{i}", "completion": "z"} for i in range(6)]
     (tmp_path / "chats.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert finetune(base, out, data=tmp_path / "chats.jsonl") == 0
     assert "Left out: 3 of 6 longer than the model's context of 192 tokens" in capsys.readouterr().out

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinyllm.cli.assistant import hold_out
+from tinyllm.cli.assistant import prepare_comparisons
 from tinyllm.cli.main import main
+from tinyllm.data.preferences import read_preferences
 from tinyllm.models import GPT, RewardModel, load_tokenizer_for
 from tinyllm.rlhf.reward_model import score_sequences
 from tinyllm.rlhf.sequences import pad_sequences
@@ -43,7 +44,8 @@ def test_the_model_is_normalised_on_the_compared_answers(judge, pairs_file):
     model, chat = RewardModel.from_pretrained(judge / "model"), ChatFormat(load_tokenizer_for(judge / "model"))
     prompts, answers = [], []
     seed = json.loads((judge / "config.json").read_text())["settings"]["training"]["seed"]
-    for number in hold_out(range(10), 1, seed=seed)[0]:
+    groups = prepare_comparisons(read_preferences(pairs_file)[0], chat.tokenizer, block_size=192, seed=seed).groups
+    for number in (int(chat.tokenizer.decode(group.prompt).split("?")[0].split()[-1]) for group in groups):
         for text in (f"It is {number}.", "No.", f"It is {number + 10}."):
             prompts.append(chat.prompt([{"role": "user", "content": f"What is {number}?"}]))
             answers.append(chat.answer(text))

@@ -29,6 +29,7 @@ from tinyllm.data import PackedConversations, PaddedConversations, conversation_
 from tinyllm.data.instructions import Instruction, make_instructions
 from tinyllm.data.news import Story, make_summary, story_prompt
 from tinyllm.data.preferences import Preference
+from tinyllm.data.split import hold_out
 from tinyllm.decoding.calculator import calculate
 from tinyllm.evaluation.exact_match import measure_exact_match
 from tinyllm.finetuning import answer_loss
@@ -85,12 +86,6 @@ def make_test(n: int, *, seed: int) -> list[Instruction]:
     return make_instructions(n, split="test", rng=stream(seed, "test tasks"))
 
 
-def hold_out(items: Sequence[Any], n: int, *, seed: int) -> tuple[list[Any], list[Any]]:
-    """(the rest, n of the items), drawn at random: files are often sorted, and their first lines are then all of a kind."""
-    order = stream(seed, "held out").permutation(len(items)).tolist()
-    return [items[i] for i in sorted(order[n:])], [items[i] for i in sorted(order[:n])]
-
-
 @dataclass(frozen=True)
 class Demonstrations:
     """Conversations as (ids, mask): those to learn from, those held out, and in words what was left out ("" if nothing)."""
@@ -118,7 +113,11 @@ def encode_demonstrations(
         found = f"{len(encoded)} came{', ' * bool(left_out)}{left_out}"
         raise ValueError(f"conversations: {found}; at least two must fit, one to learn from and one to hold out")
     n_held_out = max(1, min(int(len(fitting) * validation_fraction), config.eval_batches * config.batch_size))
-    return Demonstrations(*hold_out(fitting, n_held_out, seed=config.seed), left_out)
+    try:
+        sides = hold_out(fitting, n_held_out, seed=config.seed, content=lambda one: tokenizer.decode_bytes(one[0]))
+    except ValueError as error:
+        raise ValueError(f"conversations: {error}") from None
+    return Demonstrations(*sides, left_out)
 
 
 def tune(
@@ -171,7 +170,12 @@ def prepare_comparisons(preferences: Sequence[Preference], tokenizer: Any, *, bl
     groups, report = encode_preferences(preferences, ChatFormat(tokenizer), block_size=block_size)
     if len(groups) < 2:
         raise ValueError(f"preferences: {report}, all of one prompt; at least two prompts are needed, to hold one out")
-    return Comparisons(*hold_out(groups, max(1, len(groups) // 10), seed=seed), report)
+    n_held_out = max(1, len(groups) // 10)
+    try:
+        sides = hold_out(groups, n_held_out, seed=seed, content=lambda group: tokenizer.decode_bytes(group.prompt))
+    except ValueError as error:
+        raise ValueError(f"preferences: {report}; of their prompts {error}") from None
+    return Comparisons(*sides, report)
 
 
 @dataclass(frozen=True)

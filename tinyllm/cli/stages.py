@@ -36,7 +36,7 @@ from tinyllm.data import (
     mix,
     open_shard,
     read_corpus,
-    split_documents,
+    split_sources,
     split_tail,
     verify,
     write_shard,
@@ -142,13 +142,9 @@ def read_texts(config: DataConfig, *, progress: Callable[[int, int | None], None
     if len({weight is None for weight in weights.values()}) > 1:
         without = next(name for name, weight in weights.items() if weight is None)
         raise ValueError(f"data: source {without!r} has no weight, but others have; give each one (WHERE:WEIGHT), or none")
-    divide = split_documents if config.split == "documents" else split_tail
-    training, validation = {}, {}
-    for title, source in sources.items():
-        try:
-            training[title], validation[title] = divide(source.documents, config.validation_fraction)
-        except ValueError as error:
-            raise ValueError(f"source {title!r}: {error}") from None
+    divide = split_sources if config.split == "documents" else split_tail
+    documents = {title: source.documents for title, source in sources.items()}
+    training, validation = divide(documents, config.validation_fraction)
     given = {name: weight for name, weight in weights.items() if weight is not None}
     return Texts(training, validation, given or None, tuple(line for source in sources.values() for line in source.skipped))
 

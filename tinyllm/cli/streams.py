@@ -24,7 +24,6 @@ NAMES = {
     "order of compared prompts": 16,
     "rollouts": 17,
     "answers to test": 18,
-    "held out": 19,
     "new tokens": 20,
     "adapters": 21,
     "order of pairs": 22,

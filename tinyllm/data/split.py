@@ -1,72 +1,180 @@
-"""Holding documents out, so that the loss is also measured on text that was never trained on.
+"""Holding out, so that the loss is also measured on what was never trained on.
 
-The split is by document, never inside one, and by content: documents are walked in the order of their sha256 and go to
-validation while they fit into its share of the bytes, until nine tenths of the share are full. So the choice looks
-random, is the same on every machine, moves little when documents are added, and two copies of a document fall on the
-same side (copies of training text in the validation set make a model look better than it is: Lee et al. 2022,
-"Deduplicating Training Data Makes Language Models Better", section 6).
-`split_tail` holds out the end instead, as nanoGPT does for a single text: the last tenth of a novel, say.
+The split is by content, over all that a run reads: what occurs twice, in one source or in two, is on one side everywhere
+(copies of training text in the validation set make a model look better than it is: Lee et al. 2022, "Deduplicating
+Training Data Makes Language Models Better", section 6). Two texts are copies if they differ in nothing but spaces, line
+ends and capitals. Contents are walked in the order of their sha256 and held out while they fit into their share: the
+choice looks random, is the same on every machine, and moves little when some are added.
+
+    split_sources    a corpus: documents of several sources, a share of the bytes of each
+    hold_out         conversations, compared answers, labelled texts: a number of them, another choice for each seed
+    split_tail       the end of each source instead, as nanoGPT does for a single text: the last tenth of a novel, say
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from tinyllm.data.documents import content_digest
 
 Documents = tuple[bytes, ...]
+Split = tuple[dict[str, Documents], dict[str, Documents]]  # training and validation documents by source name
+Item = TypeVar("Item")
+
+
+def canonical(text: bytes) -> bytes:
+    """The text without spaces, line ends and capitals: equal for copies."""
+    return b"".join(text.split()).lower()
+
+
+def split_sources(sources: Mapping[str, Sequence[bytes]], fraction: float = 0.1) -> Split:
+    """(training, validation) documents by source, in their old order; validation has at most `fraction` of a source's bytes.
+
+    A document larger than the whole share stays in training; if all of a source are, its smallest one is held out.
+    Raises ValueError unless 0 < fraction < 1 and each source has a document to train on and one to hold out.
+    """
+    keys = _keys(sources)
+    sizes = _sizes(sources, keys, fraction)
+    first: dict[bytes, bytes] = {}  # the order of the walk: of copies, the smallest digest counts
+    for document, key in keys.items():
+        digest = content_digest(document)
+        first[key] = min(first.get(key, digest), digest)
+    shares = {name: fraction * sum(map(len, documents)) for name, documents in sources.items()}
+    held_out = _choose(sizes, sorted(sizes, key=first.__getitem__), shares, spare=0.1)
+    return _divided(sources, keys, held_out)
 
 
 def split_documents(documents: Sequence[bytes], fraction: float = 0.1) -> tuple[Documents, Documents]:
-    """(training, validation) documents, both in their old order; validation has at most `fraction` of the bytes.
+    """(training, validation) of a single source; see `split_sources`."""
+    training, validation = split_sources({"": documents}, fraction)
+    return training[""], validation[""]
 
-    A document larger than the whole share stays in training; if all are, the smallest one is held out.
-    Raises ValueError unless there are at least two different documents and 0 < fraction < 1.
+
+def split_tail(sources: Mapping[str, Sequence[bytes]], fraction: float = 0.1) -> Split:
+    """(training, validation): the last documents of each source, about `fraction` of its bytes, at least one, are held out.
+
+    A copy of a held-out document, earlier in the source or in another one, leaves the training side. ValueError as
+    `split_sources`.
     """
-    sizes = _check(documents, fraction)
-    by_digest = sorted(sizes, key=content_digest)
-    share = fraction * sum(sizes.values())
-    held_out: set[bytes] = set()
-    room = share
-    for document in by_digest:
-        if room < 0.1 * share:
-            break
-        if sizes[document] <= room:
-            held_out.add(document)
-            room -= sizes[document]
-    if not held_out:
-        held_out.add(min(by_digest, key=lambda document: sizes[document]))
-    training = tuple(document for document in documents if document not in held_out)
-    return training, tuple(document for document in documents if document in held_out)
+    keys = _keys(sources)
+    _sizes(sources, keys, fraction)
+    starts = {name: _start_of_tail(documents, fraction) for name, documents in sources.items()}
+    tails = {name: tuple(documents[starts[name] :]) for name, documents in sources.items()}
+    held_out = {keys[document] for tail in tails.values() for document in tail}
+    heads = {name: documents[: starts[name]] for name, documents in sources.items()}
+    training, _ = _divided(heads, keys, held_out)
+    for name, documents in training.items():
+        if not documents:
+            raise ValueError(f"{_of(name)}all that comes before the held-out documents is a copy of them: nothing would be left")
+    return training, tails
 
 
-def split_tail(documents: Sequence[bytes], fraction: float = 0.1) -> tuple[Documents, Documents]:
-    """(training, validation): the last documents, about `fraction` of the bytes and at least one, are held out.
+def hold_out(
+    items: Sequence[Item], n: int, *, seed: int, content: Callable[[Item], bytes]
+) -> tuple[list[Item], list[Item]]:  # fmt: skip
+    """(the rest, at most `n` held-out items but at least one), both in their old order, chosen by content and `seed`.
 
-    A held-out document that also stands earlier leaves the training side, so the two never overlap.
+    content  an item's text. Items with equal texts (see `canonical`) are on one side, and so is an item whose text goes on
+             where another's ends: a conversation that was saved after each of its turns is one conversation.
+
+    ValueError if all items are copies of one.
     """
-    total = sum(_check(documents, fraction).values())
-    start, size = len(documents), 0
+    texts = [canonical(content(item)) for item in items]
+    roots: dict[bytes, bytes] = {}
+    root: bytes | None = None
+    for text in sorted(set(texts)):  # what begins with another text stands right behind it
+        root = text if root is None or not text.startswith(root) else root
+        roots[text] = root
+    sizes: dict[bytes, dict[str, int]] = {}
+    for text in texts:
+        sizes.setdefault(roots[text], {"": 0})[""] += 1
+    if len(sizes) < 2:
+        expected = "at least two different ones are needed, one to learn from and one to hold out"
+        raise ValueError(f"{len(items)} came, all of one content; {expected}" if items else f"none came; {expected}")
+    order = sorted(sizes, key=lambda text: hashlib.sha256(b"%d\0" % seed + text).digest())
+    held_out = _choose(sizes, order, {"": n}, spare=0)
+    sides: tuple[list[Item], list[Item]] = ([], [])
+    for item, text in zip(items, texts, strict=True):
+        sides[roots[text] in held_out].append(item)
+    return sides
+
+
+def _choose(
+    sizes: Mapping[bytes, Mapping[str, int]], order: Sequence[bytes], shares: Mapping[str, float], *, spare: float
+) -> set[bytes]:  # fmt: skip
+    """The contents to hold out. `sizes`: content -> its size in each source; `spare`: the part of a share that may stay free.
+
+    Of each source at least one content is held out, and at least one is left to train on.
+    """
+    room = dict(shares)
+    left = {name: sum(name in own for own in sizes.values()) for name in shares}
+    total, held_out = dict(left), set()
+
+    def take(content: bytes) -> None:
+        held_out.add(content)
+        for name, size in sizes[content].items():
+            room[name] -= size
+            left[name] -= 1
+
+    def fits(name: str, size: int) -> bool:
+        return left[name] > 1 and size <= room[name] and room[name] >= spare * shares[name]
+
+    for content in order:
+        if all(fits(name, size) for name, size in sizes[content].items()):
+            take(content)
+    for name in shares:
+        if left[name] == total[name]:
+            possible = [one for one in order if name in sizes[one] and all(left[other] > 1 for other in sizes[one])]
+            if not possible:
+                raise ValueError(f"{_of(name)}its documents stand in other sources too, which leaves none to hold out; add text")
+            take(min(possible, key=lambda one: sizes[one][name]))
+    return held_out
+
+
+def _keys(sources: Mapping[str, Sequence[bytes]]) -> dict[bytes, bytes]:
+    """document -> its content in short: equal for copies."""
+    return {document: content_digest(canonical(document)) for documents in sources.values() for document in documents}
+
+
+def _of(name: str) -> str:
+    """The source in words, at the beginning of an error."""
+    return f"source {name!r}: " if name else ""
+
+
+def _divided(sources: Mapping[str, Iterable[bytes]], keys: Mapping[bytes, bytes], held_out: set[bytes]) -> Split:
+    """(the rest, those whose content is held out) of each source."""
+    sides: Split = ({}, {})
+    for name, documents in sources.items():
+        parts: tuple[list[bytes], list[bytes]] = ([], [])
+        for document in documents:
+            parts[keys[document] in held_out].append(document)
+        for side, part in zip(sides, parts, strict=True):
+            side[name] = tuple(part)
+    return sides
+
+
+def _start_of_tail(documents: Sequence[bytes], fraction: float) -> int:
+    """The index of the first document of the tail."""
+    total, start, size = sum(map(len, documents)), len(documents), 0
     while start > 1 and size < fraction * total:
         start -= 1
         size += len(documents[start])
-    validation = tuple(documents[start:])
-    held_out = set(validation)
-    training = tuple(document for document in documents[:start] if document not in held_out)
-    if not training:
-        raise ValueError("the last document is a copy of all the others: nothing would be left to train on")
-    return training, validation
+    return start
 
 
-def _check(documents: Sequence[bytes], fraction: float) -> dict[bytes, int]:
-    """The bytes that each different content takes in all, copies included."""
+def _sizes(sources: Mapping[str, Sequence[bytes]], keys: Mapping[bytes, bytes], fraction: float) -> dict[bytes, dict[str, int]]:
+    """content -> source -> the bytes it takes there in all, copies included. ValueError for what cannot be divided."""
     if not 0 < fraction < 1:
         raise ValueError(f"fraction must be between 0 and 1 (the part of the bytes held out), got {fraction}")
-    sizes: dict[bytes, int] = {}
-    for document in documents:
-        sizes[document] = sizes.get(document, 0) + len(document)
-    if len(sizes) < 2:
-        raise ValueError(
-            f"documents must hold at least 2 different ones to hold some out, got {len(sizes)}; add text to the corpus"
-        )
+    sizes: dict[bytes, dict[str, int]] = {}
+    for name, documents in sources.items():
+        for document in documents:
+            own = sizes.setdefault(keys[document], {})
+            own[name] = own.get(name, 0) + len(document)
+        different = len({keys[document] for document in documents})
+        if different < 2:
+            found = f"got {different}; add text to the corpus"
+            raise ValueError(f"{_of(name)}documents must hold at least 2 different ones to hold some out, {found}")
     return sizes
