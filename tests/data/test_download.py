@@ -1,11 +1,15 @@
 import errno
 import http.server
+import io
+import os
 import threading
+import urllib.parse
+import urllib.request
 from pathlib import Path
 
 import pytest
 
-from tinyllm.data.download import cache_folder, cached_path, download
+from tinyllm.data.download import NetworkError, _WebOnly, cache_folder, cached_path, download
 from tinyllm.storage import atomic
 
 
@@ -16,6 +20,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         type(self).n_requests += 1
         if "missing" in self.path:
             self.send_error(404)
+            return
+        if "moved-to=" in self.path:
+            self.send_response(302)
+            self.send_header("Location", urllib.parse.unquote(self.path.partition("moved-to=")[2]))
+            self.end_headers()
             return
         self.send_response(200)
         self.send_header("Content-Length", "1000000" if "cut" in self.path else "300000")
@@ -56,13 +65,57 @@ def test_a_failed_download_leaves_nothing_behind(site, tmp_path, name, reason):
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+def test_a_reset_connection_is_the_networks_fault(tmp_path, monkeypatch):
+    """The reset comes in the middle, when a part has been written already."""
+
+    class Reset(io.BytesIO):
+        headers = {"Content-Length": "1000000"}
+
+        def read(self, size):
+            if chunk := super().read(size):
+                return chunk
+            raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", lambda *_, **__: Reset(b"text " * 1000))
+    with pytest.raises(NetworkError, match="could not download http://host/a.txt: Connection reset by peer; check the address"):
+        download("http://host/a.txt", folder=tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_the_end_of_the_reader_of_the_progress_is_not_the_networks_fault(site, tmp_path):
+    def closed(done, total):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    with pytest.raises(BrokenPipeError):
+        download(f"{site}/a.txt", folder=tmp_path, progress=closed)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("place", ["ftp://127.0.0.1/x", "file:///etc/passwd", "data:,text"])
+def test_a_redirect_leads_nowhere_but_to_the_web(site, tmp_path, place):
+    with pytest.raises(ValueError, match=f"could not download .*{place[:4]}.*not followed|is not allowed"):
+        download(f"{site}/moved-to={urllib.parse.quote(place)}", folder=tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert download(f"{site}/moved-to={urllib.parse.quote(site)}/a.txt", folder=tmp_path).read_bytes() == b"text " * 60_000
+
+
+def test_a_redirect_does_not_lead_from_https_to_http():
+    request = urllib.request.Request("https://host/a")
+    with pytest.raises(NetworkError, match="the server sends us from https to 'http://host/a', which is not followed"):
+        _WebOnly().redirect_request(request, None, 302, "Found", {}, "http://host/a")
+    assert _WebOnly().redirect_request(request, None, 302, "Found", {}, "https://other/a").full_url == "https://other/a"
+
+
 def test_an_unreachable_host_is_said_in_one_line(tmp_path):
     with pytest.raises(ValueError, match="could not download http://127.0.0.1:9/x.txt: .*save the file as") as error:
         download("http://127.0.0.1:9/x.txt", folder=tmp_path)
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://example.org/x", "tale.txt", ""])
+@pytest.mark.parametrize(
+    "url",
+    ["file:///etc/passwd", "ftp://example.org/x", "tale.txt", "", "http://", "http:///a", "http://h:port/", "http://[::1/a"],
+)
 def test_only_http_addresses_are_fetched(url, tmp_path):
     with pytest.raises(ValueError, match="url must begin with http"):
         download(url, folder=tmp_path)
