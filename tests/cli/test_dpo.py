@@ -68,13 +68,10 @@ def test_a_run_that_was_stopped_before_at_or_after_the_end_of_an_epoch_ends_with
     assert same_model(*resumed("dpo", base, "--preferences", pairs_file, *SHORT, "--max-steps", "11", after=after))
 
 
-def test_resuming_with_other_inputs_is_refused_by_name(byte_model, base, pairs_file, out, fails):
-    pairs = ["--preferences", str(pairs_file)]
-    assert main(["dpo", str(base), *pairs, "--out", str(out), *SHORT]) == 0
-    again = ["--out", out, "--resume"]
-    assert "inputs.preferences was" in fails("dpo", base, "--preferences", CHATS / PAIRS[0], *again)
-    assert "inputs.model was" in fails("dpo", byte_model("other", d_model=4), *pairs, *again)
-    assert "dpo.beta was None" in fails("dpo", base, *pairs, *again, "--beta", "0.2")
+def test_resuming_with_other_settings_is_refused_by_name(base, pairs_file, out, fails):
+    assert main(["dpo", str(base), str(pairs_file), "--out", str(out), *SHORT]) == 0
+    assert "dpo.beta was None" in fails("dpo", "--out", out, "--resume", "--beta", "0.2")
+    assert "dpo.loss was 'dpo'" in fails("dpo", "--out", out, "--resume", "--loss", "ipo")
 
 
 def test_a_batch_holds_no_pair_twice(base, pairs_file, out):

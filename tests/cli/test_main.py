@@ -139,7 +139,7 @@ def test_a_full_disk_behind_the_output_is_one_line():
 
 def test_unknown_verbs_and_options_name_the_nearest(fails):
     assert "did you mean train?" in fails("trian")
-    assert fails("info", "--n-layer", "3") == "unknown option --n-layer; did you mean --n-layers?"
+    assert fails("info", "--n-layerz", "3") == "unknown option --n-layerz; did you mean --n-layers?"
     assert fails("doctor", "x").startswith("'x' is not expected here")
 
 

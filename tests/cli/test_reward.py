@@ -77,12 +77,15 @@ def test_pairs_that_teach_nothing_are_counted(base, out, tmp_path, capsys):
     assert "2 comparisons; left out: 0 of equal answers, 1 whose prompt leaves no room, 1 too long" in shown
 
 
-def test_resuming_with_other_inputs_is_refused_by_name(byte_model, judge, pairs_file, fails, tmp_path):
-    other = tmp_path / "other.jsonl"
-    other.write_bytes(pairs_file.read_bytes())
-    words = ["--out", judge, "--resume"]
-    assert "inputs.preferences was" in fails("reward", byte_model("base"), "--preferences", other, *words)
-    assert "inputs.model was" in fails("reward", byte_model("other", d_model=4), "--preferences", pairs_file, *words)
+def test_the_number_of_steps_can_be_given_and_extended(base, pairs_file, out, capsys):
+    assert main(["reward", str(base), str(pairs_file), "--out", str(out), "--max-steps", "3", "--batch-size", "4"]) == 0
+    steps = [record for record in read_records(out / "metrics.jsonl") if record["event"] == "step"]
+    assert len(steps) == 3  # of nine prompts: one and a third times each
+    assert main(["reward", "--out", str(out), "--resume"]) == 0
+    assert main(["reward", "--out", str(out), "--resume", "--max-steps", "5"]) == 0
+    assert "3 steps become 5." in capsys.readouterr().out
+    settings = json.loads((out / "config.json").read_text())["settings"]["training"]
+    assert (settings["max_steps"], settings["warmup_steps"]) == (5, 0)
 
 
 def test_a_batch_holds_no_prompt_twice(base, pairs_file, out):
@@ -104,8 +107,8 @@ def test_a_batch_holds_no_prompt_twice(base, pairs_file, out):
         ("{base} --preferences {chats}/alpaca.jsonl", "chosen: expected this key, of a preference"),
         ("{base} --preferences {pairs} --margin-scale nan", "margin_scale must be a finite number of at least 0, got nan"),
         ("{base} --preferences {pairs} --center-coefficient -1", "center_coefficient must be a finite number"),
-        ("{base} --preferences {pairs} --max-steps 3", "unknown option --max-steps"),
-        ("{base}", "--preferences"),
+        ("{base} --preferences {pairs} --max-steps 0", "max_steps must be a whole number of at least 1, got 0"),
+        ("{base}", "PAIRS is missing"),
         ("{judge} --preferences {pairs}", "score.weight: expected a language model"),
         ("{broken} --preferences {pairs}", "holds a value that is not finite"),
     ],

@@ -67,18 +67,6 @@ def test_the_method_of_a_run_that_is_resumed_is_its_own(rl, out, fails, base, ju
     assert "inputs.algorithm was 'rloo'" in fails(*given, "--method", "grpo")
 
 
-def test_resuming_with_other_inputs_is_refused_by_name(rl, byte_model, base, judge, prompts_file, out, fails, tmp_path):
-    assert rl(out) == 0
-    (tmp_path / "other.txt").write_text("Who?\n")
-    again = ["--out", out, "--resume", *SHORT]
-    right = {"model": base, "--reward-model": judge, "--prompts": prompts_file}
-    for name, wrong in (("model", byte_model("dropout", dropout=0.2)), ("--reward-model", judge / "model"),
-                        ("--prompts", tmp_path / "other.txt")):  # fmt: skip
-        given = {**right, name: wrong}
-        words = [given.pop("model"), *(word for pair in given.items() for word in pair)]
-        assert f"inputs.{name.strip('-').replace('-', '_')} was" in fails("rl", *words, *again)
-
-
 def test_a_model_with_dropout_and_a_single_prompt_will_do(byte_model, judge, out, tmp_path):
     (tmp_path / "one.txt").write_text("What is tea?\n")
     words = ["--reward-model", str(judge), "--prompts", str(tmp_path / "one.txt"), "--out", str(out), *SHORT]

@@ -196,9 +196,33 @@ def test_a_run_that_another_process_has_just_begun_is_left_alone(tmp_path, monke
 def test_a_run_that_fails_later_keeps_everything(tmp_path):
     with pytest.raises(KeyError):
         with start_run(tmp_path / "run", settings={}, tokenizer=ByteTokenizer()):
-            (tmp_path / "run" / "metrics.jsonl").touch()
+            (tmp_path / "run" / "metrics.jsonl").write_text('{"event": "step", "step": 1}\n')
             raise KeyError
     assert (tmp_path / "run" / "config.json").exists()
+
+
+@pytest.mark.parametrize("logged", ["", '{"event": "evaluation", "step": 0}\n'], ids=["nothing", "an evaluation"])
+def test_a_start_that_fails_in_its_first_step_can_be_repeated(tmp_path, logged):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / ".gitkeep").touch()
+    for tokenizer in (ByteTokenizer(), CharacterTokenizer("abc")):
+        refuse_used_folder(folder, resume=False)
+        with pytest.raises(KeyError):
+            with start_run(folder, settings={"x": {}}, tokenizer=tokenizer):
+                (folder / "metrics.jsonl").write_text(logged)
+                raise KeyError
+        assert [path.name for path in folder.iterdir()] == [".gitkeep"]
+
+
+def test_what_a_killed_start_left_is_not_mixed_with_the_next(tmp_path):
+    folder = tmp_path / "run"
+    with start_run(folder, settings={}, tokenizer=ByteTokenizer()):
+        pass  # killed here, say
+    assert (folder / "config.json").exists()
+    with start_run(folder, settings={}, tokenizer=CharacterTokenizer("abc")) as run:
+        assert not run.resuming
+    assert load_tokenizer(folder / "tokenizer").vocab_size == CharacterTokenizer("abc").vocab_size
 
 
 def test_a_run_that_was_stopped_in_its_first_step_keeps_what_it_saved(tmp_path):
@@ -214,9 +238,9 @@ def test_folders_in_use_are_refused(tmp_path):
     with pytest.raises(ValueError, match="is a file"):
         refuse_used_folder(tmp_path / "file", resume=True)
     refuse_used_folder(tmp_path / "new", resume=False)
-    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     refuse_used_folder(tmp_path / "run", resume=False)
-    (tmp_path / "run" / "config.json").touch()
+    (tmp_path / "run" / "checkpoints" / "step-00000001").mkdir()
     refuse_used_folder(tmp_path / "run", resume=True)
     with pytest.raises(ValueError, match="already holds a run; add --resume"):
         refuse_used_folder(tmp_path / "run", resume=False)

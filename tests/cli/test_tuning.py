@@ -42,15 +42,6 @@ def test_weights_that_are_no_numbers_are_refused_by_name(broken, base):
     tuning.check_finite(GPT.from_pretrained(base), base)
 
 
-def test_the_inputs_of_a_run_hold_the_words_and_what_the_models_are(base, judge, tmp_path):
-    args = argparse.Namespace(model=f"{base}/", reward_model=str(judge), prompts="a/../b.txt")
-    inputs = tuning.inputs_of(args, models=("model", "reward_model"), files=("prompts",))
-    assert (inputs["model"], inputs["reward_model"], inputs["prompts"]) == (str(base), str(judge), "b.txt")
-    assert len({inputs["model_sha256"], inputs["reward_model_sha256"]}) == 2
-    args = argparse.Namespace(model=str(base), data=None)
-    assert tuning.inputs_of(args, models=("model",), files=("data",))["data"] is None
-
-
 def test_more_rows_than_memory_are_refused_and_lora_needs_less(base, monkeypatch):
     model = GPT.from_pretrained(base)
     with pytest.raises(ValueError, match="^batch_size: 1,000,000,000 rows of 192 tokens need about .* GB, and .* are free"):
@@ -82,10 +73,10 @@ def test_no_help_gives_the_source_of_another_default(verb, capsys):
 
 def test_the_settings_of_a_run_are_the_defaults_of_its_resume(judge):
     group = tuning.training_group({"batch_size": 8})
-    args = argparse.Namespace(resume=True)
-    assert tuning.read_settings([group], args, judge)["training"].max_steps == 2
+    args = argparse.Namespace(resume=True, out=str(judge))
+    assert tuning.read_settings([group], args)["training"].max_steps == 2
     with pytest.raises(ValueError, match="already holds a run"):
-        tuning.read_settings([group], argparse.Namespace(resume=False), judge)
+        tuning.read_settings([group], argparse.Namespace(resume=False, out=str(judge)))
 
 
 def test_metrics_are_shown_as_they_were_last_known(monkeypatch):

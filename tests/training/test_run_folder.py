@@ -11,6 +11,7 @@ import tiny_run
 from tinyllm.training import open_run
 
 SETTINGS = {"training": tiny_run.CONFIG}
+STEP = '{"event": "step", "step": 1}\n'
 
 
 def test_a_second_trainer_on_a_folder_is_refused(tmp_path):
@@ -38,6 +39,7 @@ def test_a_second_process_is_refused_and_a_dead_ones_lock_is_taken_over(tmp_path
 def test_a_folder_with_a_run_in_it_is_refused_unless_resuming(tmp_path):
     with open_run(tmp_path, settings=SETTINGS) as run:
         assert not run.resuming
+        run.metrics_path.write_text(STEP)
     with pytest.raises(ValueError, match="already holds a run: resume it, or choose another folder"):
         with open_run(tmp_path, settings=SETTINGS):
             pass
@@ -45,12 +47,31 @@ def test_a_folder_with_a_run_in_it_is_refused_unless_resuming(tmp_path):
         assert run.resuming
 
 
-@pytest.mark.parametrize("trace", ["metrics.jsonl", "checkpoints/step-00000001/x"])
-def test_traces_of_a_run_without_config_count_as_a_run(tmp_path, trace):
+@pytest.mark.parametrize(
+    ("trace", "text"),
+    [
+        ("metrics.jsonl", STEP),
+        ("checkpoints/step-00000001/x", ""),
+        ("model/model.safetensors", ""),
+        ("model.safetensors", ""),
+        ("config.json", '{"model_type": "gpt2"}'),
+    ],
+)
+def test_what_must_not_be_overwritten_counts_as_a_run(tmp_path, trace, text):
     (tmp_path / trace).parent.mkdir(parents=True, exist_ok=True)
-    (tmp_path / trace).write_text("")
+    (tmp_path / trace).write_text(text)
     with pytest.raises(ValueError, match="already holds a run"), open_run(tmp_path, settings={}):
         pass
+    assert (tmp_path / trace).read_text() == text
+
+
+def test_a_start_that_failed_can_be_repeated_with_other_settings(tmp_path):
+    with open_run(tmp_path, settings=SETTINGS) as run:
+        run.metrics_path.write_text('{"event": "evaluation", "step": 0}\n')
+    (tmp_path / ".gitkeep").touch()
+    with open_run(tmp_path, settings={"training": {"seed": 2}}) as run:
+        assert not run.resuming and not run.metrics_path.exists()
+    assert json.loads((tmp_path / "config.json").read_text())["settings"] == {"training": {"seed": 2}}
 
 
 def test_the_config_file_tells_settings_and_environment(tmp_path):

@@ -16,14 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 from tinyllm.cli import tuning
 from tinyllm.cli.parser import lesson
+from tinyllm.cli.resuming import MODEL
 
 if TYPE_CHECKING:
     from tinyllm.cli.settings import Group
 
 EPILOG = """examples:
-  tinyllm dpo runs/chat --preferences pairs.jsonl --out runs/dpo
-  tinyllm dpo runs/chat --preferences pairs.jsonl --out runs/ipo --loss ipo
+  tinyllm dpo runs/chat pairs.jsonl --out runs/dpo
+  tinyllm dpo runs/chat pairs.jsonl --out runs/ipo --loss ipo
+  tinyllm dpo --out runs/dpo --resume                  go on after a stop
 """
+INPUTS = (MODEL, tuning.PAIRS)
 WORDS = {"batch_size": "pairs in one micro-batch"}
 DEFAULTS = {"learning_rate": 1e-4, "min_learning_rate": 1e-5, "max_steps": 300}
 SHOWN = {"reward_margin": "margin", "reward_accuracy": "accuracy", "chosen_log_prob": "chosen"}
@@ -61,7 +64,7 @@ def add_parser(subparsers: Any) -> None:
         "dpo", help="a better policy straight from pairs of answers", description=lesson(__doc__), epilog=EPILOG
     )
     tuning.add_common_options(parser)
-    parser.add_argument("--preferences", required=True, metavar="FILE", help="pairs of answers, .jsonl or .json")
+    tuning.add_pairs(parser)
 
     def fill() -> None:
         from tinyllm.cli.settings import add_options
@@ -88,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     from tinyllm.training import train
 
     out = tuning.out_folder(args)
-    settings = tuning.read_settings(groups(), args, out)
+    settings = tuning.read_settings(groups(), args, INPUTS)
     config, training = settings["dpo"], settings["training"]
     model, tokenizer = tuning.load_for_chat(args.model, seed=training.seed)
     shape = {"block_size": model.config.block_size, "seed": training.seed}
@@ -103,8 +106,8 @@ def run(args: argparse.Namespace) -> int:
     indices = np.arange(len(held_out.pairs))[: training.eval_batches * training.batch_size]
     batches = [held_out.batch(indices[i : i + training.batch_size]) for i in range(0, len(indices), training.batch_size)]
     objective = DPO(LOSSES[config.loss], beta=config.own_beta)
-    inputs = {**tuning.inputs_of(args, models=("model",), files=("preferences",)), "algorithm": config.loss}
-    with tuning.tuning_run(out, settings=settings, inputs=inputs, tokenizer=tokenizer, resume=args.resume) as folder:
+    noted: dict[str, Any] = {"settings": settings, "inputs": INPUTS, "algorithm": config.loss}
+    with tuning.tuning_run("dpo", args, tokenizer=tokenizer, **noted) as folder:
         records = train(
             model, pairs, config=training, loss_fn=objective, evaluation=batches, run=folder, measure=objective.measure
         )

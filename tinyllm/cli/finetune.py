@@ -2,7 +2,7 @@
 
 Reads your conversations (JSON lines of messages, Alpaca, ShareGPT, or prompt and completion), or makes instructions with
 exact answers, and trains on what the assistant says in them; the rest is read, not learned. With --lora-rank only small
-matrices beside the frozen weights are trained, and merged into them at the end.
+matrices beside the frozen weights are trained; they are kept in adapters/, as PEFT does, and merged in model/.
 """
 
 from __future__ import annotations
@@ -10,20 +10,26 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tinyllm.cli import tuning
 from tinyllm.cli.parser import lesson
+from tinyllm.cli.resuming import MODEL, Input, add_files
 
 if TYPE_CHECKING:
     from tinyllm.cli.settings import Group
 
 EPILOG = """examples:
-  tinyllm finetune runs/mine --data chats.jsonl --out runs/chat
+  tinyllm finetune runs/mine chats.jsonl --out runs/chat
   tinyllm finetune runs/mine --out runs/instructed --max-steps 4000
-  tinyllm finetune gpt2 --data alpaca.json --out runs/alpaca --lora-rank 8
+  tinyllm finetune gpt2 alpaca.json --out runs/alpaca --lora-rank 8
+  tinyllm finetune --out runs/chat --resume            go on after a stop
 """
+
+
+INPUTS = (MODEL, Input("data", "FILE", "files", required=False))
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,8 @@ def add_parser(subparsers: Any) -> None:
         "finetune", help="teach a model to answer, from conversations", description=lesson(__doc__), epilog=EPILOG
     )
     tuning.add_common_options(parser)
-    parser.add_argument("--data", metavar="FILE", help="conversations, .jsonl or .json (default: made instructions)")
+    text = "conversations, .jsonl or .json (default: made instructions)"
+    add_files(parser, "data", metavar="FILE", flag="--data", text=text)
 
     def fill() -> None:
         from tinyllm.cli.settings import add_options
@@ -72,10 +79,11 @@ def run(args: argparse.Namespace) -> int:
     """Tune; the run's folder then holds model/ and report.html."""
     from tinyllm.cli import assistant, stages
     from tinyllm.cli.streams import stream
+    from tinyllm.models import save_adapters
     from tinyllm.nn.lora import add_lora, has_lora, merge_lora
 
     out = tuning.out_folder(args)
-    settings = tuning.read_settings(groups(), args, out)
+    settings = tuning.read_settings(groups(), args, INPUTS)
     config, training = settings["finetuning"], settings["training"]
     model, tokenizer = tuning.load_for_chat(args.model, seed=training.seed)
     conversations = _conversations(args.data, n_made=config.n_made, seed=training.seed)
@@ -89,19 +97,21 @@ def run(args: argparse.Namespace) -> int:
     tuning.refuse_too_large(model, rows=min(training.batch_size, demonstrations.n))
     n_trained = sum(weight.size for weight in model.parameters())
     print(f"Model: {model.num_parameters():,} parameters, {n_trained:,} of them trained", flush=True)
-    inputs = tuning.inputs_of(args, models=("model",), files=("data",))
-    with tuning.tuning_run(out, settings=settings, inputs=inputs, tokenizer=tokenizer, resume=args.resume) as folder:
+    with tuning.tuning_run("finetune", args, settings=settings, inputs=INPUTS, tokenizer=tokenizer) as folder:
         records = assistant.tune(model, demonstrations, config=training, run=folder, packing=config.packing)
         tuning.show_records(records, label="finetuning", total=training.max_steps, shown={})
-        stages.finish_run(folder, merge_lora(model) if has_lora(model) else model, tokenizer)
+        if has_lora(model):
+            save_adapters(model, out / "adapters")
+            merge_lora(model)
+        stages.finish_run(folder, model, tokenizer)
     print(f"\nThe model is in {out / 'model'}, the report is {out / 'report.html'}")
     print(f"Talk with it:  tinyllm chat {shlex.quote(str(out))}")
     return 0
 
 
-def _conversations(path: str | None, *, n_made: int, seed: int) -> list[list[dict[str, str]]]:
-    """Those of a file, or made ones; says which."""
-    if path is None:
+def _conversations(paths: Sequence[str], *, n_made: int, seed: int) -> list[list[dict[str, str]]]:
+    """Those of the files, or made ones; says which."""
+    if not paths:
         from tinyllm.cli.assistant import make_demonstrations
 
         made = make_demonstrations(n_made, seed=seed)
@@ -109,6 +119,9 @@ def _conversations(path: str | None, *, n_made: int, seed: int) -> list[list[dic
         return made
     from tinyllm.data.messages import read_conversations
 
-    conversations, report = read_conversations(os.path.expanduser(path))
-    print(f"Conversations: {report}")
+    conversations = []
+    for path in paths:
+        found, report = read_conversations(os.path.expanduser(path))
+        conversations += found
+        print(f"Conversations: {report}")
     return conversations

@@ -1,7 +1,7 @@
 """Step 3 of InstructGPT as functions: change a policy so that the reward model likes its answers (Ouyang et al. 2022, figure 2).
 
     with_room(conversations, tokenizer, ...)  -> prompts that leave room for an answer
-    Improvement(policy, reward_model, ...)    -> records, by PPO, GRPO, RLOO or REINFORCE; answers before and after
+    Improvement(policy, judge, ...)           -> records, by PPO, GRPO, RLOO or REINFORCE; answers before and after
 
 The verb `rl` is this with your prompts, `quickstart` with made stories. Steps 1 and 2 are in `assistant.py`.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import numpy as np
 from tinyllm.cli.streams import stream
 from tinyllm.data.news import Story
 from tinyllm.decoding import generate
-from tinyllm.models import GPT
+from tinyllm.models import GPT, save_adapters
 from tinyllm.models.heads import RewardModel, ValueModel
 from tinyllm.nn.lora import add_lora, has_lora, merge_lora
 from tinyllm.rlhf.actor_critic import ActorCritic
@@ -37,6 +37,7 @@ from tinyllm.rlhf.sequences import pad_sequences
 from tinyllm.tokenizers.chat import ChatFormat
 from tinyllm.training import RunFolder, TrainConfig, train
 
+TextReward = Callable[[Sequence[str], Sequence[str]], Sequence[float]]  # (prompts, answers) -> a number for each answer
 N_COMPARED = 12  # prompts whose answers before and after go into the report
 
 
@@ -100,18 +101,18 @@ def with_room(
 
 
 class Improvement:
-    """Step 3: change `policy` so that the reward model likes its answers, and pay for the distance to what it was.
+    """Step 3: change `policy` so that the judge likes its answers, and pay for the distance to what it was.
 
     Where the prompts are stories, the gold reward is logged beside the reward model's score, for us; the policy never sees it.
     """
 
     def __init__(
-        self, policy: GPT, reward_model: RewardModel, conversations: Sequence[list[dict[str, str]]], *, tokenizer: Any,
+        self, policy: GPT, judge: RewardModel | TextReward, conversations: Sequence[list[dict[str, str]]], *, tokenizer: Any,
         stories: Sequence[Story] | None = None,
     ):  # fmt: skip
         if stories is not None and len(stories) != len(conversations):
             raise ValueError(f"{len(stories)} stories came with {len(conversations)} conversations; expected one for each")
-        self.policy, self.reward_model, self.stories = policy, reward_model, stories
+        self.policy, self.judge, self.stories = policy, judge, stories
         self.chat = ChatFormat(tokenizer)
         self.prompts = [self.chat.prompt(messages) for messages in conversations]
         self.texts = [messages[-1]["content"] for messages in conversations]
@@ -119,9 +120,12 @@ class Improvement:
         self._max_new_tokens = 0
 
     def score(self, samples: list[Sample]) -> np.ndarray:
-        """The reward model's opinion of each answer."""
+        """The judge's opinion of each answer: a reward model reads ids, a function gets the texts."""
+        if not isinstance(self.judge, RewardModel):
+            answers = [self.chat.parse(sample.response)["content"] for sample in samples]
+            return np.array(self.judge([self.texts[sample.prompt_index] for sample in samples], answers), np.float64)
         pairs = pad_sequences([sample.prompt for sample in samples], [sample.response for sample in samples])
-        return score_sequences(self.reward_model, pairs)
+        return score_sequences(self.judge, pairs)
 
     def records(self, method: str, *, config: TrainConfig, rl_config: RLConfig, run: RunFolder) -> Iterator[Any]:
         """Trains; yields the records."""
@@ -129,6 +133,7 @@ class Improvement:
         self._max_new_tokens = own.max_new_tokens
         self._before = self._greedy()
         settings: dict[str, Any] = {"config": own, "stop_id": self.chat.end_id, "rng": stream(config.seed, "rollouts")}
+        value_trunk = copy.deepcopy(self.judge.trunk if isinstance(self.judge, RewardModel) else self.policy)
         if rl_config.lora_rank:
             rng = stream(config.seed, "adapters of the policy")
             add_lora(self.policy, rank=rl_config.lora_rank, alpha=2.0 * rl_config.lora_rank, rng=rng)
@@ -144,13 +149,14 @@ class Improvement:
             return self.score(samples)
 
         if method == "ppo":
-            model = ActorCritic(self.policy, ValueModel(copy.deepcopy(self.reward_model.trunk)))
+            model = ActorCritic(self.policy, ValueModel(value_trunk))
             algorithm = PPO(model, self.prompts, judge, **settings)
         else:
             kind: Any = {"grpo": GRPO, "rloo": RLOO, "reinforce": Reinforce}[method]
             algorithm = kind(self.policy, self.prompts, judge, **settings)
         yield from train(model, algorithm, config=config, loss_fn=algorithm.loss, run=run, measure=algorithm.measure)
         if has_lora(self.policy):
+            save_adapters(self.policy, run.path / "adapters")
             merge_lora(self.policy)
 
     def _gold(self, index: int, response: Sequence[int]) -> float:

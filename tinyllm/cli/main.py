@@ -91,6 +91,11 @@ def explain(error: BaseException) -> str:
     return " ".join(str(error).split("\n")) or type(error).__name__
 
 
+def _notes(error: BaseException) -> list[str]:
+    """What was noted on an error on its way up: how to go on with the run, say."""
+    return [*getattr(error, "__notes__", ())]
+
+
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     """A library's warning as one line of ours."""
     print("tinyllm: warning:", " ".join(str(message).split("\n")), file=sys.stderr)
@@ -157,8 +162,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             if message := getattr(stop, "message", ""):
                 print("tinyllm:", message, file=sys.stderr)
             return stop.code if isinstance(stop.code, int) else 0
-        except KeyboardInterrupt:
-            print("tinyllm: stopped", file=sys.stderr)
+        except KeyboardInterrupt as stop:
+            print("tinyllm: stopped", *_notes(stop), sep="; ", file=sys.stderr)
             return 130
         except BrokenPipeError:  # the reader, `head` for instance, has seen enough
             _give_up_output()
@@ -166,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (ValueError, OSError, MemoryError) as error:
             if "--debug" in words:
                 traceback.print_exc()
-            print("tinyllm: error:", explain(error), file=sys.stderr)
+            print("tinyllm: error: " + "; ".join([explain(error), *_notes(error)]), file=sys.stderr)
             try:
                 sys.stdout.flush()
             except OSError:  # the error was the output's own: a full disk behind `>`

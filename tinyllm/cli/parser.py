@@ -1,4 +1,5 @@
-"""argparse with four changes: it is fast, its errors are one line with the nearest option in it, and its help is tidy.
+"""argparse with five changes: it is fast, its errors are one line with the nearest option in it, its help is tidy, files may
+stand before and after options, and other projects' names of an option are understood (`aliases.py`).
 
 An option made from a settings dataclass needs that dataclass's module, and with it NumPy. So a verb hands over a function
 with `later`, which is called when the verb's own options are wanted: by its --help, or by a command line that uses it.
@@ -11,10 +12,14 @@ import argparse
 import difflib
 import re
 import shutil
+import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from tinyllm.cli.aliases import advice, aliases_of, translate
+
+ALSO = "Names of nanoGPT and Hugging Face are understood too, with - or _:"  # at the end of a verb's help
 WIDEST = 110  # columns; longer lines are tiring to read
 
 
@@ -39,7 +44,9 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         """Paragraphs are filled to the width; one with indented lines, such as examples, keeps its lines."""
         paragraphs = text.strip().split("\n\n")
-        filled = [part if "\n " in part else textwrap.fill(" ".join(part.split()), width) for part in paragraphs]
+        filled = [
+            part if "\n " in part else textwrap.fill(" ".join(part.split()), width, break_on_hyphens=False) for part in paragraphs
+        ]
         return textwrap.indent("\n\n".join(filled), indent)
 
     def _format_action(self, action: argparse.Action) -> str:
@@ -55,6 +62,7 @@ class Parser(argparse.ArgumentParser):
         settings.setdefault("formatter_class", HelpFormatter)
         settings.setdefault("allow_abbrev", False)  # what a shortened option means must not change with the next release
         self._later: list[Callable[[], None]] = []
+        self._sorting = False  # while words are sorted into options and positional arguments
         super().__init__(**settings)
 
     def later(self, fill: Callable[[], None]) -> None:
@@ -66,16 +74,18 @@ class Parser(argparse.ArgumentParser):
         for fill in waiting:
             fill()
         self.usage = self.usage or self._short_usage().replace("%", "%%")
+        if (names := aliases_of(self._option_string_actions)) and self.epilog and ALSO not in self.epilog:
+            self.epilog += f"\n{ALSO} {' '.join(names)}"
 
     def _short_usage(self) -> str:
         """`tinyllm train --out FOLDER [options]`: what must be given; argparse would name every option there is."""
         words = [self.prog]
-        for action in self._actions:
+        for action in [*self._get_positional_actions(), *self._get_optional_actions()]:
             name = str(action.metavar or action.dest.upper())
             if action.option_strings:
                 words += [f"{action.option_strings[0]} {name}"] if action.required else []
             else:
-                words.append({"?": f"[{name}]", "+": f"{name} ..."}.get(str(action.nargs), name))
+                words.append({"?": f"[{name}]", "+": f"{name} ...", "*": f"[{name} ...]"}.get(str(action.nargs), name))
         width = min(shutil.get_terminal_size().columns, WIDEST) - 2
         begin, below = " " * len("usage: "), " " * (len("usage: ") + 2)
         text = textwrap.fill(" ".join([*words, "[options]"]), width, initial_indent=begin, subsequent_indent=below)
@@ -83,8 +93,18 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """As in argparse, after filling; an option that nobody knows is refused here, where the known ones are known."""
+        if self._sorting:
+            return super().parse_known_args(args, namespace)
         self._fill()
-        namespace, extra = super().parse_known_args(args, namespace)
+        words = translate(sys.argv[1:] if args is None else args, self._option_string_actions)
+        if any(isinstance(action, argparse._SubParsersAction) for action in self._actions):
+            namespace, extra = super().parse_known_args(words, namespace)
+        else:
+            self._sorting = True
+            try:  # `finetune MODEL --out X FILE`: plain argparse would close the list of files at the first option
+                namespace, extra = self.parse_known_intermixed_args(words, namespace)
+            finally:
+                self._sorting = False
         if extra:
             raise UsageError(self._unknown(extra[0]))
         return namespace, extra
@@ -101,6 +121,8 @@ class Parser(argparse.ArgumentParser):
 
     def _unknown(self, word: str) -> str:
         option = word.split("=", 1)[0]
+        if hint := advice(option):
+            return f"unknown option {option}; {hint}"
         if not option.startswith("-"):
             return f"{word!r} is not expected here; {self._see_help()}"
         close = difflib.get_close_matches(option, self._option_string_actions, n=1, cutoff=0.5)

@@ -1,28 +1,38 @@
-"""`tinyllm rl`: improve a model on its own answers, judged by a reward model.
+"""`tinyllm rl`: improve a model on its own answers, judged by a reward model or by a function of yours.
 
-Each round the model answers some prompts, the reward model scores the answers, and what scored above expectation becomes
-likelier; every nat of distance from where it began has its price. Methods: ppo (a value model says what to expect), grpo and
-rloo (the other answers to the same prompt do), reinforce (the mean of all answers).
+Each round the model answers some prompts, the answers are scored, and what scored above expectation becomes likelier; every nat
+of distance from where it began has its price. Who scores: a reward model, or with --reward a Python function, def score(prompt,
+answer), which gives a number (or of lists: def score(prompts, answers)). Methods: ppo (a value model says what to expect), grpo
+and rloo (the other answers to the same prompt do), reinforce (the mean of all answers).
 """
 
 from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyllm.cli import tuning
 from tinyllm.cli.parser import lesson
+from tinyllm.cli.resuming import MODEL, Input, add_files
 
 if TYPE_CHECKING:
     from tinyllm.cli.settings import Group
 
 EPILOG = """examples:
-  tinyllm rl runs/chat --reward-model runs/rm --prompts asked.txt --out runs/ppo
-  tinyllm rl runs/chat --reward-model runs/rm --prompts news --out runs/grpo \\
-      --method grpo --group-size 8
+  tinyllm rl runs/chat asked.txt --reward-model runs/rm --out runs/ppo
+  tinyllm rl runs/chat q.txt --reward my.py:score --method grpo --out runs/grpo
+  tinyllm rl runs/chat news --reward-model runs/rm --out runs/news
+  tinyllm rl --out runs/ppo --resume                   go on after a stop
 """
+INPUTS = (
+    MODEL,
+    Input("prompts", "PROMPTS", "files"),
+    Input("reward_model", "--reward-model", "model", required=False),
+    Input("reward", "--reward", "function", required=False),
+)
 METHODS = ("ppo", "grpo", "rloo", "reinforce")
 N_NEWS = 2000  # prompts made of the built-in news
 DEFAULTS = {
@@ -37,8 +47,10 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("rl", help="improve a model on its own answers", description=lesson(__doc__), epilog=EPILOG)
     tuning.add_common_options(parser)
     add = parser.add_argument
-    add("--reward-model", required=True, metavar="FOLDER", help="folder of the reward model, or of its run")
-    add("--prompts", required=True, metavar="FILE", help="prompts: text, one a line; or .jsonl; or news, the built-in stories")
+    text = "prompts: text, one a line; or .jsonl; or news, the built-in stories"
+    add_files(parser, "prompts", metavar="PROMPTS", flag="--prompts", text=text)
+    add("--reward-model", metavar="FOLDER", help="folder of the reward model, or of its run")
+    add("--reward", metavar="FILE.py:NAME", help="a Python function in place of a reward model; the file is run")
     add("--method", choices=METHODS, metavar="NAME", help=f"{', '.join(METHODS[:-1])} or {METHODS[-1]} (default: ppo)")
 
     def fill() -> None:
@@ -62,20 +74,25 @@ def run(args: argparse.Namespace) -> int:
     """Train; the run's folder then holds model/, report.html, and samples from before and after."""
     from tinyllm.cli import improvement
     from tinyllm.rlhf.report import write_rl_report
+    from tinyllm.rlhf.reward_function import load_reward_function
 
     out = tuning.out_folder(args)
-    settings = tuning.read_settings(groups(), args, out)
+    settings = tuning.read_settings(groups(), args, INPUTS)
     training, config, method = settings["training"], settings["rl"], _method(args, out)
     own = config.of_method(method)  # refuses what makes no sense, before anything is loaded
+    if (args.reward is None) == (args.reward_model is None):
+        came = "neither came" if args.reward is None else "both came, or one stands in the run that is resumed"
+        raise ValueError(f"--reward-model and --reward: {came}; give one of them to say who scores the answers")
+    function = load_reward_function(args.reward) if args.reward else None
     policy, tokenizer = tuning.load_for_chat(args.model, seed=training.seed)
-    reward_model = tuning.load_judge(args.reward_model, tokenizer=tokenizer)
-    block_size = min(policy.config.block_size, reward_model.config.block_size)
+    judge: Any = function or tuning.load_judge(args.reward_model, tokenizer=tokenizer)
+    block_size = min(model.config.block_size for model in (policy, judge) if model is not function)
     shape = {"block_size": block_size, "max_new_tokens": own.max_new_tokens}
     conversations = _prompts(args.prompts, tokenizer, seed=training.seed, **shape)
     tuning.refuse_too_large(policy, rows=max(own.minibatch_size, config.n_answers // 4), name="n_answers and minibatch_size")
-    inputs = tuning.inputs_of(args, models=("model", "reward_model"), files=("prompts",)) | {"algorithm": method}
-    with tuning.tuning_run(out, settings=settings, inputs=inputs, tokenizer=tokenizer, resume=args.resume) as folder:
-        task = improvement.Improvement(policy, reward_model, conversations, tokenizer=tokenizer)
+    noted: dict[str, Any] = {"settings": settings, "inputs": INPUTS, "algorithm": method}
+    with tuning.tuning_run("rl", args, tokenizer=tokenizer, **noted) as folder:
+        task = improvement.Improvement(policy, judge, conversations, tokenizer=tokenizer)
         records = task.records(method, config=training, rl_config=config, run=folder)
         tuning.show_records(records, label=method, total=training.max_steps, shown=SHOWN)
         policy.save_pretrained(folder.path / "model", tokenizer)
@@ -94,14 +111,17 @@ def _method(args: argparse.Namespace, out: Path) -> str:
     return args.method or (saved if saved in METHODS else METHODS[0])
 
 
-def _prompts(path: str, tokenizer: Any, *, seed: int, block_size: int, max_new_tokens: int) -> list[list[dict[str, str]]]:
+def _prompts(
+    paths: Sequence[str], tokenizer: Any, *, seed: int, block_size: int, max_new_tokens: int
+) -> list[list[dict[str, str]]]:
     """The prompts that leave room for an answer; says how many there are, and how many were left out."""
     from tinyllm.cli.answers import read_prompts
     from tinyllm.cli.improvement import with_room
     from tinyllm.cli.streams import stream
 
     rng = stream(seed, "prompts")
-    found = [prompt.messages for prompt in read_prompts(path, n=N_NEWS if path == "news" else None, rng=rng)]
+    read = [read_prompts(path, n=N_NEWS if path == "news" else None, rng=rng) for path in paths]
+    found = [prompt.messages for prompts in read for prompt in prompts]
     kept = with_room(found, tokenizer, block_size=block_size, max_new_tokens=max_new_tokens)
     why = f"; left out: {len(found) - len(kept):,} with no room for an answer of {max_new_tokens} tokens in {block_size}"
     print(f"Prompts: {len(kept):,}{why if len(kept) < len(found) else ''}", flush=True)

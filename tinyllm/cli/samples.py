@@ -15,7 +15,7 @@ from typing import Any
 
 from tinyllm.cli.streams import stream
 from tinyllm.cli.writing import harmless
-from tinyllm.decoding import GenerationConfig, write_on
+from tinyllm.decoding import TEMPERATURE, GenerationConfig, encode_prompt, write_on
 from tinyllm.storage import strict_json
 from tinyllm.training.metrics import keep_records
 
@@ -29,7 +29,7 @@ class SampleConfig:
     n_samples: int = 1  # texts at each evaluation, 0 = none
     sample_prompt: str = ""  # how they begin; empty: at the start of a document
     sample_tokens: int = 100  # their length at most
-    sample_temperature: float = 0.8  # below 1: likelier tokens than the model would draw; nanoGPT
+    sample_temperature: float = TEMPERATURE  # below 1: likelier tokens than the model would draw
 
     def __post_init__(self) -> None:
         if self.n_samples < 0:
@@ -52,6 +52,21 @@ class SampleRecord:
         text = text if text.strip() else "(nothing: the text ended at once)"
         lines = [part for line in text.splitlines() for part in wrap(line, width, drop_whitespace=False) or [""]]
         return "\n".join(f"  | {line}".rstrip() for line in [*lines[:n_lines], *(["..."] if len(lines) > n_lines else [])])
+
+
+def check_samples(config: SampleConfig, tokenizer: Any) -> None:
+    """ValueError if these samples cannot be begun with this tokenizer, so that it shows before a run and not in it."""
+    if not config.n_samples:
+        return
+    if not config.sample_prompt and tokenizer.eos_id is None:
+        raise ValueError(
+            "tokenizer has no end-of-text token, with which a sample without a prompt would begin; give a --sample-prompt, or "
+            "--num-samples 0"
+        )
+    try:
+        encode_prompt(tokenizer, config.sample_prompt)
+    except ValueError as error:
+        raise ValueError(f"sample_prompt: {error}") from None
 
 
 def write_samples(model: Any, tokenizer: Any, config: SampleConfig, *, step: int, seed: int) -> Iterator[SampleRecord]:

@@ -64,6 +64,7 @@ class Group:
     flags     field -> flag without its dashes, where that is not the field's name
     without   fields that the verb fills itself
     words     field -> help in place of the field's comment, where that speaks of another default
+    hidden    fields whose flag --help does not list, since there is a shorter way to give them
     """
 
     name: str
@@ -72,6 +73,7 @@ class Group:
     flags: Mapping[str, str] = field(default_factory=dict)
     without: frozenset[str] = frozenset()
     words: Mapping[str, str] = field(default_factory=dict)
+    hidden: frozenset[str] = frozenset()
 
     @property
     def settings(self) -> dict[str, Setting]:
@@ -155,7 +157,8 @@ def add_options(parser: argparse.ArgumentParser, groups: Sequence[Group]) -> Non
     for group in groups:
         section = parser.add_argument_group(f"{group.name} settings")
         for name, setting in group.settings.items():
-            section.add_argument(group.flag(name), dest=f"{group.name}.{name}", **_option(setting))
+            option = _option(setting) | ({"help": argparse.SUPPRESS} if name in group.hidden else {})
+            section.add_argument(group.flag(name), dest=f"{group.name}.{name}", **option)
 
 
 def _option(setting: Setting) -> dict[str, Any]:
@@ -174,7 +177,9 @@ def _option(setting: Setting) -> dict[str, Any]:
 
 def _help(setting: Setting) -> str:
     text, default = setting.help, setting.default
-    if default is dataclasses.MISSING:
+    if "(default:" in text:
+        pass  # the verb finds it out as it runs, and says how
+    elif default is dataclasses.MISSING:
         text += " (required)"
     elif isinstance(default, bool):
         text += f" (default: {'yes' if default else 'no'})"

@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,11 +41,22 @@ from tinyllm.data import (
     verify,
     write_shard,
 )
-from tinyllm.models import GPT, GPTConfig
+from tinyllm.models import GPT, GPTConfig, load_tokenizer_for
 from tinyllm.pretraining import next_token_loss
 from tinyllm.storage import strict_json, write_file
 from tinyllm.tokenizers import BPETokenizer, ByteTokenizer, CharacterTokenizer, Tokenizer, load_tokenizer
-from tinyllm.training import EvalRecord, RunFolder, StepRecord, TrainConfig, check_memory, find_tokenizer, open_run, train
+from tinyllm.training import (
+    EvalRecord,
+    RunFolder,
+    StepRecord,
+    TrainConfig,
+    check_memory,
+    find_model,
+    find_tokenizer,
+    holds_work,
+    open_run,
+    train,
+)
 
 TOKENIZERS = ("bpe", "byte", "character")
 SPLITS = ("documents", "tail")
@@ -169,7 +180,13 @@ def make_tokenizer(
         return BPETokenizer.train(documents, vocab_size=config.vocab_size, progress=progress)
     if config.tokenizer == "character":
         return CharacterTokenizer.train(documents)
-    return ByteTokenizer() if config.tokenizer == "byte" else load_tokenizer(find_tokenizer(config.tokenizer))
+    return ByteTokenizer() if config.tokenizer == "byte" else load_named_tokenizer(config.tokenizer)
+
+
+def load_named_tokenizer(given: str) -> Tokenizer:
+    """The tokenizer of a model or a run, which is one with its weights, or the one in a tokenizer's folder."""
+    place = find_tokenizer(given)
+    return load_tokenizer_for(place) if (place / "model.safetensors").is_file() else load_tokenizer(place)
 
 
 def encode_texts(texts: Texts, tokenizer: Tokenizer, folder: Path, *, progress: Callable[[int], None] | None = None) -> None:
@@ -213,9 +230,13 @@ def make_model(config: GPTConfig, *, seed: int, batch_size: int) -> GPT:
     return GPT(config, rng=stream(seed, "weights"))
 
 
-def holds_run(folder: Path) -> bool:
-    """Whether a run was started in `folder`."""
-    return any((folder / name).exists() for name in ("config.json", "metrics.jsonl", "checkpoints"))
+def take_weights(model: GPT, folder: str) -> None:
+    """Give `model` the weights of the one that `folder` stands for. ValueError for one that is not finite."""
+    from tinyllm.cli.tuning import check_finite
+
+    source = find_model(folder, name="--init-from")
+    model.load_state_dict(GPT.from_pretrained(source).state_dict())
+    check_finite(model, source)
 
 
 def saved_settings(folder: Path) -> dict[str, dict[str, Any]]:
@@ -231,39 +252,42 @@ def saved_settings(folder: Path) -> dict[str, dict[str, Any]]:
 def refuse_used_folder(folder: Path, *, resume: bool) -> None:
     """ValueError if a new run cannot start in `folder`, before any work is done for it."""
     refuse_unwritable(folder)
-    if holds_run(folder) and not resume:
+    if holds_work(folder) and not resume:
         raise ValueError(f"out: {folder} already holds a run; add --resume to go on with it, or choose another name")
+
+
+PREPARED = ("tokenizer", "data", "mixture.json", "samples.jsonl")  # what a run writes before its first step
 
 
 @contextlib.contextmanager
 def start_run(folder: Path, *, settings: Mapping[str, Any], tokenizer: Tokenizer, resume: bool = False) -> Iterator[RunFolder]:
-    """The locked run folder, as `training.open_run`; one that is left before anything was logged or saved is removed."""
-    existed = folder.exists()
-    fresh = not existed or not any(folder.iterdir())
+    """The locked run folder, as `training.open_run`; what a start wrote that fails before its first step is taken away again."""
+    before = set(folder.iterdir()) if folder.is_dir() else None  # somebody's .gitkeep, or what an earlier start left
     try:
         with open_run(folder, settings=settings, tokenizer=tokenizer, resume=resume) as run:
             try:
+                if not resume:
+                    _remove(folder / name for name in PREPARED)  # with other settings, perhaps
                 if not (folder / "tokenizer" / "tokenizer.json").exists():
                     tokenizer.save(folder / "tokenizer")
                 yield run
             except BaseException:
-                _remove_if(fresh and not _holds_work(folder), folder, keep=existed)
+                _forget_start(folder, before)
                 raise
     except OSError:  # in open_run itself: a full disk. Its ValueError would mean that the folder is another process's
-        _remove_if(fresh and not _holds_work(folder), folder, keep=existed)
+        _forget_start(folder, before)
         raise
 
 
-def _holds_work(folder: Path) -> bool:
-    """Whether a run has logged a step there, or saved one that it was stopped in (its first, say)."""
-    return (folder / "metrics.jsonl").exists() or any((folder / "checkpoints").glob("step-*"))
+def _forget_start(folder: Path, before: set[Path] | None) -> None:
+    """Remove what came into `folder` since `before` (None: the folder itself did), unless work was done meanwhile."""
+    if not holds_work(folder):
+        _remove([folder] if before is None else set(folder.iterdir()) - before)
 
 
-def _remove_if(unused: bool, folder: Path, *, keep: bool) -> None:
-    """Take the run's files away again; `keep`: not the folder itself, which somebody else made (a mount point, say)."""
-    if not unused:
-        return
-    for path in [*folder.iterdir()] if keep else [folder]:
+def _remove(paths: Iterable[Path]) -> None:
+    """Take files and folders away."""
+    for path in paths:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:

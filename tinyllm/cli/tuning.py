@@ -1,24 +1,23 @@
 """What the verbs that go on with a finished model share: `finetune`, `reward`, `dpo` and `rl`.
 
-    read_settings(groups, args, out)    -> settings            those of the run in --out where it is resumed
+    read_settings(groups, args, inputs) -> settings            those of the run in --out where it is resumed
     load_for_chat(model)                -> GPT, tokenizer      with a chat's control tokens, added where the model has none
-    inputs_of(args, ...)                -> inputs              what the run is made of, the models with their sha256
-    tuning_run(out, ...)                -> RunFolder           locked, settings and inputs noted
+    tuning_run(verb, args, ...)         -> RunFolder           locked, settings and inputs noted
 
-The inputs (model, data, reward model) are part of a run's settings: --resume with other ones is refused by name.
+The inputs (model, data, reward model) are part of a run's settings: --resume takes them from there, and refuses others by name.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyllm.cli.progress import Progress
+from tinyllm.cli.resuming import Input, add_files, announce_longer, note_inputs, recall_inputs, resumable
 
 if TYPE_CHECKING:
     from tinyllm.cli.settings import Group
@@ -47,6 +46,14 @@ WORDS = {  # the comments in TrainConfig say where pre-training's defaults are f
 }
 
 
+PAIRS = Input("preferences", "PAIRS", "files")
+
+
+def add_pairs(parser: argparse.ArgumentParser) -> None:
+    """The files of compared answers."""
+    add_files(parser, "preferences", metavar="PAIRS", flag="--preferences", text="pairs of answers, .jsonl or .json")
+
+
 def training_group(
     defaults: Mapping[str, Any], *, without: tuple[str, ...] = (), words: Mapping[str, str] | None = None
 ) -> Group:
@@ -61,9 +68,9 @@ def training_group(
 def add_common_options(parser: argparse.ArgumentParser) -> None:
     """MODEL, --out and --resume."""
     add = parser.add_argument
-    add("model", metavar="MODEL", help="folder of the model to begin with, or of its run")
+    add("model", metavar="MODEL", nargs="?", help="folder of the model to begin with, or of its run")
     add("--out", required=True, metavar="FOLDER", help="folder of this run, such as runs/mine")
-    add("--resume", action="store_true", help="go on with the run in --out; give the same MODEL and files again")
+    add("--resume", action="store_true", help="go on with the run in --out: nothing else need be given; --max-steps extends it")
 
 
 def load_for_chat(path: str, *, seed: int) -> tuple[Any, Any]:
@@ -105,23 +112,14 @@ def check_finite(model: Any, folder: Path) -> None:
             raise ValueError(f"model: the weight {name} in {folder} holds a value that is not finite; {advice}")
 
 
-def inputs_of(args: argparse.Namespace, *, models: tuple[str, ...], files: tuple[str, ...]) -> dict[str, Any]:
-    """The named words of the command line, and a sha256 of each model's weights: the folder of a run may hold others later."""
-    from tinyllm.training import find_model
-
-    inputs = {name: value and os.path.normpath(value) for name in (*models, *files) for value in (vars(args)[name],)}
-    for name in models:
-        with open(find_model(inputs[name]) / "model.safetensors", "rb") as file:
-            inputs[f"{name}_sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
-    return inputs
-
-
-def read_settings(groups: list[Group], args: argparse.Namespace, out: Path) -> dict[str, Any]:
-    """The settings by group, those of the run in `out` as defaults when it is resumed."""
+def read_settings(groups: list[Group], args: argparse.Namespace, inputs: Sequence[Input] = ()) -> dict[str, Any]:
+    """The settings by group, those of the run in --out as defaults when it is resumed; its inputs are put into `args`."""
     from tinyllm.cli import stages
     from tinyllm.cli.settings import read_groups
 
+    out = out_folder(args)
     stages.refuse_used_folder(out, resume=args.resume)
+    recall_inputs(args, out, inputs)
     saved = stages.saved_settings(out) if args.resume else {}
     return read_groups([group.with_saved(saved.get(group.name, {}), where=str(out / "config.json")) for group in groups], args)
 
@@ -143,13 +141,16 @@ def out_folder(args: argparse.Namespace) -> Path:
     return Path(os.path.expanduser(args.out))
 
 
-def read_comparisons(path: str, tokenizer: Any, *, block_size: int, seed: int) -> Any:
-    """The preferences in a file as ids, some prompts held out; prints what was left out and why."""
+def read_comparisons(paths: Sequence[str], tokenizer: Any, *, block_size: int, seed: int) -> Any:
+    """The preferences in files as ids, some prompts held out; prints what was left out and why."""
     from tinyllm.cli.assistant import prepare_comparisons
     from tinyllm.data.preferences import read_preferences
 
-    preferences, report = read_preferences(os.path.expanduser(path))
-    print(f"Pairs: {report}")
+    preferences = []
+    for path in paths:
+        found, report = read_preferences(os.path.expanduser(path))
+        preferences += found
+        print(f"Pairs: {report}")
     comparisons = prepare_comparisons(preferences, tokenizer, block_size=block_size, seed=seed)
     print(f"As ids: {comparisons.report}", flush=True)
     return comparisons
@@ -157,14 +158,18 @@ def read_comparisons(path: str, tokenizer: Any, *, block_size: int, seed: int) -
 
 @contextlib.contextmanager
 def tuning_run(
-    out: Path, *, settings: Mapping[str, Any], inputs: Mapping[str, Any], tokenizer: Any, resume: bool
+    verb: str, args: argparse.Namespace, *, settings: Mapping[str, Any], inputs: Sequence[Input], tokenizer: Any, **more: Any
 ) -> Iterator[Any]:
-    """The locked run folder with settings and inputs noted, kernels compiled."""
+    """The locked run folder with settings and inputs noted, kernels compiled. `more`: what is noted beside the inputs."""
     from tinyllm.cli import stages
     from tinyllm.cli.warmup import ensure_compiled
 
+    out = out_folder(args)
+    noted = {**settings, "inputs": note_inputs(args, out, inputs) | more}
+    if args.resume:
+        announce_longer(out, settings["training"])
     ensure_compiled()
-    with stages.start_run(out, settings={**settings, "inputs": dict(inputs)}, tokenizer=tokenizer, resume=resume) as run:
+    with resumable(verb, out), stages.start_run(out, settings=noted, tokenizer=tokenizer, resume=args.resume) as run:
         yield run
 
 

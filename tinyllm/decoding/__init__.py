@@ -11,7 +11,7 @@ long_text.py text beyond the context
 from tinyllm.decoding.beam import Hypothesis, beam_search
 from tinyllm.decoding.calculator import calculate
 from tinyllm.decoding.chat import Dropped, Piece, Reply, ToolCall, crop_history, reply
-from tinyllm.decoding.config import GenerationConfig
+from tinyllm.decoding.config import TEMPERATURE, GenerationConfig
 from tinyllm.decoding.generate import GenerationResult, Step, generate, generate_steps
 from tinyllm.decoding.logits import filter_logits
 from tinyllm.decoding.long_text import keep_tail, write_on
@@ -19,6 +19,7 @@ from tinyllm.decoding.prompts import crop_prompt
 from tinyllm.decoding.stream import TextStream, encode_prompt, generate_text, generate_texts, stream_text
 
 __all__ = [
+    "TEMPERATURE",
     "Dropped",
     "GenerationConfig",
     "GenerationResult",

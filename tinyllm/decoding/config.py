@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+TEMPERATURE = 0.7  # at which people are shown what a model writes, by every command; 1 is the model's own belief
+
 
 @dataclass(frozen=True)
 class GenerationConfig:

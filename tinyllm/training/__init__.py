@@ -13,7 +13,7 @@ from tinyllm.training.loop import evaluate, make_optimizer, train
 from tinyllm.training.memory import MemoryEstimate, available_memory, check_memory, estimate_memory
 from tinyllm.training.metrics import EvalRecord, StepRecord, read_records
 from tinyllm.training.model_folder import find_model, find_tokenizer
-from tinyllm.training.run_folder import RunFolder, open_run
+from tinyllm.training.run_folder import RunFolder, holds_work, open_run
 from tinyllm.training.signals import Stopped, StopSignals
 from tinyllm.training.step import NonFiniteStepError
 
@@ -33,6 +33,7 @@ __all__ = [
     "evaluate",
     "find_model",
     "find_tokenizer",
+    "holds_work",
     "latest_checkpoint",
     "load_weights",
     "make_optimizer",

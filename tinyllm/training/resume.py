@@ -18,6 +18,7 @@ from tinyllm.training.checkpoint import TrainState, join_arrays, load_weights, r
 from tinyllm.training.environment import environment_differences
 
 MAY_CHANGE = frozenset({"training.keep_last", "training.checkpoint_interval"})  # no influence on any weight
+LENGTH = "training.max_steps"
 
 
 def restore_checkpoint(checkpoint: Path, state: TrainState, *, settings: Mapping[str, Any], tokenizer_sha256: str | None) -> None:
@@ -80,15 +81,22 @@ def _restore_generators(checkpoint: Path, state: TrainState, saved: Mapping[str,
 
 
 def refuse_changes(saved: Mapping[str, Any], ours: Mapping[str, Any], *, where: Path) -> None:
-    """ValueError naming the first setting in which a run on the disk differs from the one that wants to go on with it."""
+    """ValueError naming the first setting in which a run on the disk differs from the one that wants to go on with it.
+
+    A run may be made longer: what it has done stays, and from there on it follows the longer schedule.
+    """
     before, now = _flat(saved), _flat(ours)
     for key in sorted(before.keys() | now.keys()):
         old, new = before.get(key, "absent"), now.get(key, "absent")
-        if key not in MAY_CHANGE and old != new:
-            raise ValueError(
-                f"{key} was {old!r} in {where}, but is {new!r} now; resume with the same settings, or start a new run "
-                "in another folder"
-            )
+        if old == new or key in MAY_CHANGE or (key == LENGTH and _is_longer(old, new)):
+            continue
+        advice = "it can be made longer, not shorter" if key == LENGTH else "resume with the same settings"
+        raise ValueError(f"{key} was {old!r} in {where}, but is {new!r} now; {advice}, or start a new run in another folder")
+
+
+def _is_longer(old: Any, new: Any) -> bool:
+    """Whether a number of steps grew."""
+    return isinstance(old, int) and isinstance(new, int) and new > old
 
 
 def refuse_tokenizer(saved: str | None, ours: str | None, *, where: Path) -> None:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tinyllm.storage import remove_leftovers, strict_json, write_file
+from tinyllm.storage import FormatError, remove_leftovers, strict_json, write_file
 from tinyllm.storage.strict_json import MapOf
 from tinyllm.training.checkpoint import (
     TrainState,
@@ -29,7 +29,7 @@ from tinyllm.training.checkpoint import (
     set_aside_damaged,
 )
 from tinyllm.training.environment import describe_environment
-from tinyllm.training.metrics import Record, append_record, keep_records
+from tinyllm.training.metrics import Record, append_record, keep_records, read_records
 from tinyllm.training.resume import refuse_changes, refuse_tokenizer, restore_checkpoint
 
 _SCHEMA = {"settings": MapOf(object), "tokenizer_sha256": (str, None), "environment": MapOf(str)}
@@ -80,6 +80,22 @@ class RunFolder:
         return path
 
 
+def holds_work(folder: Path) -> bool:
+    """Whether `folder` holds what must not be overwritten: a step in a log, a checkpoint, a model, or settings of something else.
+
+    A start that failed before its first step was done leaves none of them, and can be repeated with other settings.
+    """
+    if any((folder / "checkpoints").glob("step-*")) or any((folder / name).exists() for name in ("model", "model.safetensors")):
+        return True
+    config = folder / "config.json"
+    if config.exists():
+        try:
+            strict_json.read(config, schema=_SCHEMA)
+        except FormatError:
+            return True
+    return any(record["event"] == "step" for record in read_records(folder / "metrics.jsonl"))
+
+
 def _happened(record: dict[str, Any], state: TrainState) -> bool:
     """Whether a logged record lies before the state: an evaluation after the last step may still be to come."""
     pending = record["event"] == "evaluation" and record["step"] == state.step and state.val_loss is None
@@ -107,13 +123,18 @@ def open_run(
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
         config = folder / "config.json"
-        used = config.exists() or (folder / "metrics.jsonl").exists() or any((folder / "checkpoints").glob("step-*"))
+        used = holds_work(folder)
         if used and not resume:
             raise ValueError(f"the folder {folder} already holds a run: resume it, or choose another folder")
+        if not resume:
+            for file in (config, folder / "metrics.jsonl"):
+                file.unlink(missing_ok=True)  # of a start that failed
         if config.exists():
             content = strict_json.read(config, schema=_SCHEMA)
             refuse_changes(content["settings"], plain, where=folder)
             refuse_tokenizer(content["tokenizer_sha256"], _fingerprint(tokenizer), where=folder)
+            if content["settings"] != plain:  # longer than before, or other checkpoints
+                write_file(config, strict_json.dump({**content, "settings": plain}, indent=2))
         else:
             content = {"settings": plain, "tokenizer_sha256": _fingerprint(tokenizer), "environment": describe_environment()}
             write_file(config, strict_json.dump(content, indent=2))

@@ -15,13 +15,22 @@ from typing import Any
 
 
 class Stopped(SystemExit):
-    """A run was asked to stop and has saved. Attributes: code (130 or 143), checkpoint (folder or None), message."""
+    """A run was asked to stop and has saved. Attributes: code (130 or 143), checkpoint (folder or None), message.
+
+    `advice` is what to do next, the message's last words; whoever knows the command that goes on puts it there.
+    """
 
     def __init__(self, signal_number: int, *, step: int, checkpoint: Path | None):
         super().__init__(128 + signal_number)
         self.checkpoint = checkpoint
-        saved = f"saved {checkpoint}; resume to go on from there" if checkpoint else "no run folder, so nothing was saved"
-        self.message = f"stopped by {signal.Signals(signal_number).name} after {step} steps; {saved}"
+        self.advice = "resume to go on from there" if checkpoint else "no run folder, so nothing was saved"
+        saved = f"saved {checkpoint}; " if checkpoint else ""
+        self._what = f"stopped by {signal.Signals(signal_number).name} after {step} steps; {saved}"
+
+    @property
+    def message(self) -> str:
+        """What happened, what was saved, and what to do."""
+        return self._what + self.advice
 
     def __str__(self) -> str:
         return self.message

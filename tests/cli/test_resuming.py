@@ -1,0 +1,220 @@
+"""Going on with a run: nothing has to be repeated, other inputs are refused by name, a longer run is said, a stop tells how."""
+
+import argparse
+import errno
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from tinyllm.cli.main import main
+from tinyllm.cli.resuming import MODEL, Input, note_inputs, recall_inputs, resumable
+from tinyllm.training import Stopped, read_records
+
+CHATS = Path(__file__).parents[1] / "fixtures" / "chat"
+TUNED = "--max-steps 4 --warmup-steps 0 --batch-size 2 --checkpoint-interval 2".split()
+RL = (
+    "--max-steps 4 --warmup-steps 0 --n-answers 4 --group-size 2 --max-new-tokens 4 --minibatch-size 2 --checkpoint-interval 2"
+).split()
+FILES = Input("data", "FILE", "files", required=False)
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def words_of(base, judge, pairs_file, prompts_file, text_file, tmp_path):
+    """verb -> the words of a run of four steps that saves every second one."""
+    reward = tmp_path / "my_reward.py"
+    reward.write_text("def score(prompt, answer):\n    return len(answer)\n")
+    tiny = "--tokenizer character --block-size 16 --n-layers 1 --n-heads 2 --d-model 8 --warmup-steps 1 --num-samples 0".split()
+    return {
+        "train": [text_file, *tiny, *TUNED[:2], *TUNED[4:]],
+        "finetune": [base, CHATS / "alpaca.json", CHATS / "messages.jsonl", *TUNED],
+        "finetune --lora-rank": [base, CHATS / "alpaca.json", "--lora-rank", 2, *TUNED],
+        "reward": [base, pairs_file, *TUNED[:2], *TUNED[4:]],
+        "dpo": [base, pairs_file, *TUNED],
+        "rl": [base, prompts_file, "--reward-model", judge, *RL],
+        "rl --method grpo": [base, prompts_file, "--reward", f"{reward}:score", "--method", "grpo", *RL],
+    }
+
+
+def weights(run):
+    return (run / "model" / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "case", ["train", "finetune", "finetune --lora-rank", "reward", "dpo", "rl", "rl --method grpo"]
+)  # fmt: skip
+def test_a_run_goes_on_with_nothing_but_its_folder(case, words_of, out):
+    verb, words = case.split()[0], [str(word) for word in words_of[case]]
+    assert main([verb, *words, "--out", str(out)]) == 0
+    whole = weights(out)
+    for name in ("model", "checkpoints/step-00000004"):
+        shutil.rmtree(out / name)
+    assert main([verb, "--out", str(out), "--resume"]) == 0
+    assert weights(out) == whole
+
+
+@pytest.mark.parametrize("case", ["train", "finetune", "reward", "dpo", "rl"])
+def test_a_run_can_be_made_longer_and_says_what_the_learning_rate_does(case, words_of, out, capsys):
+    words = [str(word) for word in words_of[case]]
+    assert main([case, *words, "--out", str(out)]) == 0
+    assert main([case, "--out", str(out), "--resume", "--max-steps", "6"]) == 0
+    shown = capsys.readouterr().out
+    assert "Longer: 4 steps become 6. From step 4 on the learning rate is that of the cosine schedule over 6 steps: " in shown
+    steps = [record for record in read_records(out / "metrics.jsonl") if record["event"] == "step"]
+    assert [record["step"] for record in steps] == [1, 2, 3, 4, 5, 6]
+    assert steps[4]["learning_rate"] > steps[3]["learning_rate"]  # the cosine of a longer run
+    assert json.loads((out / "config.json").read_text())["settings"]["training"]["max_steps"] == 6
+    assert main([case, "--out", str(out), "--resume"]) == 0  # its length is now six
+
+
+def test_a_longer_run_of_a_constant_rate_is_the_run_that_was_long_from_the_start(words_of, tmp_path):
+    words = [*map(str, words_of["train"]), "--schedule", "constant"]
+    long, extended = tmp_path / "long", tmp_path / "extended"
+    assert main(["train", *words, "--max-steps", "6", "--out", str(long)]) == 0
+    assert main(["train", *words, "--out", str(extended)]) == 0
+    assert main(["train", "--out", str(extended), "--resume", "--max-steps", "6"]) == 0
+    assert weights(long) == weights(extended)
+
+
+def test_a_run_is_not_made_shorter(trained, fails):
+    line = fails("train", "--out", trained, "--resume", "--max-steps", "3")
+    assert "training.max_steps was 4" in line and "it can be made longer, not shorter" in line
+
+
+@pytest.mark.parametrize("verb", ["finetune", "reward", "dpo", "rl"])
+def test_a_missing_model_is_named(verb, out, fails):
+    assert fails(verb, "--out", out).startswith("MODEL is missing")
+    assert f"there is no run in {out} to take it from" in fails(verb, "--out", out, "--resume")
+    assert not out.exists()
+
+
+def given(out, *, resume=True, **values):
+    return argparse.Namespace(**{"resume": resume, "out": str(out), "model": None, "data": [], **values})
+
+
+@pytest.fixture
+def begun(base, out, tmp_path):
+    """A run's folder with nothing but its config.json."""
+    chats = str(shutil.copy(CHATS / "alpaca.json", tmp_path / "chats.json"))
+    noted = note_inputs(given(out, resume=False, model=str(base), data=[chats]), out, (MODEL, FILES))
+    out.mkdir()
+    (out / "config.json").write_text(json.dumps({"settings": {"inputs": noted}, "tokenizer_sha256": None, "environment": {}}))
+    return out, noted
+
+
+def test_what_was_given_is_noted_with_what_it_holds(begun, base):
+    _, noted = begun
+    assert noted["model"] == str(base) and noted["data"][0].endswith("chats.json")
+    assert len({len(noted["model_sha256"]), len(noted["data_sha256"])}) == 1
+    nothing = note_inputs(given(base, resume=False, model=str(base)), base, (FILES,))
+    assert nothing == {"data": [], "data_sha256": None}
+
+
+def test_what_was_left_out_comes_from_the_run(begun):
+    out, noted = begun
+    args = given(out)
+    recall_inputs(args, out, (MODEL, FILES))
+    assert (args.model, args.data) == (noted["model"], noted["data"])
+    assert note_inputs(args, out, (MODEL, FILES)) == noted
+
+
+def test_the_same_content_at_another_place_is_the_same_input(begun, base, tmp_path):
+    out, noted = begun
+    moved, chats = shutil.copytree(base, tmp_path / "moved"), str(shutil.copy(CHATS / "alpaca.json", tmp_path / "again.json"))
+    assert note_inputs(given(out, model=str(moved), data=[chats]), out, (MODEL, FILES)) == noted
+
+
+def test_other_content_is_refused_by_name(begun, byte_model, base):
+    out, _ = begun
+    with pytest.raises(ValueError, match=r"^MODEL: .*other is not that of the run in .*run, which began with .*base \(sha256 "):
+        note_inputs(given(out, model=str(byte_model("other", d_model=4))), out, (MODEL,))
+    with pytest.raises(ValueError, match=r"^FILE: .*messages.jsonl is not that of the run"):
+        note_inputs(given(out, data=[str(CHATS / "messages.jsonl")]), out, (FILES,))
+    with pytest.raises(ValueError, match=r"^FILE: none is not that of the run"):
+        note_inputs(given(out), out, (FILES,))
+
+
+def test_a_file_that_changed_since_is_refused(begun):
+    out, noted = begun
+    Path(noted["data"][0]).write_text("[]")
+    with pytest.raises(ValueError, match=r"^FILE: .*chats.json has changed since the run in .* began with it .*; put back"):
+        note_inputs(given(out, data=noted["data"]), out, (FILES,))
+
+
+def test_a_model_that_changed_since_is_refused_by_the_verb(byte_model, base, out, fails, tmp_path):
+    folder = shutil.copytree(base, tmp_path / "model")
+    assert main(["finetune", str(folder), str(CHATS / "alpaca.json"), "--out", str(out), *TUNED]) == 0
+    shutil.rmtree(folder)
+    shutil.copytree(byte_model("other", d_model=4), folder)
+    assert "has changed since the run in" in fails("finetune", "--out", out, "--resume")
+
+
+def test_an_edited_config_is_a_format_error(begun):
+    out, _ = begun
+    content = json.loads((out / "config.json").read_text())
+    content["settings"]["inputs"]["model"] = 3
+    (out / "config.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="settings.inputs"):
+        recall_inputs(given(out), out, (MODEL,))
+
+
+def test_a_stop_tells_the_command_that_goes_on(tmp_path):
+    stop = Stopped(signal.SIGINT, step=3, checkpoint=tmp_path / "checkpoints" / "step-00000003")
+    with pytest.raises(Stopped):
+        with resumable("dpo", tmp_path / "a run"):
+            raise stop
+    assert stop.message.endswith(f"; go on with:  tinyllm dpo --out '{tmp_path / 'a run'}' --resume")
+
+
+def test_a_full_disk_tells_the_command_too_if_something_was_saved(words_of, out, monkeypatch, capsys):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    words = [*map(str, words_of["finetune"]), "--out", str(out)]
+    monkeypatch.setattr("tinyllm.cli.stages.finish_run", full)
+    assert main(["finetune", *words]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("tinyllm: error: No space left on device") and "tinyllm finetune --out" in last
+    monkeypatch.undo()
+    assert main(["finetune", "--out", str(out), "--resume"]) == 0
+
+
+def test_an_error_before_anything_was_saved_tells_no_command(out):
+    with pytest.raises(OSError) as error:
+        with resumable("dpo", out):
+            raise OSError("full")
+    assert not hasattr(error.value, "__notes__")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_what_a_stopped_run_prints_goes_on(words_of, out, monkeypatch, capsys):
+    show = resuming_stop(monkeypatch, after=2)
+    assert main(["dpo", *map(str, words_of["dpo"]), "--out", str(out)]) == 143
+    command = capsys.readouterr().err.splitlines()[-1].partition("go on with:  tinyllm ")[2]
+    monkeypatch.setattr("tinyllm.cli.tuning.show_records", show)
+    assert main(command.split()) == 0
+    assert len([record for record in read_records(out / "metrics.jsonl") if record["event"] == "step"]) == 4
+
+
+def resuming_stop(monkeypatch, *, after):
+    """Let a SIGTERM come after so many steps; returns what shows records otherwise."""
+    from tinyllm.cli import tuning
+
+    show = tuning.show_records
+
+    def stopped(records):
+        for record in records:
+            yield record
+            if getattr(record, "loss", None) is not None and record.step == after:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(tuning, "show_records", lambda records, **how: show(stopped(records), **how))
+    return show

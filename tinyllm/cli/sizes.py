@@ -1,0 +1,47 @@
+"""Shapes for `tinyllm train --size NAME`, and about how long each takes.
+
+    time = steps · tokens a step · 3 · forward operations a token / speed
+
+is an estimate by formula, with the 100 GFLOP/s that two cores with AVX2 reach in a training step; `tinyllm bench` measures yours.
+A wide model wants smaller initial weights: init_std = 0.02 √(768/C), which for C = 768 is GPT-2's 0.02.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tinyllm.models.gpt import GPTConfig
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "tiny": {"n_layers": 2, "n_heads": 2, "d_model": 64, "block_size": 128},
+    "small": {"n_layers": 4, "n_heads": 4, "d_model": 128, "block_size": 256},  # nanoGPT's CPU recipe with a longer context
+    "medium": {"n_layers": 6, "n_heads": 8, "d_model": 256, "block_size": 256},
+    "large": {"n_layers": 6, "n_heads": 6, "d_model": 384, "block_size": 256},  # nanoGPT's recipe for Shakespeare
+}
+DEFAULT = "small"
+SPEED = 100e9  # operations a second
+VOCAB_SIZE = 2048  # that of the default tokenizer
+
+
+def shape(name: str) -> dict[str, Any]:
+    """The settings of a GPTConfig that a size stands for."""
+    settings = SHAPES[name]
+    return {**settings, "bias": False, "init_std": round(0.02 * math.sqrt(768 / settings["d_model"]), 3)}
+
+
+def minutes(config: GPTConfig, *, n_tokens: int) -> float:
+    """About how long it takes to learn from `n_tokens`, on two cores."""
+    return n_tokens * 3 * config.flops_per_token() / SPEED / 60
+
+
+def table(training: Any) -> str:
+    """A line for each size, for --help; the minutes are those of a run with the settings `training`."""
+    lines = [f"sizes, with {VOCAB_SIZE:,} tokens (estimated minutes of {training.max_steps:,} steps on two cores):"]
+    for name in SHAPES:
+        config = GPTConfig(vocab_size=VOCAB_SIZE, **shape(name))
+        about = minutes(config, n_tokens=training.n_tokens(config.block_size))
+        facts = f"{config.n_layers} x {config.d_model}, {config.n_heads} heads, context {config.block_size}"
+        mark = " (default)" if name == DEFAULT else ""
+        lines.append(f"  {name:<7} {facts:<30} {config.num_parameters() / 1e6:>5.1f} M weights {about:>4.0f} min{mark}")
+    return "\n".join(lines)
