@@ -10,6 +10,7 @@ round. The layer itself: `nn/lora.py`.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 from tinyllm.models.gpt import GPT
 from tinyllm.models.gpt_layout import their_name
 from tinyllm.models.pretrained import Folder
-from tinyllm.nn import add_lora, lora_layers
+from tinyllm.nn import Linear, add_lora, lora_layers
 from tinyllm.storage import FormatError, safetensors, strict_json, write_file
 
 _PREFIX = "base_model.model."
@@ -33,6 +34,11 @@ _ONLY = {  # settings of PEFT that change what is computed, and the one value th
     "layers_to_transform": None,
 }
 _EMPTY = ("rank_pattern", "alpha_pattern")
+_WITHOUT_EFFECT = {  # what they say is done, is about training, or is where the model is from
+    "r", "lora_alpha", "target_modules", "task_type", "inference_mode", "fan_in_fan_out", "base_model_name_or_path",
+    "revision", "auto_mapping", "peft_version", "lora_dropout", "init_lora_weights", "megatron_core", "qalora_group_size",
+    "layers_pattern",
+}  # fmt: skip
 
 
 def save_adapters(model: GPT, folder: Folder) -> None:
@@ -54,25 +60,48 @@ def save_adapters(model: GPT, folder: Folder) -> None:
 
 
 def load_adapters(model: GPT, folder: Folder) -> GPT:
-    """Put the adapters in `folder` on `model`, in place, and return it. FormatError names the file and what does not fit."""
+    """Put the adapters in `folder` on `model`, in place, and return it.
+
+    FormatError names the file and what does not fit; the model is then as it was, for all is checked before it is touched.
+    """
     file = Path(folder) / "adapter_config.json"
-    settings = strict_json.parse(file.read_bytes(), file=file, schema=strict_json.MapOf(object))
+    settings = strict_json.read(file, schema=strict_json.MapOf(object))
     targets = _check_settings(settings, file)
     file = Path(folder) / "adapter_model.safetensors"
     tensors = safetensors.load(file)
+    _check_tensors(tensors, _shapes(model, targets, settings["r"]), file)
     try:
         add_lora(model, rank=settings["r"], alpha=settings["lora_alpha"], targets=targets, rng=np.random.default_rng(0))
     except ValueError as error:
         raise FormatError(file, field="adapter_config.json", expected="adapters that fit this model", found=str(error)) from None
-    expected = {name: weight for path, layer in lora_layers(model).items() for name, weight in zip(
-        _names(path), (layer.lora_a, layer.lora_b), strict=True)}  # fmt: skip
-    if wrong := sorted(expected.keys() ^ tensors.keys()):
-        raise FormatError(file, field=wrong[0], expected="an array for each adapted layer", found="one missing or too many")
-    for name, weight in expected.items():
-        if tensors[name].shape != weight.shape:
-            raise FormatError(file, field=name, expected=f"shape {weight.shape}", found=f"shape {tensors[name].shape}")
-        weight.assign(tensors[name])
+    for path, layer in lora_layers(model).items():
+        for name, weight in zip(_names(path), (layer.lora_a, layer.lora_b), strict=True):
+            weight.assign(tensors[name])
     return model
+
+
+def _shapes(model: GPT, targets: list[str], rank: int) -> dict[str, tuple[int, int]]:
+    """The name and shape of each array that adapters of that rank on these layers of `model` have."""
+    shapes: dict[str, tuple[int, int]] = {}
+    for path, module in model.named_modules():
+        if type(module) is Linear and path.rpartition(".")[2] in targets:
+            n_out, n_in = module.weight.shape
+            shapes |= dict(zip(_names(path), ((rank, n_in), (n_out, rank)), strict=True))
+    return shapes
+
+
+def _check_tensors(tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, int]], file: Path) -> None:
+    """FormatError unless the arrays are those, of these shapes, finite and floating point."""
+    if wrong := sorted(shapes.keys() ^ tensors.keys()):
+        found = "none" if wrong[0] in shapes else "one for a layer that is not adapted"
+        raise FormatError(file, field=wrong[0], expected="an array for each adapted layer, and no other", found=found)
+    for name, shape in shapes.items():
+        array = tensors[name]
+        if array.shape != shape:
+            raise FormatError(file, field=name, expected=f"shape {shape}", found=f"shape {array.shape}")
+        if array.dtype.kind != "f" or not np.isfinite(array).all():
+            found = str(array.dtype) if array.dtype.kind != "f" else "a value that is not finite"
+            raise FormatError(file, field=name, expected="finite floating-point numbers", found=found)
 
 
 def _names(path: str) -> tuple[str, str]:
@@ -89,9 +118,14 @@ def _check_settings(settings: dict[str, Any], file: Path) -> list[str]:
     for key in _EMPTY:
         if settings.get(key):
             raise FormatError(file, field=key, expected="{}, one rank and alpha for all layers", found=repr(settings[key]))
-    for key in ("r", "lora_alpha"):
-        if isinstance(settings.get(key), bool) or not isinstance(settings.get(key), int | float):
-            raise FormatError(file, field=key, expected="a number", found=repr(settings.get(key)))
+    rank, alpha = settings.get("r"), settings.get("lora_alpha")
+    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+        raise FormatError(file, field="r", expected="a whole number of at least 1", found=repr(rank))
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not alpha > 0:
+        raise FormatError(file, field="lora_alpha", expected="a number above 0", found=repr(alpha))
+    for key, value in settings.items():
+        if value and key not in _ONLY and key not in _EMPTY and key not in _WITHOUT_EFFECT:
+            raise FormatError(file, field=key, expected="no such setting, or one that is off", found=repr(value))
     named = settings.get("target_modules")
     found = [named] if isinstance(named, str) else named if isinstance(named, list) else []
     ours = [name for name, theirs in _LAYERS.items() if any(theirs == one or theirs.endswith(f".{one}") for one in found)]
