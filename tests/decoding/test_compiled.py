@@ -10,8 +10,8 @@ from tinyllm.models import GPT, GPTConfig
 from tinyllm.nn import lora, quantized
 
 
-def make_gpt(*, bias=True, dtype=np.float32, dropout=0.0):
-    config = GPTConfig(vocab_size=300, block_size=64, n_layers=3, n_heads=4, d_model=36, bias=bias, init_std=0.2, dropout=dropout)
+def make_gpt(*, dtype=np.float32, **changes):
+    config = GPTConfig(vocab_size=300, block_size=64, n_layers=3, n_heads=4, d_model=36, init_std=0.2, **changes)
     model = GPT(config, rng=np.random.default_rng(0))
     for parameter in model.parameters():
         parameter.data = parameter.data.astype(dtype)
@@ -41,6 +41,16 @@ def uncompiled(monkeypatch, run):
     with monkeypatch.context() as patch:
         patch.setattr(context, "ENOUGH_ROWS", 10**9)
         return run()
+
+
+@pytest.mark.parametrize("n_inner", [20, 211])
+def test_a_feed_forward_layer_of_another_width_is_compiled_too(monkeypatch, steps, n_inner):
+    model, texts = make_gpt(n_inner=n_inner), prompts(20)
+    mine = generate(model, texts, max_new_tokens=10, temperature=0)
+    assert [type(step) for step in steps] == [compiled.CompiledStep]
+    plain = uncompiled(monkeypatch, lambda: generate(model, texts, max_new_tokens=10, temperature=0))
+    assert mine.tokens == plain.tokens
+    np.testing.assert_allclose(np.concatenate(mine.log_probs), np.concatenate(plain.log_probs), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -34,10 +34,10 @@ def logits(model, *arguments, **settings):
 
 
 def count_by_formula(config):
-    """V·C + block·C for the tables; per block 12 C² + 13 C (4 C² + 4 C attention, 8 C² + 5 C feed-forward, 4 C norms); 2 C."""
-    C = config.d_model
-    weights = 12 * C * C + 2 * C
-    biases = (3 + 1 + 4 + 1) * C + 2 * C
+    """V·C + block·C for the tables; a block's attention 4 C² + 4 C, its feed-forward 2 CF + F + C, its norms 4 C; then 2 C."""
+    C, F = config.d_model, config.d_feedforward
+    weights = 4 * C * C + 2 * C * F + 2 * C
+    biases = (3 + 1 + 1) * C + F + 2 * C
     per_block = weights + (biases if config.bias else 0)
     return (config.vocab_size + config.block_size) * C + config.n_layers * per_block + C * (2 if config.bias else 1)
 
@@ -50,18 +50,20 @@ def test_gpt2_small_has_its_published_number_of_parameters():
     assert GPT(GPTConfig(), rng=None).num_parameters() == 124_439_808  # zeros are not touched, so cost nothing
 
 
-@pytest.mark.parametrize("changes", [{}, {"bias": False}, {"n_layers": 3, "d_model": 24, "vocab_size": 7}])
+@pytest.mark.parametrize("changes", [{}, {"bias": False}, {"n_layers": 3, "d_model": 24, "vocab_size": 7}, {"n_inner": 40}])
 def test_parameters_by_count_are_those_by_formula(changes):
     model = make(**changes)
     assert model.num_parameters() == count_by_formula(model.config)
 
 
-def test_flops_are_two_per_weight_in_a_product_and_four_per_key_and_width():
-    model = make()
+@pytest.mark.parametrize("n_inner", [None, 64, 20])  # None and 4C = 64 are the same
+def test_flops_are_two_per_weight_in_a_product_and_four_per_key_and_width(n_inner):
+    model = make(n_inner=n_inner)
     C, L, V = 16, 2, 61
     matrices = [array for name, array in model.state_dict().items() if name.startswith("blocks") and array.ndim == 2]
     products = sum(array.size for array in matrices)
-    assert products == 12 * L * C * C
+    assert products == (4 * C * C + 2 * C * (n_inner or 4 * C)) * L
+    assert (model.config == make().config) == (n_inner != 20)
     assert model.config.flops_per_token(context=5) == 2 * (products + V * C) + 4 * L * C * 5
     assert model.config.flops_per_token() == model.config.flops_per_token(context=16)
 
@@ -362,6 +364,8 @@ def test_dropout_is_on_in_training_and_off_in_eval():
         ({"dropout": 1.0}, "dropout is a probability, 0 <= dropout < 1, got 1.0"),
         ({"dropout": float("nan")}, "dropout is a probability"),
         ({"dropout": "0.1"}, "dropout is a probability, 0 <= dropout < 1, got '0.1'"),
+        ({"n_inner": 0}, "n_inner must be a whole number of at least 1, got 0"),
+        ({"n_inner": "64"}, "n_inner must be a whole number of at least 1, got '64'"),
         ({"bias": "no"}, "bias must be True or False, got 'no'"),
     ],
 )

@@ -125,11 +125,90 @@ def quirk_tied_head(tensors):
     tensors["lm_head.weight"] = tensors["transformer.wte.weight"].copy()
 
 
-@pytest.mark.parametrize("quirk", [quirk_no_prefix, quirk_causal_masks, quirk_tied_head])
+def quirk_only_the_head(tensors):
+    tensors["lm_head.weight"] = tensors.pop("transformer.wte.weight")
+
+
+@pytest.mark.parametrize("quirk", [quirk_no_prefix, quirk_causal_masks, quirk_tied_head, quirk_only_the_head])
 def test_harmless_quirks_of_other_writers_are_read(folder, quirk):
     expected = logits(GPT.from_pretrained(folder))
     edit_tensors(folder, quirk)
     np.testing.assert_array_equal(logits(GPT.from_pretrained(folder)), expected)
+
+
+def test_a_head_said_to_be_untied_is_read_if_it_is_the_table_all_the_same(folder):
+    expected = logits(GPT.from_pretrained(folder))
+    edit_config(folder, tie_word_embeddings=False)
+    with pytest.raises(FormatError, match="lm_head.weight: expected an array .*tie_word_embeddings is false.*, found none"):
+        GPT.from_pretrained(folder)
+    edit_tensors(folder, quirk_tied_head)
+    np.testing.assert_array_equal(logits(GPT.from_pretrained(folder)), expected)
+
+
+def test_a_setting_that_gpt_does_not_know_is_said_unless_it_is_off(folder):
+    edit_config(folder, rope_theta=1e4, summary_type="cls_index", auto_map=None, use_flash=False, embd_pdrop=0.1)
+    with pytest.warns(UserWarning, match="config.json: rope_theta: not known to GPT and ignored"):
+        GPT.from_pretrained(folder)
+
+
+# ---- feed-forward layers of another width
+
+
+@pytest.mark.parametrize("n_inner", [5, 24, 100])
+def test_a_feed_forward_width_other_than_four_c_is_saved_loaded_and_counted(tmp_path, n_inner):
+    config = GPTConfig(**CONFIG, n_inner=n_inner)
+    model = GPT(config, rng=np.random.default_rng(0)).eval()
+    model.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["n_inner"] == n_inner
+    assert safetensors.load(tmp_path / "model.safetensors")["transformer.h.0.mlp.c_fc.weight"].shape == (8, n_inner)
+    loaded = GPT.from_pretrained(tmp_path)
+    assert loaded.config == config and loaded.config.d_feedforward == n_inner
+    np.testing.assert_array_equal(logits(loaded), logits(model))
+    assert config.num_parameters() == model.num_parameters()
+
+
+def test_a_config_that_gives_another_width_than_the_weights_is_refused(folder):
+    edit_config(folder, n_inner=24)
+    with pytest.raises(FormatError, match=r"c_fc.weight: expected shape \(8, 24\), as config.json says, found shape \(8, 32\)"):
+        GPT.from_pretrained(folder)
+
+
+# ---- weights in several files, and files that are something else
+
+
+def shard(folder, *names):
+    """Cut model.safetensors into as many files as there are names, with an index."""
+    tensors = safetensors.load(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    places = {name: names[i % len(names)] for i, name in enumerate(sorted(tensors))}
+    for one in names:
+        safetensors.save(folder / one, {name: tensors[name] for name, place in places.items() if place == one})
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {"total_size": 7}, "weight_map": places}))
+    return places
+
+
+def test_weights_in_shards_are_read_with_their_tokenizer(folder):
+    expected = logits(GPT.from_pretrained(folder))
+    shard(folder, "model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors", "model-00003-of-00003.safetensors")
+    np.testing.assert_array_equal(logits(GPT.from_pretrained(folder)), expected)
+    assert load_tokenizer_for(folder).vocab_size == 257
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model-1.safetensors", "config.json", "tokenizer.json"])
+def test_a_git_lfs_pointer_is_called_one(folder, name):
+    if name == "model-1.safetensors":
+        shard(folder, "model-1.safetensors")
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 548105171\n"
+    (folder / name).write_text(pointer)
+    with pytest.raises(FormatError, match=f"{name}: .* Git LFS pointer to the real file of 548,105,171 bytes; .*`git lfs pull`"):
+        GPT.from_pretrained(folder), load_tokenizer_for(folder)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5"])
+def test_a_folder_with_weights_in_another_format_says_so(folder, name):
+    (folder / "model.safetensors").rename(folder / name)
+    with pytest.raises(FileNotFoundError, match=f"holds its weights as {name}, .*which writes model.safetensors"):
+        GPT.from_pretrained(folder)
 
 
 def test_half_precision_is_widened(folder):
@@ -164,7 +243,8 @@ def with_array(name, array):
         (with_array("transformer.h.0.attn.c_attn.weight", np.ones((24, 8))), "blocks.0.attention.qkv.weight has shape"),
         (with_array("transformer.h.0.ln_1.weight", np.ones(4)), "blocks.0.norm1.weight has shape"),
         (with_array("transformer.h.2.ln_1.weight", np.ones(8)), "transformer.h.2.ln_1.weight: expected no such array"),
-        (with_array("lm_head.weight", np.ones((260, 8))), "lm_head.weight: expected the token table"),
+        (with_array("lm_head.weight", np.ones((260, 8))), "lm_head.weight: expected the token table again, .*an untied model"),
+        (with_array("wte.weight", np.ones((260, 8))), "transformer.wte.weight: expected each array once, found .*wte.weight too"),
         (with_array("classifier.bias", np.ones(2)), "classifier.bias: expected no such array"),
         (lambda tensors: {n: a.astype(np.float64) for n, a in tensors.items()}, "floating point, found float64"),
     ],
@@ -185,11 +265,14 @@ def test_weights_that_do_not_fit_are_refused_by_name(folder, change, text):
         ({"n_head": 3}, "n_head: expected a divisor of n_embd 8, found 3"),
         ({"activation_function": "relu"}, "activation_function: expected 'gelu_new'"),
         ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx: expected False"),
-        ({"tie_word_embeddings": False}, "tie_word_embeddings: expected True"),
+        ({"tie_word_embeddings": 1}, "tie_word_embeddings: expected true or false, found 1"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config: expected None"),
+        ({"vocab_size": "260"}, "vocab_size: expected a whole number of at least 1, found '260'"),
         ({"layer_norm_epsilon": 1e-6}, "layer_norm_epsilon"),
         ({"resid_pdrop": 1.5}, "resid_pdrop: expected a probability below 1, found 1.5"),
-        ({"bias": "no"}, "bias: expected true or false, found no"),
-        ({"n_inner": 7}, "n_inner: expected null or 4 x n_embd = 32"),
+        ({"bias": "no"}, "bias: expected true or false, found 'no'"),
+        ({"n_inner": "7"}, "n_inner: expected a whole number of at least 1, found '7'"),
+        ({"n_inner": 0}, "n_inner: expected a whole number"),
     ],
 )
 def test_a_config_of_another_kind_is_refused(folder, changes, text):
@@ -198,7 +281,9 @@ def test_a_config_of_another_kind_is_refused(folder, changes, text):
         GPT.from_pretrained(folder)
 
 
-@pytest.mark.parametrize("key, size", [("vocab_size", 10**15), ("n_positions", 10**15), ("n_layer", 10**9), ("n_embd", 10**12)])
+@pytest.mark.parametrize(
+    "key, size", [("vocab_size", 10**15), ("n_positions", 10**15), ("n_layer", 10**9), ("n_embd", 10**12), ("n_inner", 10**12)]
+)
 def test_a_config_of_absurd_size_is_refused_before_anything_is_allocated(folder, key, size):
     edit_config(folder, **{key: size})
     with pytest.raises(FormatError, match="model.safetensors: .*as config.json says"):
@@ -265,6 +350,13 @@ def test_a_smaller_tokenizer_beside_weights_of_unknown_origin_is_accepted(tmp_pa
     assert load_tokenizer_for(tmp_path).vocab_size < 260
 
 
+@pytest.mark.parametrize("size", ["260", None, 0, 2.5, True, [260]])
+def test_a_vocabulary_size_that_is_no_number_is_a_format_error_for_the_tokenizer_too(folder, size):
+    edit_config(folder, vocab_size=size)
+    with pytest.raises(FormatError, match="config.json: vocab_size: expected a whole number of at least 1, found"):
+        load_tokenizer_for(folder)
+
+
 # ---- names
 
 
@@ -272,7 +364,9 @@ def test_our_names_and_theirs_are_one_to_one():
     state = make().state_dict()
     tensors = gpt_layout.to_tensors(state)
     assert len(tensors) == len(state)
-    back = gpt_layout.from_tensors(tensors, list(state), file="model.safetensors")
+    back = gpt_layout.from_tensors(
+        gpt_layout.one_table(tensors, tied=True, file="model.safetensors"), list(state), file="model.safetensors"
+    )
     for name, array in state.items():
         np.testing.assert_array_equal(back[name], array)
         assert np.shares_memory(back[name], array)

@@ -77,11 +77,11 @@ def shape_of(args: argparse.Namespace, group: Group) -> tuple[str, GPTConfig]:
         raise ValueError(f"{flag} and a model folder came; a trained model has its own shape: leave one of them out")
     from tinyllm.models import GPT, RewardModel, SequenceClassifier
     from tinyllm.models.gpt_layout import HEAD
-    from tinyllm.storage import safetensors
+    from tinyllm.models.pretrained import load
     from tinyllm.training import find_model
 
     folder = find_model(args.model)
-    head = safetensors.read_header(folder / "model.safetensors").tensors.get(HEAD)
+    head = load(folder, model_type="gpt2")[1].get(HEAD)
     if head is None:
         return f"The GPT in {folder}", GPT.from_pretrained(folder).config
     if head.shape[0] == 1:
@@ -135,7 +135,7 @@ def flops_rows(config: GPTConfig, *, batch_size: int) -> Iterator[tuple[str, str
     """(what is done, formula, operations)."""
     forward = config.flops_per_token()
     tokens = batch_size * config.block_size
-    yield "reading a token", "2·(12·L·C² + V·C) + 4·L·C·S", _count(forward)
+    yield "reading a token", "2·(L·(4·C² + 2·C·F) + V·C) + 4·L·C·S", _count(forward)
     yield "learning from a token", "3 x reading: backward makes two products of each", _count(3 * forward)
     yield "a training step", f"{batch_size} x {config.block_size} = {tokens:,} tokens", _count(3 * forward * tokens)
     yield "", "at 100 GFLOP/s, what two good cores may reach", f"{3 * forward * tokens / 1e11:,.2f} s"

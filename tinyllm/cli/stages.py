@@ -186,7 +186,7 @@ def make_tokenizer(
 def load_named_tokenizer(given: str) -> Tokenizer:
     """The tokenizer of a model or a run, which is one with its weights, or the one in a tokenizer's folder."""
     place = find_tokenizer(given)
-    return load_tokenizer_for(place) if (place / "model.safetensors").is_file() else load_tokenizer(place)
+    return load_tokenizer_for(place) if (place / "config.json").is_file() else load_tokenizer(place)
 
 
 def encode_texts(texts: Texts, tokenizer: Tokenizer, folder: Path, *, progress: Callable[[int], None] | None = None) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,16 +34,21 @@ class GPTConfig:
     block_size: int = 1024  # longest context, in tokens
     n_layers: int = 12  # L, blocks
     n_heads: int = 12  # H, attention heads per block
-    d_model: int = 768  # C, width of the residual stream; F = 4C
+    d_model: int = 768  # C, width of the residual stream
     dropout: float = 0.0  # probability of dropping, in training only; GPT-2 used 0.1, large corpora need none
     bias: bool = True  # biases in linear layers and norms; nanoGPT's recipes do without
     init_std: float = 0.02  # standard deviation of initial weights; GPT-2. A narrow model wants more: 0.02 √(768/C)
+    n_inner: int | None = None  # F, width inside the feed-forward layers; GPT-2's 4C if not given
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "block_size", "n_layers", "n_heads", "d_model"):
+        for name in ("vocab_size", "block_size", "n_layers", "n_heads", "d_model", "n_inner"):
             value = getattr(self, name)
+            if name == "n_inner" and value is None:
+                continue
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+        if self.n_inner == 4 * self.d_model:  # said or not, it is the same shape
+            object.__setattr__(self, "n_inner", None)
         if self.d_model % self.n_heads:
             raise ValueError(f"d_model {self.d_model} is not divisible by n_heads {self.n_heads}; change one of them")
         if isinstance(self.dropout, bool) or not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
@@ -54,10 +60,11 @@ class GPTConfig:
 
     @property
     def d_feedforward(self) -> int:
-        return 4 * self.d_model
+        """F."""
+        return 4 * self.d_model if self.n_inner is None else self.n_inner
 
     def num_parameters(self) -> int:
-        """Weights of such a GPT: V·C + block_size·C + L·(12C² + 13C) + 2C; fewer without biases."""
+        """Weights of such a GPT: V·C + block_size·C + L·(4C² + 2CF + 9C + F) + 2C; fewer without biases."""
         C, F = self.d_model, self.d_feedforward
         norm = C * (1 + self.bias)
         layer = 4 * C * C + 2 * C * F + self.bias * (5 * C + F) + 2 * norm
@@ -69,8 +76,8 @@ class GPTConfig:
         A training step costs three times as much: backward makes two products of each. PaLM (Chowdhery et al. 2022),
         appendix B, without counting norms and activations. `context` is the number of keys (block_size by default).
         """
-        C, L = self.d_model, self.n_layers
-        return 2 * (12 * L * C**2 + self.vocab_size * C) + 4 * L * C * (context or self.block_size)
+        C, F, L = self.d_model, self.d_feedforward, self.n_layers
+        return 2 * (L * (4 * C**2 + 2 * C * F) + self.vocab_size * C) + 4 * L * C * (context or self.block_size)
 
 
 def _check_columns(read_from: int | np.ndarray, shape: tuple[int, ...]) -> None:
@@ -212,13 +219,18 @@ class GPT(Module):
 
         FormatError names the file and the field where something does not fit.
         """
-        settings, tensors = pretrained.load(folder, model_type="gpt2")
-        gpt_layout.refuse_head(tensors, file=Path(folder) / "model.safetensors")
+        settings, tensors, file = pretrained.load(folder, model_type="gpt2")
+        gpt_layout.refuse_head(tensors, file=file)
+        return cls.from_arrays(settings, tensors, folder=folder)
+
+    @classmethod
+    def from_arrays(cls, settings: Mapping[str, Any], tensors: Mapping[str, np.ndarray], *, folder: str | Path) -> GPT:
+        """The model of a config.json and its arrays, under Hugging Face's names, in eval mode. `folder`: for errors."""
+        file = pretrained.weights_file(folder)
         config = GPTConfig(**gpt_layout.from_config(settings, file=Path(folder) / "config.json"))
-        gpt_layout.check_sizes(dataclasses.asdict(config), tensors, file=Path(folder) / "model.safetensors")
+        tensors = gpt_layout.one_table(tensors, tied=settings.get("tie_word_embeddings", True), file=file)
+        gpt_layout.check_sizes(dataclasses.asdict(config), tensors, file=file)
         model = cls(config, rng=None)
-        names = list(model.state_dict())
-        state = gpt_layout.from_tensors(tensors, names, file=Path(folder) / "model.safetensors")
-        pretrained.adopt(model, state, file=Path(folder) / "model.safetensors")
+        pretrained.adopt(model, gpt_layout.from_tensors(tensors, list(model.state_dict()), file=file), file=file)
         model.eval()
         return model

@@ -21,7 +21,7 @@ import numpy as np
 from tinyllm import ops
 from tinyllm.autograd import Tensor
 from tinyllm.models import gpt_layout, pretrained
-from tinyllm.models.gpt import GPT, GPTConfig
+from tinyllm.models.gpt import GPT
 from tinyllm.nn import Linear, Module, zeros
 from tinyllm.storage import FormatError
 
@@ -149,18 +149,15 @@ def _save(folder: str | Path, trunk: GPT, score: np.ndarray, *, extra: Mapping[s
 
 def _load(folder: str | Path) -> tuple[dict[str, Any], GPT, np.ndarray]:
     """config.json, the trunk, and score (n_labels, C)."""
-    settings, tensors = pretrained.load(folder, model_type="gpt2")
-    file = Path(folder) / "model.safetensors"
-    config = GPTConfig(**gpt_layout.from_config(settings, file=Path(folder) / "config.json"))
+    settings, tensors, file = pretrained.load(folder, model_type="gpt2")
     score = tensors.pop(_SCORE, None)
     if score is None:
         raise FormatError(file, field=_SCORE, expected="a head's weights (is this a language model?)", found="no such array")
-    if score.ndim != 2 or score.shape[1] != config.d_model or not len(score) or score.dtype != np.float32:
-        expected = f"floating point (labels, {config.d_model})"
+    trunk = GPT.from_arrays(settings, tensors, folder=folder)
+    width = trunk.config.d_model
+    if score.ndim != 2 or score.shape[1] != width or not len(score) or score.dtype != np.float32:
+        expected = f"floating point (labels, {width})"
         raise FormatError(file, field=_SCORE, expected=expected, found=f"{score.dtype} {score.shape}")
-    gpt_layout.check_sizes(dataclasses.asdict(config), tensors, file=file)
-    trunk = GPT(config, rng=None)
-    pretrained.adopt(trunk, gpt_layout.from_tensors(tensors, list(trunk.state_dict()), file=file), file=file)
     return settings, trunk, score
 
 

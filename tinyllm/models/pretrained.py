@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from tinyllm.models.gpt_layout import check_count
 from tinyllm.nn import Module
-from tinyllm.storage import FormatError, safetensors, strict_json, write_file
+from tinyllm.storage import FormatError, safetensors, sharded, strict_json, write_file
 from tinyllm.tokenizers import load_tokenizer
 
 Folder = str | os.PathLike[str]
+WEIGHTS = "model.safetensors"
 _FINGERPRINT = "tokenizer_sha256"
 
 
@@ -43,24 +45,42 @@ def save(folder: Folder, config: Mapping[str, Any], tensors: Mapping[str, np.nda
     if tokenizer is not None:
         metadata[_FINGERPRINT] = tokenizer.fingerprint()
         tokenizer.save(folder)
-    safetensors.save(folder / "model.safetensors", tensors, metadata=metadata)
+    safetensors.save(folder / WEIGHTS, tensors, metadata=metadata)
     write_file(folder / "config.json", json.dumps(dict(config), indent=2).encode() + b"\n")
 
 
-def load(folder: Folder, *, model_type: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """config.json as a dict and the weights as mapped arrays (copy-on-write: training them does not change the file).
+def weights_file(folder: Folder) -> Path:
+    """The file with a model's weights, or the index of the files that hold them. FileNotFoundError says what is there instead."""
+    folder = Path(folder)
+    for name in (WEIGHTS, WEIGHTS + sharded.SUFFIX):
+        if (folder / name).is_file():
+            return folder / name
+    for name in ("pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "flax_model.msgpack"):
+        if (folder / name).exists():
+            advice = "load it with transformers and save it again with save_pretrained, which writes model.safetensors"
+            raise FileNotFoundError(f"{folder} holds its weights as {name}, a format that is not read here; {advice}")
+    raise FileNotFoundError(f"{folder} is not a model folder: it has no {WEIGHTS}")
+
+
+def read_config(folder: Folder) -> dict[str, Any]:
+    """config.json as a dict; FormatError if it is not a JSON object."""
+    return strict_json.read(Path(folder) / "config.json", schema=strict_json.MapOf(object))
+
+
+def load(folder: Folder, *, model_type: str) -> tuple[dict[str, Any], dict[str, np.ndarray], Path]:
+    """config.json as a dict, the weights as mapped arrays (copy-on-write: training them does not change the file), their file.
 
     FileNotFoundError says which file is missing; FormatError what is wrong in one.
     """
     folder = Path(folder)
-    for name in ("config.json", "model.safetensors"):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} is not a model folder: it has no {name}")
-    file = folder / "config.json"
-    config = strict_json.parse(file.read_bytes(), file=file, schema=strict_json.MapOf(object))
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder} is not a model folder: it has no config.json")
+    file, config = weights_file(folder), read_config(folder)
     if config.get("model_type") != model_type:
-        raise FormatError(file, field="model_type", expected=repr(model_type), found=repr(config.get("model_type")))
-    return config, safetensors.load(folder / "model.safetensors")
+        raise FormatError(
+            folder / "config.json", field="model_type", expected=repr(model_type), found=repr(config.get("model_type"))
+        )
+    return config, (safetensors if file.name == WEIGHTS else sharded).load(file), file
 
 
 def adopt(model: Module, state: Mapping[str, np.ndarray], *, file: Folder) -> None:
@@ -75,10 +95,11 @@ def adopt(model: Module, state: Mapping[str, np.ndarray], *, file: Folder) -> No
 
 
 def load_tokenizer_for(folder: Folder) -> Any:
-    """The tokenizer in a model folder, after checking that the weights beside it were trained with it."""
+    """The tokenizer in a model folder, after checking that the weights beside it, if any, were trained with it."""
     folder = Path(folder)
     tokenizer = load_tokenizer(folder)
-    expected = (safetensors.read_header(folder / "model.safetensors").metadata).get(_FINGERPRINT)
+    file = folder / WEIGHTS
+    expected = safetensors.read_header(file).metadata.get(_FINGERPRINT) if file.is_file() else None
     if expected is not None and tokenizer.fingerprint() != expected:
         raise FormatError(
             folder / "tokenizer.json",
@@ -86,9 +107,7 @@ def load_tokenizer_for(folder: Folder) -> Any:
             expected=f"{expected[:12]}..., the tokenizer these weights were trained with",
             found=f"{tokenizer.fingerprint()[:12]}... (put the model's own tokenizer.json back)",
         )
-    file = folder / "config.json"
-    config = strict_json.parse(file.read_bytes(), file=file, schema=strict_json.MapOf(object))
-    _check_size(tokenizer.vocab_size, config.get("vocab_size", 0), folder)
+    _check_size(tokenizer.vocab_size, check_count(read_config(folder), "vocab_size", file=folder / "config.json"), folder)
     return tokenizer
 
 

@@ -4,11 +4,13 @@ Layout: 8 bytes N (u64, little endian), N bytes of JSON {"name": {"dtype", "shap
 "__metadata__": {string: string}}, then the raw bytes of all arrays, back to back. Format: README of
 huggingface/safetensors, "Format". Every check of the reference reader is made here before a single array exists:
 sizes against the real file, offsets without hole or overlap, products of shapes without overflow. We are stricter in
-three places: the header starts with "{" as the README says, booleans are 0 or 1, and F16/BF16 are widened to float32.
+four places: the header starts with "{" as the README says, it has at most 10 MB (a hundred thousand arrays; parsing the
+100 MB that the reference allows would take gigabytes), booleans are 0 or 1, and F16/BF16 are widened to float32.
 """
 
 from __future__ import annotations
 
+import io
 import mmap
 import os
 import struct
@@ -18,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from tinyllm.storage import atomic, strict_json
+from tinyllm.storage import atomic, foreign, strict_json
 from tinyllm.storage.strict_json import FormatError, MapOf
 
-MAX_HEADER_BYTES = 100_000_000  # the reference reader's limit
+MAX_HEADER_BYTES = 10_000_000
 _MAX_RANK = 64  # NumPy's own
 _MAX_BYTES = 2**63 - 1  # what one address space, and NumPy's index type, can hold
 _DTYPES: dict[str, np.dtype[Any]] = {
@@ -32,6 +34,9 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 }  # fmt: skip
 _NAMES = {dtype: name for name, dtype in _DTYPES.items() if name != "BF16"}
 _ENTRY = {"dtype": str, "shape": [int], "data_offsets": [int]}
+
+
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview
 
 
 @dataclass(frozen=True)
@@ -52,22 +57,28 @@ class Header:
     metadata: dict[str, str]
 
 
-def read_header(path: str | os.PathLike[str]) -> Header:
-    """The checked header of the file at `path`; no tensor byte is read. FormatError, or OSError if unreadable."""
-    with open(path, "rb") as file:
-        return _read_header(file, path)
+def read_header(source: Source) -> Header:
+    """The checked header of a file, or of its bytes; no tensor byte is read. FormatError, or OSError if unreadable."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _read_header(io.BytesIO(source), memoryview(source).nbytes, "the bytes given")
+    with open(source, "rb") as file:
+        return _read_header(file, os.fstat(file.fileno()).st_size, source)
 
 
-def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """All arrays of the file by name, mapped copy-on-write: pages load when touched, writes never reach the file.
+def load(source: Source) -> dict[str, np.ndarray]:
+    """All arrays of a file by name, mapped copy-on-write: pages load when touched, writes never reach the file.
 
-    F16 and BF16 come as float32 (a copy, as does an array the file holds misaligned). FormatError names what is wrong.
-    The file must not be cut short while it is mapped; replacing it by `save`, or by any rename, is safe.
+    `source` is the file's path, or its content as bytes (which are copied once). F16 and BF16 come as float32 (a copy, as
+    does an array the file holds misaligned). FormatError names what is wrong. The file must not be cut short while it is
+    mapped; replacing it by `save`, or by any rename, is safe.
     """
-    with open(path, "rb") as file:
-        header = _read_header(file, path)
+    header = read_header(source)
+    if isinstance(source, bytes | bytearray | memoryview):
+        content = bytearray(source)
+        return {name: _array(content, info, "the bytes given", name) for name, info in header.tensors.items()}
+    with open(source, "rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    return {name: _array(mapped, info, path, name) for name, info in header.tensors.items()}
+    return {name: _array(mapped, info, source, name) for name, info in header.tensors.items()}
 
 
 def save(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], *, metadata: Mapping[str, str] | None = None) -> None:
@@ -113,13 +124,17 @@ def _chunks(head: bytes, arrays: list[np.ndarray]) -> Any:
         yield np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8).data
 
 
-def _read_header(file: Any, path: str | os.PathLike[str]) -> Header:
+def _read_header(file: Any, size: int, path: str | os.PathLike[str]) -> Header:
     """The checks of an open file, cheapest first; nothing is allocated from a declared size before it is compared."""
-    size = os.fstat(file.fileno()).st_size
     prefix = file.read(8)
     if len(prefix) < 8:
         raise FormatError(path, field="header length", expected="8 bytes", found=f"a file of {len(prefix)} bytes")
     (length,) = struct.unpack("<Q", prefix)
+    start = file.read(foreign.LENGTH)
+    if length > min(MAX_HEADER_BYTES, size - 8) or start[:1] != b"{":
+        if what := foreign.recognised(prefix + start):
+            raise FormatError(path, field="content", expected="a safetensors file", found=what)
+    file.seek(len(prefix))
     if length > MAX_HEADER_BYTES:
         raise FormatError(path, field="header length", expected=f"at most {MAX_HEADER_BYTES} bytes", found=str(length))
     if length > size - 8:
@@ -180,7 +195,7 @@ def _check_cover(tensors: dict[str, TensorInfo], path: str | os.PathLike[str], s
         raise FormatError(path, field="file size", expected=expected, found=f"{size} bytes")
 
 
-def _array(mapped: mmap.mmap, info: TensorInfo, path: str | os.PathLike[str], name: str) -> np.ndarray:
+def _array(mapped: mmap.mmap | bytearray, info: TensorInfo, path: str | os.PathLike[str], name: str) -> np.ndarray:
     """One array over the mapped bytes, widened or copied where it must be."""
     dtype = _DTYPES[info.dtype]
     count = (info.end - info.begin) // dtype.itemsize

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tinyllm.storage import foreign
+
 MAX_DEPTH = 64  # levels of nesting; our own files use 6
 MAX_DIGITS = 80  # digits of one integer; the largest we write is PCG64's 128-bit state, 39 digits
 MAX_BYTES = 100_000_000  # the same limit as a safetensors header
@@ -68,15 +70,23 @@ def parse(source: bytes | str, *, file: str | os.PathLike[str], field: str = "JS
             parse_int=lambda digits: _integer(digits, refuse),
             parse_float=lambda digits: _finite(digits, refuse),
         )
-    except UnicodeDecodeError as error:
-        raise refuse("UTF-8 text", f"byte 0x{error.object[error.start]:02x} at position {error.start}") from None
-    except json.JSONDecodeError as error:
-        raise refuse("valid JSON", f"{error.msg} at line {error.lineno} column {error.colno}") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        start = source[: foreign.LENGTH]
+        if what := foreign.recognised(start if isinstance(start, bytes) else start.encode("utf-8", "replace")):
+            raise refuse("valid JSON", what) from None
+        raise refuse(*_why_not_json(error)) from None
     except RecursionError:
         raise refuse(f"at most {MAX_DEPTH} levels of nesting", "more") from None
     _check_depth_and_text(value, text, refuse)
     check(value, schema, file=file, field=field)
     return value
+
+
+def _why_not_json(error: UnicodeDecodeError | json.JSONDecodeError) -> tuple[str, str]:
+    """What was expected and found where a text stopped being JSON."""
+    if isinstance(error, json.JSONDecodeError):
+        return "valid JSON", f"{error.msg} at line {error.lineno} column {error.colno}"
+    return "UTF-8 text", f"byte 0x{error.object[error.start]:02x} at position {error.start}"
 
 
 def _raise(error: Exception) -> Any:

@@ -1,9 +1,9 @@
 """How much memory a GPT's training takes, known before any of it is taken.
 
-    weights P      gradients P      AdamW's moments 2P      activations B·T·(L·(12C + H + 4) + 4C) + logits + masks
+    weights P      gradients P      AdamW's moments 2P      activations B·T·(L·(8C + F + H + 4) + 4C) + logits + masks
 
 All times 4 bytes. Per layer and token the graph keeps: both norms' inputs and outputs (4C, and 4 statistics), query, key
-and value (3C), attention's output (C) and its log-normaliser (H), and the feed-forward layer's inner array (F = 4C).
+and value (3C), attention's output (C) and its log-normaliser (H), and the feed-forward layer's inner array (F).
 Logits (B·T·V) become their own gradient in place, a chunk of 2²⁴ of them at a time (`ops/linear_cross_entropy.py`).
 A run over the budget would be killed by the system without a word; here it is refused, with the batch that would fit.
 """

@@ -1,0 +1,50 @@
+"""Arrays in several safetensors files: what is too large for one is cut into shards, and an index says where each array is.
+
+    model.safetensors.index.json    {"weight_map": {"wte.weight": "model-00001-of-00002.safetensors", ...}}
+
+Layout: transformers' `save_pretrained` with max_shard_size. The index comes from a stranger too: it may name files of its own
+folder only, and it must name every array that is in them, once.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyllm.storage import safetensors, strict_json
+from tinyllm.storage.strict_json import FormatError, MapOf, Optional
+
+SUFFIX = ".index.json"
+_INDEX = {"metadata": Optional(object), "weight_map": MapOf(str)}
+
+
+def load(index: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """All arrays of the shards that the file `index` names, mapped as `safetensors.load` maps them.
+
+    FormatError names the shard or the array that is missing, there twice, or outside the folder.
+    """
+    index = Path(index)
+    places: dict[str, str] = strict_json.read(index, schema=_INDEX)["weight_map"]
+    arrays: dict[str, np.ndarray] = {}
+    for shard in dict.fromkeys(places.values()):
+        _check_name(shard, index)
+        for name, array in safetensors.load(index.parent / shard).items():
+            if places.get(name) != shard:
+                found = f"it in {places[name]}" if name in places else "no such name"
+                raise FormatError(index, field=f"weight_map.{name}", expected=f"{shard}, which holds that array", found=found)
+            arrays[name] = array
+    for name, shard in places.items():
+        if name not in arrays:
+            raise FormatError(index.parent / shard, field=name, expected="an array of that name, as the index says", found="none")
+    return arrays
+
+
+def _check_name(shard: Any, index: Path) -> None:
+    """FormatError unless `shard` is a file in the index's own folder."""
+    if Path(shard).name != shard or not shard.endswith(".safetensors") or "\\" in shard or "\0" in shard:
+        raise FormatError(index, field="weight_map", expected="names of .safetensors files in its folder", found=shard)
+    if not (index.parent / shard).is_file():
+        raise FormatError(index, field="weight_map", expected=f"the file {shard} beside it", found="no such file")
