@@ -38,6 +38,38 @@ def test_int8_weights_write_a_text_too(trained, capsys):
     assert text.startswith("The ") and len(text) > 10 and output(capsys, *words).out == text
 
 
+def test_without_a_seed_it_is_that_of_every_command(trained, capsys):
+    words = trained, "--prompt", "The ", "--max-new-tokens", 20
+    assert output(capsys, *words).out == output(capsys, *words, "--seed", 1337).out
+    assert output(capsys, *words).out == output(capsys, *words, "--temperature", 0.7).out
+
+
+@pytest.fixture(scope="module")
+def chat_model(base, tmp_path_factory):
+    """The folder of a model that was tuned to answer in bytes, a little; do not write into it."""
+    folder = tmp_path_factory.mktemp("runs") / "chat"
+    chats = folder.with_suffix(".jsonl")
+    chats.write_text("".join(json.dumps({"prompt": f"Say {i}", "completion": "ok"}) + "\n" for i in range(8)))
+    assert main(["finetune", str(base), str(chats), "--out", str(folder), "--max-steps", "60", "--learning-rate", "0.03"]) == 0
+    return folder
+
+
+def test_a_model_of_conversations_answers_and_goes_on_with_the_text_if_that_is_asked_for(chat_model, capsys):
+    words = chat_model, "--prompt", "Say 3", "--temperature", 0, "--max-new-tokens", 8
+    assert output(capsys, *words).out == "ok\n"
+    assert output(capsys, *words, "--echo").out == "Say 3\nok\n"
+    assert output(capsys, *words, "--beams", 2).out == "ok\n"
+    assert output(capsys, *words, "--raw").out.startswith("Say 3")
+    assert output(capsys, chat_model / "model", *words[1:]).out == "ok\n"  # the folder of the model alone knows it too
+    assert output(capsys, *words, "--num-samples", 2).out == "--- 1 of 2\nok\n--- 2 of 2\nok\n"
+
+
+def test_a_model_that_only_has_the_tokens_of_a_chat_goes_on_with_the_text(run_copy, chat_model, capsys):
+    shutil.rmtree(run_copy / "model")
+    shutil.copytree(chat_model / "model", run_copy / "model")  # as quickstart's base model: pre-trained with these tokens
+    assert output(capsys, run_copy, "--prompt", "Say 3", "--temperature", 0, "--max-new-tokens", 8).out.startswith("Say 3")
+
+
 def test_samples_are_numbered_and_the_prompt_can_be_left_out(trained, capsys):
     shown = output(capsys, trained, "--prompt", "The ", "--num-samples", 2, "--no-echo", "--max-new-tokens", 5, "--seed", 1).out
     assert shown.startswith("--- 1 of 2\n") and "\n--- 2 of 2\n" in shown

@@ -12,7 +12,7 @@ from tinyllm.training.config import TrainConfig
 from tinyllm.training.loop import evaluate, make_optimizer, train
 from tinyllm.training.memory import MemoryEstimate, available_memory, check_memory, estimate_memory
 from tinyllm.training.metrics import EvalRecord, StepRecord, read_records
-from tinyllm.training.model_folder import find_model, find_tokenizer
+from tinyllm.training.model_folder import find_model, find_tokenizer, run_of
 from tinyllm.training.run_folder import RunFolder, holds_work, open_run
 from tinyllm.training.signals import Stopped, StopSignals
 from tinyllm.training.step import NonFiniteStepError
@@ -39,6 +39,7 @@ __all__ = [
     "make_optimizer",
     "open_run",
     "read_records",
+    "run_of",
     "save_checkpoint",
     "train",
 ]

@@ -48,6 +48,12 @@ def find_model(path: str | os.PathLike[str], *, name: str = "model") -> Path:
     raise ValueError(f"{name}: {folder} holds no model (no model.safetensors) and no run; give a folder that does")
 
 
+def run_of(model: Path) -> Path | None:
+    """The run that the model's folder `model` (from `find_model`) belongs to, None if it stands by itself."""
+    places = [model.parent, model.parents[2]] if len(model.parents) > 2 else [model.parent]  # model/, or checkpoints/step/model/
+    return next((place for place in places if (place / "config.json").is_file() and (place / "metrics.jsonl").is_file()), None)
+
+
 def find_tokenizer(path: str | os.PathLike[str], *, name: str = "tokenizer") -> Path:
     """The tokenizer.json, or the folder with it, that `path` stands for: a tokenizer, a model, a run, a stage or a checkpoint.
 
