@@ -39,12 +39,12 @@ def available_cores() -> int:
 class Worker:
     """A child process that runs `script --worker <JSON of settings>` and answers; a context manager.
 
-    python: the interpreter, which may be that of another environment.
+    python: the interpreter, which may be that of another environment; root: the checkout whose tinyllm it imports.
     """
 
-    def __init__(self, script: str, *, threads: int, python: str = sys.executable, **settings: Any):
+    def __init__(self, script: str, *, threads: int, python: str = sys.executable, root: Path = ROOT, **settings: Any):
         counts = dict.fromkeys(("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
-        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
         environment = {**os.environ, **counts, "PYTHONPATH": path}
         command = [python, script, "--worker", json.dumps({"threads": threads, **settings})]
         self.disturbed = 0  # turns that were taken again, see `undisturbed`

@@ -74,6 +74,12 @@ def test_ppo_iteration_checks_the_scores_and_tells_the_time():
     assert re.search(r"^quick tinyllm +\d+\.\d\d", text, re.MULTILINE)
 
 
+def test_a_checkout_beside_itself_computes_the_same():
+    text = run("before_after.py", str(BENCHMARKS.parent), "--quick")
+    rows = re.findall(r"^(\w+ quick) +\d+\.\d\d \(", text, re.MULTILINE)
+    assert rows == ["train_step quick", "generate quick", "rollout quick", "ppo quick"]
+
+
 def test_prompts_of_a_rollout_have_all_lengths_of_the_range():
     rollout = load("rollout")
     lengths = sorted(map(len, rollout.ragged_prompts(8, (2, 9), 50)))
