@@ -42,7 +42,7 @@ def run(*arguments: str) -> str:
     """What a benchmark prints, run as its docstring says, from a folder that knows nothing of the project."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [sys.executable, str(BENCHMARKS / arguments[0]), *arguments[1:]]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=BENCHMARKS.parents[1], timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=BENCHMARKS.parents[1], timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
