@@ -111,9 +111,7 @@ def speaks_chat(path: str, tokenizer: Any) -> bool:
     if not isinstance(chat_format(tokenizer), ChatFormat):
         return False
     run_folder = run_of(find_model(path))
-    return run_folder is None or "data" not in saved_settings(
-        run_folder
-    )  # the settings of pre-training
+    return run_folder is None or "data" not in saved_settings(run_folder)  # the settings of pre-training
 
 
 def load(path: str, *, int8: bool = False) -> tuple[Any, Any]:

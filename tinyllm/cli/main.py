@@ -23,7 +23,7 @@ from tinyllm.cli.parser import Parser
 
 # Each is a file beside this one. The order is the one a newcomer would try them in.
 VERBS = (
-    "quickstart", "tokenizer", "train", "generate", "chat", "finetune", "label", "reward", "dpo", "rl",
+    "quickstart", "tokenizer", "train", "generate", "chat", "evaluate", "finetune", "label", "reward", "dpo", "rl",
     "info", "bench", "doctor", "warmup",
 )  # fmt: skip
 

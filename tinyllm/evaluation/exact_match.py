@@ -51,7 +51,7 @@ def measure_exact_match(
 ) -> dict[str, ExactMatch]:
     """Ask `model` all verifiable instructions; task -> result, in order of appearance, and "all" last.
 
-    chat: a tokenizers.ChatFormat. calculate: expression -> what the tool answers, both text.
+    chat: a tokenizers.ChatFormat, or PlainChatFormat for a base model. calculate: expression -> what the tool answers, both text.
     """
     asked = [item for item in instructions if item.verifiable]
     if not asked:
@@ -117,7 +117,8 @@ def _say(model: Any, prompts: dict[int, list[int]], chat: Any, max_new_tokens: i
     messages: dict[int, dict[str, str]] = {}
     for rows in [together, *alone] if together else alone:
         limit = min(max_new_tokens, rooms[rows[0]])
-        settings = {"max_new_tokens": limit, "temperature": 0, "stop_tokens": (chat.end_id,)}
+        stops = () if chat.end_id is None else (chat.end_id,)
+        settings = {"max_new_tokens": limit, "temperature": 0, "stop_tokens": stops}
         result = generate(model, [prompts[i] for i in rows], **settings)
         messages |= {i: chat.parse(ids) for i, ids in zip(rows, result.tokens, strict=True)}
     return messages

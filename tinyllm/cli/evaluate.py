@@ -1,0 +1,180 @@
+"""`tinyllm evaluate`: how well a model predicts a text, and how many questions it answers right, with standard errors.
+
+A text is measured in nats a token (the loss), as a perplexity (as unsure as among so many equally likely tokens), and in bits a
+byte, which can be compared between models with different tokenizers. A .jsonl file with "prompt" and "answer" is a test: right is
+the answer letter by letter, and the model always writes its likeliest token. Without a file the text is what the run held out
+when it was trained, or else the tenth of Python's language reference that `tinyllm train` holds out, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tinyllm.cli.parser import lesson
+
+if TYPE_CHECKING:
+    from tinyllm.evaluation import ExactMatch, Perplexity
+
+EPILOG = """examples:
+  tinyllm evaluate runs/mine                           on what it held out
+  tinyllm evaluate runs/mine novel.txt notes/
+  tinyllm evaluate runs/chat questions.jsonl --json
+"""
+BUILT_IN = "python:reference"
+
+
+def add_parser(subparsers: Any) -> None:
+    """Describe the verb to argparse."""
+    parser = subparsers.add_parser("evaluate", help="loss, perplexity, right answers", description=lesson(__doc__), epilog=EPILOG)
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="folder of a model, or of a run")
+    add("files", nargs="*", metavar="FILE", help="texts, as train reads them, or tests (.jsonl with prompt and answer)")
+    add("--json", action="store_true", help="print one JSON object, for programs")
+    add("--max-windows", type=int, metavar="N", help="so many windows of each text at most, evenly spread (default: all)")
+    add("--max-new-tokens", type=int, default=64, metavar="N", help="longest answer to a question (default: 64)")
+    add("--batch-size", type=int, default=16, metavar="N", help="windows or questions at once (default: 16)")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is measured, and how."""
+
+    model: Any
+    tokenizer: Any
+    batch_size: int
+    max_windows: int | None
+    max_new_tokens: int
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, and print it."""
+    from tinyllm.cli.generate import load
+
+    for name in ("batch_size", "max_windows", "max_new_tokens"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')} is {getattr(args, name)}; expected at least 1")
+    model, tokenizer = load(args.model)
+    setup = Setup(model, tokenizer, args.batch_size, args.max_windows, args.max_new_tokens)
+    report: dict[str, Any] = {"model": args.model, "parameters": model.num_parameters(), "texts": [], "tests": []}
+    for file in args.files:
+        kind, result = measure_file(setup, os.path.expanduser(file))
+        report[kind].append(result)
+    if not args.files:
+        report["texts"].append(measure_ids(setup, *held_out_ids(args.model, tokenizer)))
+    print(json.dumps(report, indent=2, allow_nan=False) if args.json else "\n".join(lines(report)))
+    return 0
+
+
+def measure_file(setup: Setup, file: str) -> tuple[str, dict[str, Any]]:
+    """("tests" or "texts", what was measured on a file)."""
+    from tinyllm.evaluation.task_file import first_keys
+
+    if "answer" in first_keys(file):
+        return "tests", measure_test(setup, file)
+    return "texts", measure_ids(setup, file, encode(setup.tokenizer, file))
+
+
+def held_out_ids(path: str, tokenizer: Any) -> tuple[str, Any]:
+    """(name, ids) of the text that the run of a model held out, or of the built-in text if it has none."""
+    from tinyllm.cli.stages import DataConfig, read_texts
+    from tinyllm.data import open_shard
+    from tinyllm.training import find_model, run_of
+
+    run_folder = run_of(find_model(path))
+    file = run_folder / "data" / "validation.bin" if run_folder else Path()
+    if run_folder and file.is_file():
+        return f"the text that {run_folder} held out", open_shard(file, tokenizer=tokenizer).tokens
+    held_out = read_texts(DataConfig(data=(BUILT_IN,))).validation
+    documents = [document for part in held_out.values() for document in part]
+    return "a held-out tenth of Python's language reference (built in)", join(tokenizer, documents)
+
+
+def encode(tokenizer: Any, where: str) -> Any:
+    """The ids of all documents in a file, a folder, or whatever else `train` reads."""
+    from tinyllm.data import read_corpus
+
+    return join(tokenizer, [document for source in read_corpus(where) for document in source.documents])
+
+
+def join(tokenizer: Any, documents: list[bytes]) -> Any:
+    """The documents' ids as one array, the end-of-text id after each if there is one: as `data/shards.py` writes them."""
+    import numpy as np
+
+    end = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
+    return np.array([i for document in documents for i in [*tokenizer.encode(document), *end]], dtype=np.int64)
+
+
+def measure_ids(setup: Setup, name: str, ids: Any) -> dict[str, Any]:
+    """Loss, perplexity and bits a byte on a text. ValueError for one shorter than a window."""
+    from tinyllm.data import EvaluationWindows
+    from tinyllm.evaluation import measure_perplexity, token_lengths
+
+    block_size = min(setup.model.config.block_size, max(len(ids) - 1, 1))  # a short text is one window
+    window = {"batch_size": setup.batch_size, "block_size": block_size, "max_windows": setup.max_windows}
+    try:
+        windows = EvaluationWindows(ids, **window)
+    except ValueError as error:
+        raise ValueError(f"{name} is too short to be measured: {error}") from None
+    found: Perplexity = measure_perplexity(setup.model, windows, bytes_per_token=token_lengths(setup.tokenizer))
+    values = {
+        "loss": found.nats,
+        "loss_standard_error": found.standard_error,
+        "perplexity": found.perplexity,
+        "perplexity_standard_error": found.perplexity_standard_error,
+        "bits_per_byte": found.bits_per_byte,
+    }
+    finite = {key: value if value is not None and math.isfinite(value) else None for key, value in values.items()}
+    return {"name": name, "n_tokens": found.n_tokens, "n_windows": found.n_windows, **finite}
+
+
+def measure_test(setup: Setup, file: str) -> dict[str, Any]:
+    """The share of right answers to the questions of a file; one without room in the context is left out and counted."""
+    from tinyllm.evaluation import measure_exact_match
+    from tinyllm.evaluation.task_file import read_tasks
+    from tinyllm.tokenizers.chat import chat_format
+
+    chat, asked = chat_format(setup.tokenizer), read_tasks(file)
+    fitting = [one for one in asked if len(chat.prompt(one.prompt)) < setup.model.config.block_size]
+    if not fitting:
+        raise ValueError(
+            f"{file}: no question leaves room for an answer in the context of {setup.model.config.block_size} tokens"
+        )
+    how: dict[str, Any] = {"max_new_tokens": setup.max_new_tokens, "batch_size": setup.batch_size}
+    found = measure_exact_match(setup.model, fitting, chat=chat, **how)
+    whole = _match(found.pop("all"))
+    tasks = {task: _match(result) for task, result in found.items()} if len(found) > 1 else {}
+    return {"name": file, **whole, "n_left_out": len(asked) - len(fitting), "tasks": tasks}
+
+
+def _match(found: ExactMatch) -> dict[str, Any]:
+    return {"right": found.n_right, "n": found.n, "exact_match": found.accuracy, "standard_error": found.standard_error}
+
+
+def lines(report: dict[str, Any]) -> Iterator[str]:
+    """The report for a reader."""
+    yield f"{report['model']}: {report['parameters']:,} parameters"
+    for text in report["texts"]:
+        yield f"\n{text['name']}: {text['n_tokens']:,} tokens in {text['n_windows']:,} windows"
+        yield f"  loss           {_number(text['loss'])} ± {_number(text['loss_standard_error'])} nats a token"
+        yield f"  perplexity     {_number(text['perplexity'])} ± {_number(text['perplexity_standard_error'])}"
+        yield f"  bits per byte  {_number(text['bits_per_byte'])}"
+    for test in report["tests"]:
+        left_out = f"; {test['n_left_out']:,} left out, too long for the context" if test["n_left_out"] else ""
+        yield f"\n{test['name']}: {_share(test)}{left_out}"
+        yield from (f"  {task:<14} {_share(found)}" for task, found in test["tasks"].items())
+
+
+def _number(value: float | None) -> str:
+    return "?" if value is None else f"{value:.4g}"
+
+
+def _share(found: dict[str, Any]) -> str:
+    error = f"{found['exact_match']:.1%} ± {found['standard_error']:.1%}"
+    return f"{error} right ({found['right']:,} of {found['n']:,})"
