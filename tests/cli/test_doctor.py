@@ -60,13 +60,14 @@ def test_a_package_that_does_not_load_is_fatal(monkeypatch):
     assert "libfoo.so is missing" in finding.advice
 
 
-def test_the_cache_of_compiled_code(tmp_path):
+def test_the_cache_of_compiled_code(tmp_path, monkeypatch):
     empty, full = tmp_path / "a", tmp_path / "b"
     empty.mkdir()
     full.mkdir()
     (full / "kernel.nbc").write_bytes(bytes(2_000_000))
-    (full / "warm-float32").touch()
+    monkeypatch.setattr(doctor, "is_compiled", lambda: False)
     assert "tinyllm warmup" in doctor._cache(empty, tmp_path).advice
+    monkeypatch.setattr(doctor, "is_compiled", lambda: True)
     assert "writable, 1 kernels, 2.0 MB; 1 of other versions" in doctor._cache(full, tmp_path).value
     assert doctor._cache(full, tmp_path).advice == ""
     assert "cannot be written" in doctor._cache(None, tmp_path).value

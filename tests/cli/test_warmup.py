@@ -1,5 +1,10 @@
 """`tinyllm warmup` and compiling once before long work. Compiling is replaced by a count: it takes a minute."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from tinyllm import kernels
@@ -25,6 +30,7 @@ def compiler(monkeypatch, tmp_path):
     monkeypatch.setattr(kernels, "warmup", pretend)
     monkeypatch.setattr(jit, "compilations", lambda: dict(counts))
     monkeypatch.setattr(jit, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(jit, "code_files", lambda: [tmp_path / name for name in counts])
     monkeypatch.setattr(warmup, "compile_elsewhere", lambda: main(["warmup"]) == 0)
     return calls
 
@@ -44,6 +50,40 @@ def test_kernels_are_compiled_before_long_work_only_once(compiler, capsys):
     warmup.ensure_compiled()
     assert compiler == ["float32"]
     assert capsys.readouterr().err.startswith("Compiling the kernels")
+
+
+def test_code_that_was_taken_away_is_compiled_again(compiler, tmp_path):
+    warmup.ensure_compiled()
+    (tmp_path / "softmax").unlink()
+    assert not warmup.is_compiled()
+    warmup.ensure_compiled()
+    assert compiler == ["float32", "float32"] and warmup.is_compiled()
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"matmul": "0"}', '{"absent": 0}'])
+def test_a_list_of_code_that_makes_no_sense_is_not_believed(content, compiler, tmp_path):
+    warmup.ensure_compiled()
+    (listed,) = tmp_path.glob("compiled-*.json")
+    listed.write_text(content)
+    assert not warmup.is_compiled()
+
+
+@pytest.mark.parametrize(("name", "value"), [("NUMBA_CPU_NAME", "haswell"), ("NUMBA_OPT", "1")])
+def test_code_for_another_processor_or_with_other_settings_is_not_there(name, value, compiler, tmp_path):
+    """A home folder that moves between machines; the code of one must not pass for that of the other."""
+    warmup.ensure_compiled()
+    program = (
+        "from pathlib import Path; from tinyllm.cli import warmup; from tinyllm.kernels import jit;"
+        f"jit.cache_folder = lambda: Path({str(tmp_path)!r}); print(warmup.is_compiled())"
+    )
+    assert python(program).stdout == "True\n"
+    assert python(program, **{name: value}).stdout == "False\n"
+
+
+def python(program, **environment):
+    root = str(Path(warmup.__file__).parents[2])
+    environment = os.environ | {"PYTHONPATH": root, "TINYLLM_KERNELS": "numba"} | environment
+    return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
 
 
 def test_other_number_types_do_not_count_as_done(compiler):

@@ -1,6 +1,8 @@
 """Machine code on disk: torn, foreign and stale files, many processes at once, any number of threads, nothing compiled twice."""
 
 import os
+import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -114,6 +116,35 @@ def test_eight_processes_that_start_at_once_on_an_empty_cache_agree_and_leave_it
     assert len({tuple(words[:1]) for words in found}) == 1
     assert result(start(EMBEDDING, NUMBA_CACHE_DIR=tmp_path))[1] == "0"
     assert not [path for path in tmp_path.rglob("*.tmp.*")]
+
+
+def test_a_second_checkout_loads_the_code_of_the_first_unless_its_source_is_another(tmp_path):
+    """At another path, as `git clone` would put it there, with other times on its files."""
+    other = tmp_path / "other"
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "tinyllm", other / "tinyllm", copy_function=shutil.copyfile, ignore=ignored)
+
+    def bits_and_compilations(path):
+        settings = {"NUMBA_CACHE_DIR": tmp_path / "cache", "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}  # not the working folder
+        words = result(start("import tinyllm; print(tinyllm.__file__)" + EMBEDDING, **settings))
+        assert words[0] == str(path / "tinyllm" / "__init__.py")
+        return words[1], words[2]
+
+    first, second = bits_and_compilations(ROOT), bits_and_compilations(other)
+    assert (first[1], second[1]) == ("1", "0") and first[0] == second[0]
+    file = other / "tinyllm" / "kernels" / "embedding.py"
+    file.write_text(file.read_text() + "# another version\n")
+    assert [bits_and_compilations(path)[1] for path in (other, ROOT)] == ["1", "0"]
+
+
+def test_a_home_that_moves_between_processors_keeps_the_code_of_both(tmp_path):
+    """From one with all its instructions to one that has AVX2 alone, and back."""
+    avx2 = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma,+bmi,+bmi2,+popcnt,+f16c"}
+    if platform.machine() not in ("x86_64", "AMD64"):
+        avx2 = {"NUMBA_CPU_NAME": "generic"}
+    found = [result(start(EMBEDDING, NUMBA_CACHE_DIR=tmp_path, **other)) for other in ({}, avx2, {}, avx2)]
+    assert [words[1] for words in found] == ["1", "1", "0", "0"]
+    assert found[0][0] == found[2][0] and found[1][0] == found[3][0]
 
 
 def test_one_cache_serves_any_number_of_threads_with_the_same_bits(tmp_path):

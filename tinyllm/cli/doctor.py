@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyllm.cli.parser import lesson
-from tinyllm.cli.warmup import DONE
+from tinyllm.cli.warmup import is_compiled
 from tinyllm.storage import install_command
 
 EPILOG = """example:
@@ -184,7 +184,7 @@ def _cache(folder: Path | None, root: Path | None) -> Finding:
         where = f"{root} cannot be written" if root else "no home folder"
         return Finding("compiled code", where, "kernels compile anew each time: set NUMBA_CACHE_DIR to a writable folder")
     sizes = [file.stat().st_size for file in folder.rglob("*.nbc")]
-    advice = "" if (folder / DONE).exists() else "run tinyllm warmup to compile everything now"
+    advice = "" if is_compiled() else "run tinyllm warmup to compile everything now"
     old = sum(other.is_dir() for other in folder.parent.iterdir()) - 1
     others = f"; {old} of other versions, which may be deleted" if old else ""
     return Finding("compiled code", f"{folder}, writable, {len(sizes)} kernels, {sum(sizes) / 1e6:.1f} MB{others}", advice)

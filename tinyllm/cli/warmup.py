@@ -17,7 +17,6 @@ from typing import Any
 
 from tinyllm.cli.parser import lesson
 
-DONE = "warm-float32"  # an empty file beside the code: everything was compiled once
 EPILOG = """examples:
   tinyllm warmup                    compile all for training and generating
   tinyllm warmup --dtype float64    also for gradient checks
@@ -62,16 +61,49 @@ def compile_kernels(dtype: str = "float32") -> tuple[int, float]:
             progress.total = total
             progress.show(index - 1, kernel=name)
         progress.show(progress.total or 0)
-    from tinyllm.kernels.jit import cache_folder, compilations
+    from tinyllm.kernels.jit import compilations
 
-    if dtype == "float32" and (folder := cache_folder()) is not None:
-        with contextlib.suppress(OSError):  # a full disk: the next start compiles again
-            (folder / DONE).touch()
+    if dtype == "float32":
+        _note_compiled()
     return sum(compilations().values()), time.monotonic() - start
 
 
+def _list_file() -> Path | None:
+    """Where the files with the code of all kernels are listed: for these sources, on this processor, with these settings."""
+    from tinyllm.kernels import jit
+
+    folder = jit.cache_folder()
+    return None if folder is None else folder / f"compiled-{jit.build_fingerprint()}.json"
+
+
+def _note_compiled() -> None:
+    """List the files of all kernels, which this process holds."""
+    from tinyllm.kernels.jit import code_files
+    from tinyllm.storage import strict_json, write_file
+
+    if (path := _list_file()) is not None and (files := code_files()):
+        with contextlib.suppress(OSError):  # a full disk: the next start compiles again
+            write_file(path, strict_json.dump({os.path.relpath(file, path.parent): file.stat().st_size for file in files}))
+
+
+def is_compiled() -> bool:
+    """Whether the code of every kernel is on the disk: for these sources, this processor, this Numba and its settings.
+
+    The list of an earlier start is believed only if each file in it is there.
+    """
+    from tinyllm.storage import FormatError, strict_json
+
+    if (path := _list_file()) is None or not path.exists():
+        return False
+    try:
+        listed = strict_json.read(path, schema=strict_json.MapOf(int))
+        return all((path.parent / name).stat().st_size == size for name, size in listed.items())
+    except (OSError, FormatError):
+        return False
+
+
 def ensure_compiled() -> None:
-    """Compile all kernels with progress unless that was done before, so that a first run does not seem to hang.
+    """Compile all kernels with progress unless their code is there, so that a first run does not seem to hang.
 
     Without a folder to keep the code in, each kernel is left to compile when it is needed.
     """
@@ -81,8 +113,7 @@ def ensure_compiled() -> None:
         return
     from tinyllm.kernels.jit import cache_folder
 
-    folder = cache_folder()
-    if folder is not None and not (folder / DONE).exists():
+    if cache_folder() is not None and not is_compiled():
         print("Compiling the kernels: once on this machine, about a minute.", file=sys.stderr, flush=True)
         if not compile_elsewhere():
             compile_kernels()

@@ -38,6 +38,7 @@ import numpy as np  # noqa: E402
 from llvmlite import binding  # noqa: E402
 from numba.core import caching, sigutils  # noqa: E402
 from numba.core.ccallback import CFunc  # noqa: E402
+from numba.core.registry import cpu_target  # noqa: E402
 
 from tinyllm.kernels.memory import keep_freed_memory  # noqa: E402
 
@@ -54,18 +55,33 @@ KERNELS: list[Any] = []  # every dispatcher made by `jit`, in the order of defin
 SYMBOLS: dict[str, Any] = {}  # machine code that kernels call by name
 
 
+def _sources() -> dict[str, bytes]:
+    """Every file of this folder by name."""
+    return {path.stem: path.read_bytes() for path in Path(__file__).parent.glob("*.py")}
+
+
+def _fingerprint(sources: dict[str, bytes], *more: object) -> str:
+    """A short hash of these sources, of the versions and settings that change what is made of them, and of `more`."""
+    settings = {name: getattr(CONFIG, name, None) for name in CODE_SETTINGS}
+    digest = hashlib.sha256(f"{numba.__version__} {sys.version_info[:2]} {settings} {more}".encode())
+    for name, source in sorted(sources.items()):
+        digest.update(name.encode() + b"\0" + source)
+    return digest.hexdigest()[:16]
+
+
 def source_fingerprint() -> str:
     """Return a short hash of what is compiled into kernels of other files: Numba's settings and every file another imports.
 
     Numba looks only at the kernel's own file when it decides whether code on disk is stale; this covers the rest.
     """
-    sources = {path.stem: path.read_bytes() for path in Path(__file__).parent.glob("*.py")}
+    sources = _sources()
     shared = {name.decode() for source in sources.values() for name in re.findall(rb"from tinyllm\.kernels\.(\w+)", source)}
-    settings = {name: getattr(CONFIG, name, None) for name in CODE_SETTINGS}
-    digest = hashlib.sha256(f"{numba.__version__} {sys.version_info[:2]} {settings}".encode())
-    for name in sorted(shared & set(sources)):
-        digest.update(name.encode() + b"\0" + sources[name])
-    return digest.hexdigest()[:16]
+    return _fingerprint({name: source for name, source in sources.items() if name in shared})
+
+
+def build_fingerprint() -> str:
+    """Return a short hash of all that decides the machine code of all kernels: every source, and the processor it is made for."""
+    return _fingerprint(_sources(), cpu_target.target_context.codegen().magic_tuple())
 
 
 def cache_root() -> Path | None:
@@ -107,6 +123,47 @@ def _locked(folder: str) -> Iterator[None]:
         yield
 
 
+class ContentLocator(caching._CacheLocator):
+    """Where Numba keeps the code of a kernel: by what its source says, not by where the source lies.
+
+    So a second checkout, or one that was moved, loads the code of the first. That saves a minute, and it keeps the bits: code
+    that was just compiled may round a few sums in another order than the same code loaded from the disk (see `cli/warmup.py`).
+    """
+
+    def __init__(self, function: Callable, file: str) -> None:
+        self._stamp = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        self._line = function.__code__.co_firstlineno
+        self._path = os.path.join(CONFIG.CACHE_DIR, f"{Path(file).stem}-{self._stamp[:12]}")
+
+    def get_cache_path(self) -> str:
+        """The folder of all kernels of this source file."""
+        return self._path
+
+    def get_source_stamp(self) -> str:
+        """What must be equal for code on the disk to be used."""
+        return self._stamp
+
+    def get_disambiguator(self) -> str:
+        """What tells kernels of one name and file apart."""
+        return str(self._line)
+
+    @classmethod
+    def from_function(cls, function: Callable, file: str) -> ContentLocator | None:
+        """The locator, None if there can be no folder."""
+        try:
+            locator = cls(function, file)
+            locator.ensure_cache_path()
+        except OSError:
+            return None
+        return locator
+
+
+class ContentImpl(caching.CompileResultCacheImpl):
+    """Numba's way to pack compiled code, with our way to find its place."""
+
+    _locator_classes = [ContentLocator]
+
+
 class SealedFile(caching.IndexDataCacheFile):
     """Numba's files of one kernel, except that machine code is followed by a hash of whose it is and what it is.
 
@@ -131,6 +188,8 @@ class SealedFile(caching.IndexDataCacheFile):
 
 class ForgivingCache(caching.FunctionCache):
     """Numba's cache on disk, except that a damaged or unwritable file means compiling again, never an error."""
+
+    _impl_class = ContentImpl
 
     def __init__(self, function: Callable) -> None:
         super().__init__(function)
@@ -213,6 +272,18 @@ def rows(x: np.ndarray) -> np.ndarray:
         return x
     width = x.shape[-1]
     return x.reshape(x.size // width if width else int(np.prod(x.shape[:-1])), width)
+
+
+def code_files() -> list[Path]:
+    """Return the files on the disk with the code of the kernels of this process; empty if one of them has no file."""
+    found: list[Path] = []
+    for owner in (*KERNELS, *SYMBOLS.values()):
+        cache = owner._cache
+        own = [*Path(cache.cache_path).glob(f"{cache._impl.filename_base}.*.nbc")] if cache.cache_path else []
+        if not own:
+            return []
+        found += own
+    return sorted(found)
 
 
 def compilations() -> dict[str, int]:
