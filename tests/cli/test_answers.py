@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from tinyllm.cli import answers
 from tinyllm.cli.answers import Prompt, read_prompts, sample_items
 from tinyllm.models import GPT, GPTConfig
 from tinyllm.rlhf.news_items import story_of
@@ -72,6 +73,24 @@ def test_answers_differ_among_each_other_and_repeat_with_the_seed(model, tokeniz
     other = list(sample_items(model, tokenizer, prompts, n_answers=5, seed=1, settings=SETTINGS))
     assert [item.answers for item in other] != [item.answers for item in one]
     assert not any("<|" in answer for item in one for answer in item.answers), "control tokens have no text"
+
+
+def test_an_answer_that_came_before_is_drawn_again_so_all_five_differ(model, tokenizer, monkeypatch):
+    """Answers of one token at a low temperature: among five, some are the same."""
+    prompts = [Prompt(HI, "test")] * 6
+    short = {"n_answers": 5, "seed": 3, "settings": {"max_new_tokens": 1, "temperature": 0.04}}
+    items = list(sample_items(model, tokenizer, prompts, **short))
+    assert [len(set(item.answers)) for item in items] == [len(item.answers) for item in items] == [5] * 6
+    assert items == list(sample_items(model, tokenizer, prompts, **short))
+    monkeypatch.setattr(answers, "MOST_DRAWS", 1)
+    assert min(len(item.answers) for item in sample_items(model, tokenizer, prompts, **short)) < 5
+
+
+def test_a_model_with_one_answer_only_is_not_asked_for_ever_and_gives_no_item(model, tokenizer):
+    settings = {"n_answers": 5, "seed": 0}
+    for temperature in (0.0, 1e-5):
+        alone = {"max_new_tokens": 3, "temperature": temperature}
+        assert list(sample_items(model, tokenizer, [Prompt(HI, "test")], settings=alone, **settings)) == []
 
 
 def test_a_prompt_without_room_for_an_answer_is_refused(model, tokenizer):

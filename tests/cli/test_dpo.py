@@ -9,6 +9,7 @@ import pytest
 from tinyllm.cli.dpo import DPOSettings
 from tinyllm.cli.main import main
 from tinyllm.models import GPT, load_tokenizer_for
+from tinyllm.rlhf.before_after import read_comparisons
 from tinyllm.rlhf.dpo import LOSSES
 from tinyllm.training import read_records
 
@@ -45,6 +46,16 @@ def test_every_loss_runs_and_shows_margin_and_accuracy(loss, base, pairs_file, o
     steps = [record for record in read_records(out / "metrics.jsonl") if record["event"] == "step"]
     if loss in ("dpo", "length-normalised"):
         assert math.isclose(steps[0]["loss"], math.log(2), abs_tol=1e-5)
+
+
+def test_the_report_shows_the_held_out_loss_and_answers_before_and_after(base, pairs_file, out):
+    words = ["--preferences", str(pairs_file), "--out", str(out), *SHORT, "--learning-rate", "0.1"]
+    assert main(["dpo", str(base), *words]) == 0
+    compared, n_torn = read_comparisons(out)
+    assert n_torn == 0 and [pair.prompt for pair in compared] == [f"What is {compared[0].prompt.split()[2][:-1]}?"]
+    assert compared[0].before != compared[0].after
+    page = (out / "report.html").read_text()
+    assert "best held-out loss" in page and "Before and after" in page and "held-out loss</th>" in page
 
 
 def test_the_probability_of_chosen_against_rejected_answers_grows(base, pairs_file, out):

@@ -1,5 +1,6 @@
 """`tinyllm finetune`: what it reads, what it leaves, and that it goes on exactly."""
 
+import html
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from tinyllm.cli.main import main
+from tinyllm.evaluation.held_out_answers import read_answers
 from tinyllm.models import GPT, load_tokenizer_for
 from tinyllm.tokenizers import CONTROL_TOKENS
 from tinyllm.training import read_records
@@ -52,6 +54,14 @@ def test_a_run_leaves_a_model_that_can_chat_a_report_and_its_settings(base, out)
     assert losses[-1] < losses[0]
     settings = json.loads((out / "config.json").read_text())["settings"]
     assert settings["inputs"]["model"] == str(base) and len(settings["inputs"]["model_sha256"]) == 64
+
+
+def test_the_report_shows_what_the_model_answers_to_held_out_questions(base, out):
+    assert finetune(base, out) == 0
+    found, answers = read_answers(out)
+    assert found.n == len(answers) > 0
+    page = (out / "report.html").read_text()
+    assert "held-out questions answered right" in page and all(html.escape(one.question) in page for one in answers)
 
 
 def test_made_instructions_are_the_default_and_a_context_too_short_for_them_is_refused(byte_model, trained, out, capsys, fails):

@@ -55,11 +55,22 @@ def test_a_models_answers_become_items(assistant, tmp_path, capsys):
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("8?\n\n9?\n")
     words = "make", assistant, "--prompts", prompts, "--n-answers", 3, "--max-new-tokens", 8, "--out"
-    assert "2 prompts with 3 answers each" in output(capsys, *words, tmp_path / "a.jsonl").out
+    assert "2 prompts with 3 different answers each" in output(capsys, *words, tmp_path / "a.jsonl").out
     found = read_items(tmp_path / "a.jsonl")
     assert [item.prompt[0]["content"] for item in found] == ["8?", "9?"] and all(len(item.answers) == 3 for item in found)
     output(capsys, *words, tmp_path / "b.jsonl")
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
+
+
+def test_make_says_where_the_model_has_no_five_different_answers(base, tmp_path, capsys, fails):
+    (tmp_path / "prompts.txt").write_text("Hi\nHello\n")
+    make = ["label", "make", base, "--prompts", tmp_path / "prompts.txt", "--max-new-tokens", 1]
+    assert "one and the same answer to each prompt" in fails(*make, "--out", tmp_path / "none.jsonl", "--temperature", 0)
+    assert not (tmp_path / "none.jsonl").exists()
+    shown = output(capsys, *make[1:], "--out", tmp_path / "few.jsonl", "--temperature", 0.015).out
+    items = read_items(tmp_path / "few.jsonl")
+    assert all(2 <= len(set(item.answers)) == len(item.answers) < 5 for item in items)
+    assert "different answers each" in shown and f"{len(items)} of them with fewer" in shown
 
 
 def test_make_refuses_before_it_loads_a_model(tmp_path, items, fails):

@@ -11,6 +11,7 @@ from tinyllm.cli.main import main
 from tinyllm.data.preferences import read_preferences
 from tinyllm.models import GPT, RewardModel, load_tokenizer_for
 from tinyllm.rlhf.reward_model import score_sequences
+from tinyllm.rlhf.reward_report import read_pairs
 from tinyllm.rlhf.sequences import pad_sequences
 from tinyllm.tokenizers.chat import ChatFormat
 from tinyllm.training import read_records
@@ -38,6 +39,13 @@ def test_each_prompt_is_seen_once_and_the_learning_rate_comes_down(judge):
     assert len(steps) == 2  # nine prompts, eight a step
     settings = json.loads((judge / "config.json").read_text())["settings"]["training"]
     assert (settings["max_steps"], settings["warmup_steps"], settings["min_learning_rate"]) == (2, 0, 0.0)
+
+
+def test_the_report_says_how_often_it_decides_held_out_pairs_as_the_labelers_did(judge):
+    measured = read_pairs(judge)
+    assert (measured["n_prompts"], measured["n_pairs"]) == (1, 2) and measured["accuracy"] in (0, 0.5, 1)
+    page = (judge / "report.html").read_text()
+    assert "nats per pair" in page and "nothing was held out" not in page and "per token" not in page
 
 
 def test_the_model_is_normalised_on_the_compared_answers(judge, pairs_file):

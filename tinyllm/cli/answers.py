@@ -1,6 +1,7 @@
 """Prompts from a file or the built-in news, and a model's answers to them: what `tinyllm label make` writes.
 
-Answers are drawn at temperature 1, as the model believes: they should differ, or there is nothing to compare.
+Answers are drawn at temperature 1, as the model believes. They must differ, or there is nothing to compare: an answer that
+is there already is drawn again, some times; a prompt to which the model has one answer only is left out.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from tinyllm.rlhf.label_items import Item
+from tinyllm.rlhf.label_items import FEWEST_ANSWERS, Item
 
 NEWS_PROMPTS = 50  # of the built-in news, unless said otherwise
+MOST_DRAWS = 10  # for each answer that is wanted, before the model is said to have no other
 TABLES = (".csv", ".tsv", ".xls", ".xlsx", ".parquet")  # a line of these is not a prompt
 
 
@@ -93,8 +95,9 @@ def _news_prompt(rng: np.random.Generator) -> Prompt:
 def sample_items(
     model: Any, tokenizer: Any, prompts: Sequence[Prompt], *, n_answers: int, seed: int, settings: Mapping[str, Any]
 ) -> Iterator[Item]:
-    """Yield an item for each prompt, with `n_answers` answers sampled by the model as one batch.
+    """Yield an item for each prompt, with up to `n_answers` different answers: fewer where the model finds no more.
 
+    A prompt with a single answer gives no item.
     settings  of decoding.GenerationConfig. ValueError if a prompt leaves no room for an answer in the model's context.
     """
     from tinyllm.tokenizers.chat import chat_format
@@ -103,6 +106,8 @@ def sample_items(
     for number, prompt in enumerate(prompts):
         rng = np.random.default_rng([seed, number])
         answers = _answers(model, chat, prompt.messages, n_answers=n_answers, rng=rng, settings=settings)
+        if len(answers) < FEWEST_ANSWERS:
+            continue
         yield Item(f"{number:05d}", prompt.messages, tuple(answers), source=prompt.source, data=prompt.data)
 
 
@@ -110,7 +115,10 @@ def _answers(
     model: Any, chat: Any, messages: list[dict[str, str]], *, n_answers: int, rng: np.random.Generator,
     settings: Mapping[str, Any],
 ) -> list[str]:  # fmt: skip
-    """Answers to one conversation, each as the assistant's text; a call of a tool is shown as one."""
+    """Different answers to one conversation, each as the assistant's text; a call of a tool is shown as one.
+
+    All are drawn as one batch; for those that came twice a batch of the missing number is drawn, up to MOST_DRAWS in all.
+    """
     from tinyllm.decoding import GenerationConfig, generate
 
     ids = chat.prompt(messages)
@@ -120,6 +128,12 @@ def _answers(
     config = GenerationConfig(**{**settings, "max_new_tokens": min(settings["max_new_tokens"], room)})
     stops = tuple(i for i in (chat.end_id, chat.tokenizer.eos_id) if i is not None)
     config = dataclasses.replace(config, stop_tokens=stops)
-    result = generate(model, [ids] * n_answers, config=config, rng=rng)
-    replies = [chat.parse([int(i) for i in tokens]) for tokens in result.tokens]
-    return [reply["content"] + (f" [{reply['tool_call']}]" if "tool_call" in reply else "") for reply in replies]
+    answers: dict[str, None] = {}  # in the order in which they came
+    for _ in range(MOST_DRAWS if config.samples else 1):
+        result = generate(model, [ids] * (n_answers - len(answers)), config=config, rng=rng)
+        replies = [chat.parse([int(i) for i in tokens]) for tokens in result.tokens]
+        texts = [reply["content"] + (f" [{reply['tool_call']}]" if "tool_call" in reply else "") for reply in replies]
+        answers |= dict.fromkeys(texts)
+        if len(answers) == n_answers:
+            break
+    return list(answers)

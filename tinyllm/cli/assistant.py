@@ -17,7 +17,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from tinyllm.data.preferences import Preference
 from tinyllm.data.split import hold_out
 from tinyllm.decoding.calculator import calculate
 from tinyllm.evaluation.exact_match import measure_exact_match
+from tinyllm.evaluation.held_out_answers import answer_held_out, write_answers
 from tinyllm.finetuning import answer_loss
 from tinyllm.models import GPT
 from tinyllm.models.heads import RewardModel
@@ -51,6 +52,7 @@ from tinyllm.rlhf.reward_model import (
     preference_loss,
     score_sequences,
 )
+from tinyllm.rlhf.reward_report import measure_pairs, write_reward_report
 from tinyllm.rlhf.rollout import check_number
 from tinyllm.rlhf.sequences import pad_sequences
 from tinyllm.tokenizers.chat import ChatFormat
@@ -129,6 +131,11 @@ def tune(
     source = source_class(demonstrations.training, **shape, rng=stream(config.seed, "order of conversations"))
     evaluation = conversation_batches(demonstrations.held_out, **shape)
     yield from train(model, source, config=config, loss_fn=answer_loss, evaluation=evaluation, run=run)
+
+
+def write_held_out_answers(model: GPT, demonstrations: Demonstrations, tokenizer: Any, *, run: RunFolder) -> None:
+    """Let the tuned model answer what was held out, for the run's report."""
+    write_answers(run.path, answer_held_out(model, demonstrations.held_out, chat=ChatFormat(tokenizer)))
 
 
 def label_stories(
@@ -221,6 +228,12 @@ def train_reward(
     return RewardTraining(model, train(model, source, config=config, loss_fn=loss_fn, run=run), finish)
 
 
+def finish_reward(model: RewardModel, comparisons: Comparisons, tokenizer: Any, *, run: RunFolder) -> None:
+    """Write model/ and report.html, with what the model makes of the held-out pairs."""
+    model.save_pretrained(run.path / "model", tokenizer)
+    write_reward_report(run.path, measure_pairs(model, comparisons.held_out, chat=ChatFormat(tokenizer)))
+
+
 @dataclass(frozen=True)
 class Row:
     """One model on the test set: (mean, standard error) of each measure."""
@@ -231,6 +244,7 @@ class Row:
     score: tuple[float, float]  # of the same: what the reward model thinks
     words: float  # per summary
     examples: list[str]  # its summaries of the first stories
+    kinds: dict[str, tuple[float, float]] = field(default_factory=dict)  # share of each kind of task answered exactly
 
 
 def mean_and_error(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
@@ -258,7 +272,8 @@ def evaluate(name: str, model: GPT, test: TestSet, *, best_of: int = 1) -> Row:
     Picking is for summaries only: of anything else the reward model has never seen a comparison.
     """
     chat, stories = ChatFormat(test.tokenizer), test.stories
-    found = measure_exact_match(model, test.instructions, chat=chat, calculate=calculate)["all"]
+    by_kind = measure_exact_match(model, test.instructions, chat=chat, calculate=calculate)
+    found = by_kind.pop("all")
     answers = sample_answers(model, test.tokenizer, stories, k=best_of, rng=stream(test.seed, "answers to test"))
     prompts = [chat.prompt(story_prompt(story)) for story in stories for _ in range(best_of)]
     ids = [chat.answer(text) for own in answers for text in own]
@@ -268,4 +283,5 @@ def evaluate(name: str, model: GPT, test: TestSet, *, best_of: int = 1) -> Row:
     golds = [gold_reward(story, text) for story, text in zip(stories, chosen, strict=True)]
     words = float(np.mean([len(text.split()) for text in chosen]))
     tasks = (found.accuracy, found.standard_error)
-    return Row(name, tasks, mean_and_error(golds), mean_and_error(scores.max(axis=1)), words, chosen[:6])
+    kinds = {kind: (one.accuracy, one.standard_error) for kind, one in by_kind.items()}
+    return Row(name, tasks, mean_and_error(golds), mean_and_error(scores.max(axis=1)), words, chosen[:6], kinds)

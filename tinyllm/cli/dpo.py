@@ -29,6 +29,7 @@ EPILOG = """examples:
 INPUTS = (MODEL, tuning.PAIRS)
 WORDS = {"batch_size": "pairs in one micro-batch"}
 DEFAULTS = {"learning_rate": 1e-4, "min_learning_rate": 1e-5, "max_steps": 300}
+N_COMPARED = 12  # held-out prompts whose answers before and after go into the report
 SHOWN = {"reward_margin": "margin", "reward_accuracy": "accuracy", "chosen_log_prob": "chosen"}
 
 
@@ -86,8 +87,10 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     from tinyllm.cli.streams import stream
+    from tinyllm.rlhf.before_after import answers_in_words, paired, write_comparisons
     from tinyllm.rlhf.dpo import DPO, LOSSES, PreferencePairs
     from tinyllm.rlhf.report import write_rl_report
+    from tinyllm.tokenizers.chat import ChatFormat
     from tinyllm.training import train
 
     out = tuning.out_folder(args)
@@ -105,6 +108,8 @@ def run(args: argparse.Namespace) -> int:
     held_out = PreferencePairs(comparisons.held_out, **shape, rng=stream(training.seed, "order of held-out pairs"))
     indices = np.arange(len(held_out.pairs))[: training.eval_batches * training.batch_size]
     batches = [held_out.batch(indices[i : i + training.batch_size]) for i in range(0, len(indices), training.batch_size)]
+    chat, asked = ChatFormat(tokenizer), [group.prompt for group in comparisons.held_out[:N_COMPARED]]
+    before = answers_in_words(model, asked, chat=chat)
     objective = DPO(LOSSES[config.loss], beta=config.own_beta)
     noted: dict[str, Any] = {"settings": settings, "inputs": INPUTS, "algorithm": config.loss}
     with tuning.tuning_run("dpo", args, tokenizer=tokenizer, **noted) as folder:
@@ -113,6 +118,7 @@ def run(args: argparse.Namespace) -> int:
         )
         tuning.show_records(records, label="dpo", total=training.max_steps, shown=SHOWN)
         model.save_pretrained(folder.path / "model", tokenizer)
+        write_comparisons(folder.path, paired(before, answers_in_words(model, asked, chat=chat)))
         write_rl_report(folder.path)
     print(f"\nThe model is in {out / 'model'}, the report is {out / 'report.html'}")
     print(f"Talk with it:  tinyllm chat {shlex.quote(str(out))}")

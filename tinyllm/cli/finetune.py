@@ -100,6 +100,7 @@ def run(args: argparse.Namespace) -> int:
     with tuning.tuning_run("finetune", args, settings=settings, inputs=INPUTS, tokenizer=tokenizer) as folder:
         records = assistant.tune(model, demonstrations, config=training, run=folder, packing=config.packing)
         tuning.show_records(records, label="finetuning", total=training.max_steps, shown={})
+        assistant.write_held_out_answers(model, demonstrations, tokenizer, run=folder)
         if has_lora(model):
             save_adapters(model, out / "adapters")
             merge_lora(model)

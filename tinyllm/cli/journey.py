@@ -190,6 +190,7 @@ class Journey:
             demonstrations = assistant.encode_demonstrations(conversations, self.tokenizer, **shape)
             records = assistant.tune(self.tuned, demonstrations, config=config, run=run, packing=False)
             show_records(records, label="   tuning", total=config.max_steps, shown={})
+            assistant.write_held_out_answers(self.tuned, demonstrations, self.tokenizer, run=run)
             stages.finish_run(run, self.tuned, self.tokenizer)
 
     def _tuning(self, steps: int, **settings: Any) -> TrainConfig:
@@ -236,7 +237,7 @@ class Journey:
             show_records(task.records, label="   learning", total=steps, shown={})
             accuracy, error = task.finish()
             self.reward_model = task.model
-            stages.finish_run(run, task.model, self.tokenizer)
+            assistant.finish_reward(task.model, comparisons, self.tokenizer, run=run)
         print(f"   On stories held out, it decides {accuracy:.1%} ± {error:.1%} of the pairs as the labeler did.")
 
     # Step 3: reinforcement learning.

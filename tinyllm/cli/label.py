@@ -129,8 +129,16 @@ def run_make(args: argparse.Namespace) -> int:
             bar.show(len(items))
     finally:
         bar.close()
+    if not items:
+        raise ValueError(
+            "the model gives one and the same answer to each prompt, so there is nothing to compare; raise --temperature"
+        )
     write_items(out, items)
-    print(f"{out}: {len(items):,} prompts with {args.n_answers} answers each")
+    fewer = sum(len(item.answers) < args.n_answers for item in items)
+    but = f", {fewer:,} of them with fewer" if fewer else ""
+    print(f"{out}: {len(items):,} prompts with {args.n_answers} different answers each{but}")
+    if missing := len(prompts) - len(items):
+        print(f"left out: {missing:,} prompts to which the model has one answer only")
     return 0
 
 

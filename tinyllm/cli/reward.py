@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         task = assistant.train_reward(model, comparisons, config=training, reward_config=settings["reward"], run=folder)
         tuning.show_records(task.records, label="reward model", total=n_steps, shown={})
         accuracy, error = task.finish()
-        stages.finish_run(folder, task.model, tokenizer)
+        assistant.finish_reward(task.model, comparisons, tokenizer, run=folder)
     n_held_out = len(comparisons.held_out)
     print(f"\nOn {n_held_out} held-out prompts it decides {accuracy:.1%} ± {error:.1%} of the pairs as the labelers did")
     print(f"The model is in {out / 'model'}, the report is {out / 'report.html'}")

@@ -11,7 +11,7 @@ accuracies differ by less than two of them may well be equally good.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,7 +96,8 @@ def _answer_batch(
     replies = [""] * len(conversations)
     waiting = list(range(len(conversations)))
     for turn in range(MAX_CALLS + 1):
-        said = _say(model, {i: chat.prompt(conversations[i]) for i in waiting}, chat, max_new_tokens)
+        prompts = {i: chat.prompt(conversations[i]) for i in waiting}
+        said = next_messages(model, prompts, chat=chat, max_new_tokens=max_new_tokens)
         waiting = []
         for i, message in said.items():
             replies[i] = message["content"]
@@ -106,8 +107,8 @@ def _answer_batch(
     return replies
 
 
-def _say(model: Any, prompts: dict[int, list[int]], chat: Any, max_new_tokens: int) -> dict[int, dict[str, str]]:
-    """The assistant's next message after each prompt, by the prompt's key; none where the context is already full.
+def next_messages(model: Any, prompts: Mapping[int, list[int]], *, chat: Any, max_new_tokens: int) -> dict[int, dict[str, str]]:
+    """The assistant's next message after each prompt of ids, by the prompt's key; none where the context is already full.
 
     A batch shares one limit of new tokens, so prompts that leave less room than max_new_tokens go alone.
     """

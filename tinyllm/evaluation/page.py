@@ -46,6 +46,10 @@ th { color: var(--muted); font-weight: 500; text-align: left; white-space: nowra
 th, td { padding: 7px 22px 7px 0; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
 td.number, th.number { text-align: right; white-space: nowrap; overflow-wrap: normal; }
 th:last-child, td:last-child { padding-right: 0; }
+td:first-child, td:last-child { overflow-wrap: break-word; }
+td.bars { min-width: 150px; width: 42%; white-space: nowrap; }
+svg.bar { display: inline-block; vertical-align: middle; width: calc(100% - 3.6em); height: 12px; margin-right: 0.7em; }
+.story { border-left: 3px solid var(--line); padding-left: 14px; max-width: none; margin: 22px 0 8px; }
 details { margin-top: 14px; }
 summary { cursor: pointer; color: var(--muted); }
 .settings { columns: 2; column-gap: 44px; }
@@ -55,6 +59,8 @@ summary { cursor: pointer; color: var(--muted); }
 .settings .scroll { overflow: visible; }
 .settings td { padding: 4px 12px 4px 0; font-size: 0.88rem; }
 .settings td:last-child { text-align: right; padding-right: 0; }
+.settings td:last-child { overflow-wrap: anywhere; }
+.settings td:first-child { white-space: nowrap; }
 .sample { display: grid; grid-template-columns: 132px minmax(0, 1fr); gap: 20px; padding: 14px 0;
   border-top: 1px solid var(--line); }
 .sample h3 { margin: 0; font-size: 0.93rem; font-weight: 600; font-variant-numeric: tabular-nums; }

@@ -11,12 +11,14 @@ import csv
 import io
 import math
 import os
+import re
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tinyllm.evaluation import plots
+from tinyllm.evaluation.held_out_answers import read_answers
 from tinyllm.evaluation.page import cards, escaped, figure, page, section, table
 from tinyllm.evaluation.perplexity import exp_or_inf
 from tinyllm.evaluation.run_record import RunRecord, finite, read_run
@@ -29,6 +31,10 @@ _MOST_TABLE_ROWS = 25
 _LOSS_HINT = (
     "Both curves should fall, fast at first and then ever more slowly. Where validation turns upwards while training goes "
     "on falling, the model has begun to learn its training text by heart."
+)
+_ANSWERS_HINT = (
+    "Held-out questions, what the demonstration answers, and what the model does, always taking the likeliest token. Right is "
+    "only the same answer word for word: fair where one answer is right, too strict where many are."
 )
 FigureList = Sequence[tuple[str, plots.Draw, tuple[str, ...], str]]  # name, drawing, what must be measured (one of), caption
 _SMALL_FIGURES: FigureList = [
@@ -63,6 +69,7 @@ def report_page(run: RunRecord) -> str:
         cards(headline(run)),
         section("Loss", _LOSS_HINT, _loss_part(run)),
         section("On the way", "Three curves to look at when the loss does something odd.", figure_row(run, _SMALL_FIGURES)),
+        section("What it answers", _ANSWERS_HINT, _answers(run)),
         section("What it wrote", _samples_hint(run), *_samples(run)),
         section(
             "What it read",
@@ -93,7 +100,7 @@ def _threads(run: RunRecord) -> str:
 
 def headline(run: RunRecord) -> list[tuple[str, str, str]]:
     """(number, what it is, remark) for the cards at the top; what the run does not tell is left out."""
-    facts = [*_quality(run)]
+    facts = [*_answered_right(run), *_quality(run)]
     tokens = run.series("tokens_seen")[1]
     if run.n_parameters:
         facts.append((short(run.n_parameters), "parameters", f"{run.n_parameters:,} numbers learned"))
@@ -120,7 +127,7 @@ def _quality(run: RunRecord) -> Iterable[tuple[str, str, str]]:
         values = run.series("loss")[1]
         if values:
             smoothed = plots.smooth(values, plots.window_for(len(values)))[-1]
-            yield f"{smoothed:.3f}", "training loss at the end", "smoothed, nats per token; nothing was held out"
+            yield f"{smoothed:.3f}", "training loss at the end", "smoothed, nats per token"
         return
     best = min(losses)
     yield f"{best:.3f}", "best validation loss", f"nats per token, at step {steps[losses.index(best)]:,.0f}"
@@ -129,6 +136,20 @@ def _quality(run: RunRecord) -> Iterable[tuple[str, str, str]]:
     if run.tokens_per_byte:
         bits = best / math.log(2) * run.tokens_per_byte
         yield f"{bits:.3f}", "bits per byte", "comparable between tokenizers; 8 is no knowledge at all"
+
+
+def _answered_right(run: RunRecord) -> Iterable[tuple[str, str, str]]:
+    """Of a run that learned to answer: how often it does, on what was held out."""
+    found, _ = read_answers(run.path)
+    if found:
+        yield f"{found.accuracy:.1%}", "held-out questions answered right", f"± {found.standard_error:.1%}, {found.n} asked"
+
+
+def _answers(run: RunRecord) -> str:
+    """A table of answers, those that are wrong first: they teach more."""
+    answers = sorted(read_answers(run.path)[1], key=lambda one: one.right)
+    rows = [(one.question, one.expected, one.answer or "(nothing)", "right" if one.right else "wrong") for one in answers]
+    return table(("question", "demonstration", "the model", ""), rows, n_text=4) if rows else ""
 
 
 def seconds_spent(run: RunRecord) -> float:
@@ -230,7 +251,9 @@ def settings_part(run: RunRecord) -> str:
 def _plain(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(_plain, value))
-    return {None: "none", True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool | None) else str(value)
+    if isinstance(value, bool | None):
+        return {None: "none", True: "yes", False: "no"}[value]
+    return f"{value[:12]}…" if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) else str(value)  # a sha256
 
 
 def footnote(run: RunRecord) -> str:

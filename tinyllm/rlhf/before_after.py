@@ -10,11 +10,13 @@ report of the run shows it. Sample both answers with the same settings, from pro
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tinyllm.evaluation.exact_match import next_messages
+from tinyllm.nn import evaluating
 from tinyllm.storage import FormatError, strict_json, write_file
 
 FILE_NAME = "comparisons.jsonl"
@@ -38,6 +40,24 @@ class BeforeAfter:
         """Change of "score" or "gold", None where one of the two numbers is missing."""
         before, after = getattr(self, f"{name}_before"), getattr(self, f"{name}_after")
         return None if before is None or after is None else after - before
+
+
+def answers_in_words(
+    model: Any, prompts: Sequence[Sequence[int]], *, chat: Any, max_new_tokens: int = 64
+) -> list[tuple[str, str]]:
+    """(prompt, the model's greedy answer) of prompts of ids, in words; those that fill the context are left out.
+
+    chat: the tokenizers.ChatFormat that wrote the prompts. Ask once before training and once after: `paired` joins the two.
+    """
+    fitting = {i: list(prompt) for i, prompt in enumerate(prompts) if len(prompt) < model.config.block_size}
+    with evaluating(model):
+        said = next_messages(model, fitting, chat=chat, max_new_tokens=max_new_tokens) if fitting else {}
+    return [(chat.decode(fitting[i]), said[i]["content"]) for i in sorted(said)]
+
+
+def paired(before: Sequence[tuple[str, str]], after: Sequence[tuple[str, str]]) -> list[BeforeAfter]:
+    """The answers of `answers_in_words` before and after training, as one comparison a prompt."""
+    return [BeforeAfter(prompt, old, new) for (prompt, old), (_, new) in zip(before, after, strict=True)]
 
 
 def write_comparisons(run_folder: str | os.PathLike[str], pairs: Iterable[BeforeAfter]) -> Path:

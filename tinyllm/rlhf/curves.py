@@ -81,8 +81,9 @@ PREFERENCES = (
     Curve(("reward_margin",), "margin: chosen - rejected reward",
           "Begins at exactly 0 and grows.", 0.0, ""),
     Curve(("loss",), "loss",
-          "DPO begins at exactly ln 2 = 0.693, a coin's loss. Down to 0 on few pairs is learning by heart.",
-          math.log(2), "ln 2", bottom=0),
+          "DPO begins at exactly ln 2 = 0.693, a coin's loss. Where the held-out loss (dots) turns upwards, the pairs are being "
+          "learned by heart: stop there.",
+          math.log(2), "ln 2", bottom=0, other="val_loss", labels=("training", "held out")),
     Curve(("chosen_reward",), "rewards β (log π - log π_ref)",
           "The chosen answers' may fall too while the margin grows, as long as that of the rejected falls "
           "faster.", 0.0, "",
@@ -119,8 +120,9 @@ def draw_curve(axes: Any, run: RunRecord, *, curve: Curve) -> None:
     series = per_rollout(run, *curve.names)
     plots.light_and_smooth(axes, series, label=curve.labels[0] or None)
     if curve.other and (other := per_rollout(run, curve.other))[1]:
-        axes.plot(*plots.thin(other[0], plots.smooth(other[1], plots.window_for(len(other[1])))), color=VALIDATION, linewidth=1.5,
-                  label=curve.labels[1])  # fmt: skip
+        dots = {"marker": "o", "markersize": 3} if curve.other.startswith("val_") else {}  # few, and not each step's
+        axes.plot(*plots.thin(other[0], plots.smooth(other[1], plots.window_for(len(other[1])) if not dots else 0)),
+                  color=VALIDATION, linewidth=1.5, label=curve.labels[1], **dots)  # fmt: skip
         axes.legend(loc="best", fontsize=8, labelcolor=INK)
     level = finite(run.setting(curve.level)) if isinstance(curve.level, str) else curve.level
     if level is not None:

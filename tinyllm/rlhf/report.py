@@ -56,8 +56,8 @@ _LAW_CAPTION = (
     "d (α - β log d), fitted to the gold reward. The best policy is the one with the most gold, not the last one."
 )
 _PAIRS_HINT = (
-    "The same prompts answered before and after, from the largest gain to the largest loss. Read the losses too, and "
-    "ask of the gains whether you would have given them the higher score."
+    "The same prompts answered before and after, from the largest gain to the largest loss where scores are known. Read the "
+    "losses too, and ask of the gains whether you would have given them the higher score."
 )
 _TABLE_COLUMNS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("score", ("score",)), ("gold", ("gold",)), ("KL", ("kl",)), ("β", ("kl_coefficient",)), ("entropy", ("entropy",)),
@@ -65,7 +65,7 @@ _TABLE_COLUMNS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("explained variance", ("explained_variance",)),
 )  # fmt: skip
 _PREFERENCE_COLUMNS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("loss", ("loss",)), ("accuracy", ("reward_accuracy",)), ("margin", ("reward_margin",)),
+    ("loss", ("loss",)), ("held-out loss", ("val_loss",)), ("accuracy", ("reward_accuracy",)), ("margin", ("reward_margin",)),
     ("chosen reward", ("chosen_reward",)), ("rejected reward", ("rejected_reward",)),
     ("log π(chosen)", ("chosen_log_prob",)), ("log π(rejected)", ("rejected_log_prob",)),
 )  # fmt: skip
@@ -122,7 +122,7 @@ def algorithm(run: RunRecord) -> str:
 
 def headline(run: RunRecord, pairs: Sequence[BeforeAfter] = ()) -> list[tuple[str, str, str]]:
     """(number, what it is, remark) for the cards at the top; what the run does not tell is left out."""
-    facts = [*_changes(run)]
+    facts = [*_changes(run), *_held_out(run)]
     gains = [gain for pair in pairs if (gain := pair.gain("gold" if _has_gold(pairs) else "score")) is not None]
     if gains:
         better = sum(gain > 0 for gain in gains)
@@ -152,6 +152,15 @@ def _changes(run: RunRecord) -> Iterable[tuple[str, str, str]]:
         if values := run.series(*names)[1]:
             tenth = max(1, len(values) // 10)
             yield show(statistics.fmean(values[-tenth:])), title, f"{show(values[0])} at first"
+
+
+def _held_out(run: RunRecord) -> Iterable[tuple[str, str, str]]:
+    """The least loss on held-out pairs, and where it was; at its end a run may have begun to learn by heart."""
+    steps, losses = run.series("val_loss")
+    if losses:
+        best = min(range(len(losses)), key=losses.__getitem__)
+        last = "" if best == len(losses) - 1 else f"; {losses[-1]:.3f} at the end"
+        yield f"{losses[best]:.3f}", "best held-out loss", f"at step {steps[best]:,.0f}{last}"
 
 
 def _remarks(run: RunRecord) -> str:
