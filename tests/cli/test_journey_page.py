@@ -8,6 +8,7 @@ from hostile_pages import DRAWN, HARMLESS, Tags
 
 from tinyllm.cli.assistant import Row
 from tinyllm.cli.journey_page import write_page
+from tinyllm.evaluation.exact_match import ExactMatch
 from tinyllm.rlhf.news_task import make_stories
 
 NAMES = ("base", "tuned (SFT)", "SFT, best of 8", "PPO")
@@ -15,10 +16,10 @@ STORIES = make_stories(3, split="test", seed=1)
 
 
 def rows():
-    kinds = {"spell": (0.875, 0.05), "sort": (0.625, 0.06)}
+    kinds = {"spell": ExactMatch(35, 40), "sort": ExactMatch(25, 40)}
     return [
-        Row(name, (0.1 + i / 10, 0.017), (i - 0.59, 0.05), (i + 0.125, 0.04), 10.5 + i, [f"summary {i} of {s}" for s in range(3)],
-            kinds if i else {"spell": (0.0, 0.0), "sort": (0.0, 0.0)})
+        Row(name, (0.1 + i / 10, 0.017), kinds, (i - 0.59, 0.05), (i + 0.125, 0.04), 10.5 + i,
+            [f"summary {i} of {s}" for s in range(3)])
         for i, name in enumerate(NAMES)
     ]  # fmt: skip
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from tinyllm.data.news import Story, make_summary, story_prompt
 from tinyllm.data.preferences import Preference
 from tinyllm.data.split import hold_out
 from tinyllm.decoding.calculator import calculate
-from tinyllm.evaluation.exact_match import measure_exact_match
+from tinyllm.evaluation.exact_match import ExactMatch, measure_exact_match
 from tinyllm.evaluation.held_out_answers import answer_held_out, write_answers
 from tinyllm.finetuning import answer_loss
 from tinyllm.models import GPT
@@ -240,11 +240,11 @@ class Row:
 
     name: str
     tasks: tuple[float, float]  # share of held-out tasks answered exactly
+    by_kind: dict[str, ExactMatch]  # the same, kind by kind
     gold: tuple[float, float]  # of its summaries: what the labeler would truly think
     score: tuple[float, float]  # of the same: what the reward model thinks
     words: float  # per summary
     examples: list[str]  # its summaries of the first stories
-    kinds: dict[str, tuple[float, float]] = field(default_factory=dict)  # share of each kind of task answered exactly
 
 
 def mean_and_error(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
@@ -283,5 +283,4 @@ def evaluate(name: str, model: GPT, test: TestSet, *, best_of: int = 1) -> Row:
     golds = [gold_reward(story, text) for story, text in zip(stories, chosen, strict=True)]
     words = float(np.mean([len(text.split()) for text in chosen]))
     tasks = (found.accuracy, found.standard_error)
-    kinds = {kind: (one.accuracy, one.standard_error) for kind, one in by_kind.items()}
-    return Row(name, tasks, mean_and_error(golds), mean_and_error(scores.max(axis=1)), words, chosen[:6], kinds)
+    return Row(name, tasks, by_kind, mean_and_error(golds), mean_and_error(scores.max(axis=1)), words, chosen[:6])

@@ -123,16 +123,17 @@ def _told(rows: Sequence[Row], story: Story, i: int) -> str:
 
 def _kinds(rows: Sequence[Row]) -> str:
     """A row for each kind of task, a bar for each model that was tuned."""
-    shown = [row for row in rows[1:] if row.kinds and "best of" not in row.name]
+    shown = [row for row in rows[1:] if row.by_kind and "best of" not in row.name]
     if not shown:
         return ""
     head = "".join(f"<th>{escaped(row.name)}</th>" for row in shown)
     body = []
-    for kind in shown[0].kinds:
+    for kind in shown[0].by_kind:
         cells = []
         for row, colour in zip(shown, ("--train", "--validation"), strict=False):
-            share, error = row.kinds.get(kind, (0.0, 0.0))
-            cells.append(f'<td class="bars">{bar(share, colour=colour, error=error)}<span>{share:.0%}</span></td>')
+            found = row.by_kind[kind]
+            drawn = bar(found.accuracy, colour=colour, error=found.standard_error)
+            cells.append(f'<td class="bars">{drawn}<span>{found.accuracy:.0%}</span></td>')
         body.append(f"<tr><td>{escaped(kind)}</td>{''.join(cells)}</tr>")
     return f'<div class="scroll"><table><thead><tr><th>kind</th>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
 
