@@ -196,7 +196,7 @@ def test_a_run_that_another_process_has_just_begun_is_left_alone(tmp_path, monke
 def test_a_run_that_fails_later_keeps_everything(tmp_path):
     with pytest.raises(KeyError):
         with start_run(tmp_path / "run", settings={}, tokenizer=ByteTokenizer()):
-            (tmp_path / "run" / "metrics.jsonl").write_text('{"event": "step", "step": 1}\n')
+            (tmp_path / "run" / "metrics.jsonl").write_text('{"event": "step", "step": 2}\n')
             raise KeyError
     assert (tmp_path / "run" / "config.json").exists()
 

@@ -16,6 +16,7 @@ import pytest
 from tinyllm.cli.main import main
 from tinyllm.models import GPT, load_tokenizer_for
 from tinyllm.storage import atomic, safetensors
+from tinyllm.tokenizers import CharacterTokenizer
 from tinyllm.training import read_records
 
 TINY = (
@@ -183,6 +184,25 @@ def test_a_folder_of_another_run_is_refused_and_left_alone(trained, text_file, f
     line = fails("train", "--data", text_file, "--out", trained, *TINY)
     assert "already holds a run; add --resume to go on with it, or choose another name" in line
     assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
+
+
+def test_a_folder_with_nothing_but_a_hidden_file_is_free_and_a_failed_start_leaves_it_so(text_file, out, capsys):
+    out.mkdir(parents=True)
+    (out / ".gitkeep").touch()
+    assert train(text_file, out, "--max-steps", 2, "--learning-rate", "1e38", "--init-std", "1e30") == 2  # fails at once
+    assert [path.name for path in out.iterdir()] == [".gitkeep"]
+    assert train(text_file, out, "--max-steps", 1) == 0
+    assert (out / ".gitkeep").exists() and (out / "model").exists()
+
+
+def test_a_tokenizer_that_cannot_begin_a_sample_is_refused_before_anything_is_written(text_file, out, tmp_path, fails):
+    CharacterTokenizer(sorted(set(text_file.read_text()))).save(tmp_path)
+    words = [word for word in TINY if word not in ("--tokenizer", "character")]
+    given = ["train", text_file, "--out", out, "--tokenizer", tmp_path / "tokenizer.json", *words, "--max-steps", 1]
+    line = fails(*given)
+    assert line.startswith("tokenizer has no end-of-text token") and "give a --sample-prompt, or --num-samples 0" in line
+    assert not out.exists()
+    assert main([*map(str, given), "--sample-prompt", "The "]) == 0
 
 
 def test_out_is_needed(fails):

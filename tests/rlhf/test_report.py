@@ -68,7 +68,7 @@ def test_a_report_shows_the_run_and_loads_nothing(tmp_path, drawing):
     expected += ["the new\n  answer", "score -1 · gold 0.5", "score 2 · gold 1.25", "1 of 1, by the gold reward"]
     expected += ["Over-optimised", "max_new_tokens"]
     assert [text for text in expected if text not in found.text] == []
-    assert (run / "metrics.csv").exists() == (drawing == "tables")
+    assert (run / "metrics.csv").exists()
     assert ("svg" in found.tags) == (drawing == "figures")
     assert ("explained variance of the value model" in found.text) == (drawing == "figures")
     assert "Preferences" not in found.text

@@ -11,7 +11,7 @@ import tiny_run
 from tinyllm.training import open_run
 
 SETTINGS = {"training": tiny_run.CONFIG}
-STEP = '{"event": "step", "step": 1}\n'
+STEP = '{"event": "step", "step": 2}\n'
 
 
 def test_a_second_trainer_on_a_folder_is_refused(tmp_path):
@@ -67,7 +67,7 @@ def test_what_must_not_be_overwritten_counts_as_a_run(tmp_path, trace, text):
 
 def test_a_start_that_failed_can_be_repeated_with_other_settings(tmp_path):
     with open_run(tmp_path, settings=SETTINGS) as run:
-        run.metrics_path.write_text('{"event": "evaluation", "step": 0}\n')
+        run.metrics_path.write_text('{"event": "evaluation", "step": 0}\n{"event": "step", "step": 1}\n')
     (tmp_path / ".gitkeep").touch()
     with open_run(tmp_path, settings={"training": {"seed": 2}}) as run:
         assert not run.resuming and not run.metrics_path.exists()

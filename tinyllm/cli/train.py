@@ -111,11 +111,14 @@ def read_settings(args: argparse.Namespace, out: Path) -> dict[str, Any]:
 def _with_shape_of(args: argparse.Namespace, settings: dict[str, Any], *, groups: list[Group]) -> dict[str, Any]:
     """The settings with the shape and the tokenizer of --init-from. ValueError, by name, for others that were asked for."""
     from tinyllm.cli.settings import values_of
+    from tinyllm.cli.tuning import check_finite
     from tinyllm.models import GPT
     from tinyllm.training import find_model
 
     folder = find_model(args.init_from, name="--init-from")
-    config = GPT.from_pretrained(folder).config
+    model = GPT.from_pretrained(folder)
+    check_finite(model, folder)
+    config = model.config
     given = values_of(groups, args)
     shape, free = given["model"], ("dropout", "init_std")
     for name in [name for name in shape if name not in free and shape[name] != getattr(config, name)]:

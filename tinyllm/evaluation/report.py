@@ -2,7 +2,7 @@
 
 It needs nothing beside itself: style and drawings are inside, nothing is loaded, nothing runs, so it can be mailed,
 printed, or opened in ten years. Made from the run folder alone, at any time, also for a run that was stopped or that
-failed. Without matplotlib (the extra [ui]) it has tables only, and metrics.csv is written beside it for other tools.
+failed. Without matplotlib (the extra [ui]) it has tables only. metrics.csv is written beside it, for other tools.
 """
 
 from __future__ import annotations
@@ -48,15 +48,14 @@ _SMALL_FIGURES: FigureList = [
 
 
 def write_report(run_folder: str | os.PathLike[str]) -> Path:
-    """Write `run_folder`/report.html, whole or not at all, and return its path.
+    """Write `run_folder`/report.html, whole or not at all, and metrics.csv beside it for a spreadsheet; the report's path.
 
     Raises ValueError, saying what to do, if the folder does not exist or holds no measurement yet.
     """
     run = read_run(run_folder)
     path = run.path / "report.html"
     atomic.write_file(path, report_page(run).encode("utf-8"))
-    if not plots.has_matplotlib():
-        atomic.write_file(run.path / "metrics.csv", metrics_csv(run).encode("utf-8"))
+    atomic.write_file(run.path / "metrics.csv", metrics_csv(run).encode("utf-8"))
     return path
 
 

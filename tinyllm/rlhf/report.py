@@ -76,14 +76,13 @@ def write_rl_report(run_folder: str | os.PathLike[str]) -> Path:
 
     For a run of PPO, GRPO, RLOO, REINFORCE or DPO. Reads metrics.jsonl, config.json and, if it is there, comparisons.jsonl
     (see `before_after.write_comparisons`); a gold reward is shown if it was logged as "gold". Without matplotlib there are
-    tables only, and metrics.csv is written beside. ValueError, saying what to do, if the folder holds no measurement.
+    tables only. metrics.csv is written beside it. ValueError, saying what to do, if the folder holds no measurement.
     """
     run = read_run(run_folder)
     pairs, n_torn = read_comparisons(run_folder)
     path = run.path / "report.html"
     atomic.write_file(path, rl_report_page(run, pairs, n_torn=n_torn).encode("utf-8"))
-    if not plots.has_matplotlib():
-        atomic.write_file(run.path / "metrics.csv", metrics_csv(run).encode("utf-8"))
+    atomic.write_file(run.path / "metrics.csv", metrics_csv(run).encode("utf-8"))
     return path
 
 

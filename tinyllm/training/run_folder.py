@@ -81,9 +81,9 @@ class RunFolder:
 
 
 def holds_work(folder: Path) -> bool:
-    """Whether `folder` holds what must not be overwritten: a step in a log, a checkpoint, a model, or settings of something else.
+    """Whether `folder` holds what must not be overwritten: a checkpoint, a model, a log of steps, or settings of something else.
 
-    A start that failed before its first step was done leaves none of them, and can be repeated with other settings.
+    A start that failed in its first step (diverged at once, say) leaves none of them, and can be repeated with other settings.
     """
     if any((folder / "checkpoints").glob("step-*")) or any((folder / name).exists() for name in ("model", "model.safetensors")):
         return True
@@ -93,7 +93,7 @@ def holds_work(folder: Path) -> bool:
             strict_json.read(config, schema=_SCHEMA)
         except FormatError:
             return True
-    return any(record["event"] == "step" for record in read_records(folder / "metrics.jsonl"))
+    return any(record["event"] == "step" and record["step"] > 1 for record in read_records(folder / "metrics.jsonl"))
 
 
 def _happened(record: dict[str, Any], state: TrainState) -> bool:
