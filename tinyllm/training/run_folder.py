@@ -139,7 +139,7 @@ def open_run(
             content = {"settings": plain, "tokenizer_sha256": _fingerprint(tokenizer), "environment": describe_environment()}
             write_file(config, strict_json.dump(content, indent=2))
         (folder / "checkpoints").mkdir(exist_ok=True)
-        for place in (folder, folder / "checkpoints"):
+        for place in (folder, *(path for path in folder.iterdir() if path.is_dir())):
             remove_leftovers(place)
         yield RunFolder(folder, plain, tokenizer, resuming=used)
 
