@@ -60,15 +60,15 @@ def test_the_shrunk_model_has_the_same_layers():
 
 
 def test_a_trained_model_gives_the_shape(trained, capsys):
-    assert main(["bench", "--model", str(trained), "--steps", "1", "--batch-size", "2"]) == 0
+    assert main(["bench", str(trained), "--steps", "1", "--batch-size", "2"]) == 0
     assert "width 8, 2 heads" in capsys.readouterr().out
 
 
 def test_what_makes_no_sense_is_refused(fails, trained):
     assert fails("bench", "--batch-size", "0") == "--batch-size is 0; expected at least 1"
     assert fails("bench", "--steps", "-1") == "--steps is -1; expected at least 1"
-    assert "leave one of them out" in fails("bench", "--model", trained, "--n-layers", "2")
-    assert "does not exist" in fails("bench", "--model", "nowhere")
+    assert "leave one of them out" in fails("bench", trained, "--n-layers", "2")
+    assert "does not exist" in fails("bench", "nowhere")
     assert "n_heads 3" in fails("bench", "--n-heads", "3")
 
 

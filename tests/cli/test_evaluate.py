@@ -13,6 +13,7 @@ from tinyllm.data import EvaluationWindows, open_shard
 from tinyllm.evaluation import measure_perplexity
 from tinyllm.evaluation.task_file import read_tasks
 from tinyllm.models import GPT, load_tokenizer_for
+from tinyllm.training import read_records
 
 
 def measured(capsys, *words):
@@ -57,6 +58,14 @@ def test_a_model_without_a_run_is_measured_on_built_in_text_that_is_named(traine
     (trained.parent / "text.txt").write_text("".join(f"The number after {i} is {i + 1}.\n\n" for i in range(200)))
     alone = shutil.copytree(trained / "model", tmp_path / "alone")
     assert measured(capsys, alone)["texts"][0]["name"] == "a held-out tenth of Python's language reference (built in)"
+
+
+def test_a_tuned_model_is_measured_on_the_conversations_that_its_run_held_out(parrot, capsys):
+    (text,) = measured(capsys, parrot)["texts"]
+    assert text["name"] == f"the assistant's words in the conversations that {parrot} held out"
+    last = [record for record in read_records(parrot / "metrics.jsonl") if record["event"] == "evaluation"][-1]
+    assert math.isclose(text["loss"], last["val_loss"], rel_tol=1e-4)
+    assert text["n_tokens"] == 3  # of one conversation "ok" and the end of a turn, in bytes
 
 
 @pytest.fixture

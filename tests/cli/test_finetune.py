@@ -66,7 +66,8 @@ def test_the_report_shows_what_the_model_answers_to_held_out_questions(base, out
 
 def test_made_instructions_are_the_default_and_a_context_too_short_for_them_is_refused(byte_model, trained, out, capsys, fails):
     words = ["--n-made", 40, "--out", out, *SHORT]
-    assert "longer than the model's context of 16 tokens; at least two must fit" in fails("finetune", trained, *words)
+    line = fails("finetune", trained, *words)
+    assert "longer than the model's context of 16 tokens; at least two must fit" in line and "train --block-size N" in line
     assert not out.exists()
     assert main(["finetune", str(byte_model("base")), *map(str, words)]) == 0
     assert ", of 40 made questions and answers" in capsys.readouterr().out

@@ -113,7 +113,8 @@ def encode_demonstrations(
     left_out = left_out if len(fitting) < len(encoded) else ""
     if len(fitting) < 2:
         found = f"{len(encoded)} came{', ' * bool(left_out)}{left_out}"
-        raise ValueError(f"conversations: {found}; at least two must fit, one to learn from and one to hold out")
+        advice = "; begin with a model trained with a longer context (tinyllm train --block-size N)" if left_out else ""
+        raise ValueError(f"conversations: {found}; at least two must fit, one to learn from and one to hold out{advice}")
     n_held_out = max(1, min(int(len(fitting) * validation_fraction), config.eval_batches * config.batch_size))
     try:
         sides = hold_out(fitting, n_held_out, seed=config.seed, content=lambda one: tokenizer.decode_bytes(one[0]))

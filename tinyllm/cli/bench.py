@@ -25,7 +25,7 @@ EPILOG = """examples:
   tinyllm bench                                nanoGPT's CPU recipe
   tinyllm bench --profile                      and where the time goes
   tinyllm bench --n-layers 6 --d-model 384 --n-heads 6 --batch-size 4
-  tinyllm bench --model runs/mine --steps 5    the shape of a model of yours
+  tinyllm bench runs/mine --steps 5            the shape of a model of yours
 """
 RECIPE = {  # nanoGPT's for a CPU
     "vocab_size": 65, "block_size": 64, "n_layers": 4, "n_heads": 4, "d_model": 128, "bias": False, "init_std": 0.05,
@@ -38,7 +38,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "bench", help="how fast a training step is, and where its time goes", description=lesson(__doc__), epilog=EPILOG
     )
-    parser.add_argument("--model", metavar="FOLDER", help="take the shape of this model or run")
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="take the shape of this model or run")
     parser.add_argument("--batch-size", type=int, default=12, metavar="N", help="rows in a batch (default: 12)")
     parser.add_argument("--steps", type=int, default=50, metavar="N", help="steps that are timed (default: 50)")
     parser.add_argument(

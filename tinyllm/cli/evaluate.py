@@ -2,16 +2,18 @@
 
 A text is measured in nats a token (the loss), as a perplexity (as unsure as among so many equally likely tokens), and in bits a
 byte, which can be compared between models with different tokenizers. A .jsonl file with "prompt" and "answer" is a test: right is
-the answer letter by letter, and the model always writes its likeliest token. Without a file the text is what the run held out
-when it was trained, or else the tenth of Python's language reference that `tinyllm train` holds out, too.
+the answer letter by letter, and the model always writes its likeliest token. Without a file it is what the run held out (of
+conversations: what the assistant says in them), or else the tenth of Python's language reference that `tinyllm train` holds out.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         kind, result = measure_file(setup, os.path.expanduser(file))
         report[kind].append(result)
     if not args.files:
-        report["texts"].append(measure_ids(setup, *held_out_ids(args.model, tokenizer)))
+        report["texts"].append(measure_held_out(setup, args.model))
     print(json.dumps(report, indent=2, allow_nan=False) if args.json else "\n".join(lines(report)))
     return 0
 
@@ -81,19 +83,37 @@ def measure_file(setup: Setup, file: str) -> tuple[str, dict[str, Any]]:
     return "texts", measure_ids(setup, file, encode(setup.tokenizer, file))
 
 
-def held_out_ids(path: str, tokenizer: Any) -> tuple[str, Any]:
-    """(name, ids) of the text that the run of a model held out, or of the built-in text if it has none."""
-    from tinyllm.cli.stages import DataConfig, read_texts
+def measure_held_out(setup: Setup, path: str) -> dict[str, Any]:
+    """What the run of a model held out, or the built-in text where no run is known."""
+    from tinyllm.cli.stages import DataConfig, read_texts, saved_settings
     from tinyllm.data import open_shard
     from tinyllm.training import find_model, run_of
 
     run_folder = run_of(find_model(path))
-    file = run_folder / "data" / "validation.bin" if run_folder else Path()
-    if run_folder and file.is_file():
-        return f"the text that {run_folder} held out", open_shard(file, tokenizer=tokenizer).tokens
+    if run_folder and (file := run_folder / "data" / "validation.bin").is_file():
+        name = f"the text that {run_folder} held out"
+        return measure_ids(setup, name, open_shard(file, tokenizer=setup.tokenizer).tokens)
+    if run_folder and "finetuning" in (saved := saved_settings(run_folder)):
+        batches = held_out_conversations(setup, saved, where=run_folder / "config.json")
+        return measure_batches(setup, f"the assistant's words in the conversations that {run_folder} held out", batches)
     held_out = read_texts(DataConfig(data=(BUILT_IN,))).validation
     documents = [document for part in held_out.values() for document in part]
-    return "a held-out tenth of Python's language reference (built in)", join(tokenizer, documents)
+    return measure_ids(setup, "a held-out tenth of Python's language reference (built in)", join(setup.tokenizer, documents))
+
+
+def held_out_conversations(setup: Setup, saved: dict[str, Any], *, where: Path) -> list[Any]:
+    """The batches of conversations that a run of `finetune` held out, found again from its settings."""
+    from tinyllm.cli import finetune
+    from tinyllm.data import conversation_batches
+
+    groups = [group.with_saved(saved.get(group.name, {}), where=str(where)) for group in finetune.groups()]
+    settings = {group.name: group.cls(**group.defaults) for group in groups}
+    block_size = setup.model.config.block_size
+    with contextlib.redirect_stdout(sys.stderr):  # what it says of the files is no part of the result
+        found = finetune.read_demonstrations(
+            saved.get("inputs", {}).get("data") or [], settings, tokenizer=setup.tokenizer, block_size=block_size
+        )
+    return conversation_batches(found.held_out, batch_size=setup.batch_size, block_size=block_size)[: setup.max_windows]
 
 
 def encode(tokenizer: Any, where: str) -> Any:
@@ -114,7 +134,6 @@ def join(tokenizer: Any, documents: list[bytes]) -> Any:
 def measure_ids(setup: Setup, name: str, ids: Any) -> dict[str, Any]:
     """Loss, perplexity and bits a byte on a text. ValueError for one shorter than a window."""
     from tinyllm.data import EvaluationWindows
-    from tinyllm.evaluation import measure_perplexity, token_lengths
 
     block_size = min(setup.model.config.block_size, max(len(ids) - 1, 1))  # a short text is one window
     window = {"batch_size": setup.batch_size, "block_size": block_size, "max_windows": setup.max_windows}
@@ -122,7 +141,14 @@ def measure_ids(setup: Setup, name: str, ids: Any) -> dict[str, Any]:
         windows = EvaluationWindows(ids, **window)
     except ValueError as error:
         raise ValueError(f"{name} is too short to be measured: {error}") from None
-    found: Perplexity = measure_perplexity(setup.model, windows, bytes_per_token=token_lengths(setup.tokenizer))
+    return measure_batches(setup, name, windows)
+
+
+def measure_batches(setup: Setup, name: str, batches: Any) -> dict[str, Any]:
+    """Loss, perplexity and bits a byte over the tokens of `batches` that count."""
+    from tinyllm.evaluation import measure_perplexity, token_lengths
+
+    found: Perplexity = measure_perplexity(setup.model, batches, bytes_per_token=token_lengths(setup.tokenizer))
     values = {
         "loss": found.nats,
         "loss_standard_error": found.standard_error,

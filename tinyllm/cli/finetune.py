@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -86,9 +86,7 @@ def run(args: argparse.Namespace) -> int:
     settings = tuning.read_settings(groups(), args, INPUTS)
     config, training = settings["finetuning"], settings["training"]
     model, tokenizer = tuning.load_for_chat(args.model, seed=training.seed)
-    conversations = _conversations(args.data, n_made=config.n_made, seed=training.seed)
-    shape = {"block_size": model.config.block_size, "config": training, "validation_fraction": config.validation_fraction}
-    demonstrations = assistant.encode_demonstrations(conversations, tokenizer, **shape)
+    demonstrations = read_demonstrations(args.data, settings, tokenizer=tokenizer, block_size=model.config.block_size)
     if demonstrations.left_out:
         print(f"Left out: {demonstrations.left_out}")
     if config.lora_rank:
@@ -108,6 +106,16 @@ def run(args: argparse.Namespace) -> int:
     print(f"\nThe model is in {out / 'model'}, the report is {out / 'report.html'}")
     print(f"Talk with it:  tinyllm chat {shlex.quote(str(out))}")
     return 0
+
+
+def read_demonstrations(paths: Sequence[str], settings: Mapping[str, Any], *, tokenizer: Any, block_size: int) -> Any:
+    """The conversations of a run with these settings as ids: those it learns from, and those it holds out."""
+    from tinyllm.cli.assistant import encode_demonstrations
+
+    config, training = settings["finetuning"], settings["training"]
+    conversations = _conversations(paths, n_made=config.n_made, seed=training.seed)
+    shape = {"block_size": block_size, "config": training, "validation_fraction": config.validation_fraction}
+    return encode_demonstrations(conversations, tokenizer, **shape)
 
 
 def _conversations(paths: Sequence[str], *, n_made: int, seed: int) -> list[list[dict[str, str]]]:

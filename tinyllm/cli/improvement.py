@@ -96,7 +96,8 @@ def with_room(
             kept.append(messages)
     if not kept:
         found = f"the shortest has {shortest} tokens, and max_new_tokens {max_new_tokens} come behind it"
-        raise ValueError(f"prompts: none leaves room for an answer in a context of {block_size}: {found}; shorten one of the two")
+        advice = "shorten one of the two, or begin with a model trained with a longer context (tinyllm train --block-size N)"
+        raise ValueError(f"prompts: none leaves room for an answer in a context of {block_size}: {found}; {advice}")
     return kept
 
 
