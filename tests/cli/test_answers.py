@@ -46,6 +46,22 @@ def test_prompts_come_from_lines_records_and_conversations(tmp_path):
     assert messages(tmp_path / "c.json") == [HI, HI, HI]
 
 
+def test_prompts_of_other_tools_are_read_and_what_is_left_out_is_said(tmp_path, capsys):
+    records = [
+        {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}], "tools": [1]},
+        {"conversations": [{"from": "bing", "value": "Hi"}]},
+    ]
+    (tmp_path / "A.JSONL").write_bytes(b"\xef\xbb\xbf" + b"\r\n".join(json.dumps(record).encode() for record in records))
+    assert messages(tmp_path / "A.JSONL") == [HI]
+    said = capsys.readouterr().out
+    assert "1 skipped: 1 with the unknown role 'bing' (first: line 2)" in said and "'tools' of 1 (first: line 1)" in said
+    (tmp_path / "b.txt").write_bytes(b"\xef\xbb\xbfHi\r\nA line\xe2\x80\xa8with a separator\x0cin it\rHi")
+    assert [one[0]["content"] for one in messages(tmp_path / "b.txt")] == ["Hi", "A line\u2028with a separator\x0cin it", "Hi"]
+    (tmp_path / "c.txt").write_bytes("Hi".encode("utf-16-le"))
+    with pytest.raises(ValueError, match="c.txt is binary, or UTF-16"):
+        messages(tmp_path / "c.txt")
+
+
 @pytest.mark.parametrize(
     "name, text", [("a.txt", "\n"), ("a.jsonl", ""), ("a.jsonl", '{"text": "Hi"}'), ("a.jsonl", "Hi"), ("a.json", "{}")]
 )

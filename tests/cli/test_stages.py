@@ -1,5 +1,7 @@
 """The stages between text and model, each alone."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -102,6 +104,33 @@ def test_the_tail_can_be_held_out(tmp_path):
     texts = read_texts(DataConfig(data=(str(path),), split="tail"))
     joined = b"".join(texts.training["a"] + texts.validation["a"])
     assert joined == path.read_bytes()
+
+
+def test_an_end_of_text_mark_becomes_the_token_and_how_many_there_were_is_said(tmp_path):
+    (tmp_path / "a.txt").write_text("<|endoftext|>\n".join(f"Story {i}.\n\nThe end.\n" for i in range(40)))
+    texts = read_texts(DataConfig(data=(str(tmp_path / "a.txt"),), tokenizer="byte"))
+    assert texts.notes == ("a: cut into documents at 39 end-of-text marks (<|endoftext|>)",)
+    tokenizer = ByteTokenizer()
+    encode_texts(texts, tokenizer, tmp_path / "data")
+    ids = open_tokens(tmp_path / "data", tokenizer).mixture.sources[0].tokens.tolist()
+    assert ids.count(tokenizer.eos_id) == len(texts.training["a"]) and ord("<") not in ids and ord("|") not in ids
+
+
+def test_the_end_of_text_mark_of_a_loaded_tokenizer_counts_too(tmp_path):
+    ByteTokenizer(special_tokens=("</s>",)).save(tmp_path / "t")
+    (tmp_path / "a.txt").write_text("</s>".join(f"Story {i}." for i in range(40)))
+    texts = read_texts(DataConfig(data=(str(tmp_path / "a.txt"),), tokenizer=str(tmp_path / "t")))
+    assert texts.notes == ("a: cut into documents at 39 end-of-text marks (<|endoftext|> or </s>)",)
+
+
+@pytest.mark.parametrize("split", ["documents", "tail"])
+def test_documents_of_one_source_that_stand_in_another_are_on_one_side(tmp_path, split):
+    records = [json.dumps({"text": f"Document number {i}."}) + "\n" for i in range(80)]
+    (tmp_path / "a.jsonl").write_text("".join(records[:40]))
+    (tmp_path / "b.jsonl").write_text("".join(records[::-1]))
+    texts = read_texts(DataConfig(data=(f"{tmp_path}/a.jsonl", f"{tmp_path}/b.jsonl"), split=split))
+    training, validation = ({text for part in side.values() for text in part} for side in (texts.training, texts.validation))
+    assert not training & validation and all(texts.validation.values())
 
 
 def test_a_source_of_one_document_is_refused_by_name(tmp_path):

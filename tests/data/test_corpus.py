@@ -1,3 +1,4 @@
+import json
 import os
 
 import pytest
@@ -58,10 +59,75 @@ def test_json_lines_give_their_text(tmp_path):
 
 
 @pytest.mark.parametrize("line", [b"{", b"[1]", b'{"texts": "a"}', b'{"text": 3}', b"[" * 100_000])
-def test_a_wrong_json_line_is_named(tmp_path, line):
-    (tmp_path / "s.jsonl").write_bytes(b'{"text": "fine"}\n' + line)
-    with pytest.raises(ValueError, match="s.jsonl', line 2: "):
+def test_a_wrong_json_line_is_counted_with_its_place_and_the_others_are_read(tmp_path, line):
+    (tmp_path / "s.jsonl").write_bytes(b'{"text": "fine"}\n' + line + b'\n{"text": "too"}')
+    (source,) = read_corpus(str(tmp_path / "s.jsonl"))
+    assert source.documents == (b"fine", b"too")
+    assert "3 records, 1 skipped: 1 malformed (first: line 2" in source.notes[0]
+    (tmp_path / "s.jsonl").write_bytes(b'{"texts": "fine"}\n' + line)
+    with pytest.raises(ValueError, match='s.jsonl\' holds no text: line 1: expected an object with a string under "text"'):
         read_corpus(str(tmp_path / "s.jsonl"))
+
+
+def test_keys_beside_the_text_are_said_if_they_are_more_than_where_it_is_from(tmp_path):
+    (tmp_path / "s.NDJSON").write_bytes(b'\xef\xbb\xbf{"text": "a", "id": 1, "score": NaN}\r\n{"text": "b", "summary": "c"}\r\n')
+    (source,) = read_corpus(str(tmp_path / "s.NDJSON"))
+    assert source.documents == (b"a", b"b")
+    assert "keys that were not used: 'score' of 1 (first: line 1), 'summary' of 1 (first: line 2)" in source.notes[0]
+
+
+def test_a_json_list_of_texts_is_records_and_other_json_is_text(tmp_path):
+    (tmp_path / "list.json").write_bytes(b'[\n{"text": "one"},\n{"text": "two"}\n]')
+    assert read_corpus(str(tmp_path / "list.json"))[0].documents == (b"one", b"two")
+    for content in (b'{\n"name": "x"\n}', b"[1, 2]", b'{"a": [', b'"text"'):
+        (tmp_path / "other.json").write_bytes(content)
+        assert read_corpus(str(tmp_path / "other.json"))[0].documents == (content,)
+
+
+def test_records_without_text_in_a_folder_are_passed_over(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"text")
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n')
+    (source,) = read_corpus(str(tmp_path))
+    assert source.documents == (b"text",) and "metrics.jsonl holds no text: line 1" in source.skipped[0]
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbftext")
+    assert read_corpus(str(tmp_path / "a.txt"))[0].documents == (b"text",)
+    assert read_corpus(str(tmp_path))[0].documents == (b"text",)
+
+
+STORIES = [b"Story %d.\n\nIt has two paragraphs.\n" % i for i in range(30)]
+
+
+@pytest.mark.parametrize("mark", [b"<|endoftext|>\n", b"<|endoftext|>", b"<|endoftext|> \r\n"])
+def test_a_text_is_cut_at_its_end_of_text_marks(tmp_path, mark):
+    """Each story is one document, whatever blank lines it has, in a file, a folder and a record."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/stories.txt").write_bytes(mark.join([*STORIES, b""]))
+    for place in ("in/stories.txt", "in"):
+        (source,) = read_corpus(str(tmp_path / place))
+        assert source.documents == tuple(STORIES) and source.n_marks == 30
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": mark.join(STORIES).decode()}))
+    (source,) = read_corpus(str(tmp_path / "a.jsonl"))
+    assert source.documents == tuple(STORIES) and source.n_marks == 29
+
+
+def test_marks_of_another_tokenizer_can_be_named_and_long_stories_are_cut(tmp_path):
+    long = b"A line of a long story.\n" * 4000  # 96 kB
+    (tmp_path / "a.txt").write_bytes(b"</s>".join([*STORIES, long]))
+    (source,) = read_corpus(str(tmp_path / "a.txt"), end_of_text=("<|endoftext|>", "</s>"))
+    assert source.documents[:30] == tuple(STORIES) and b"".join(source.documents[30:]) == long and len(source.documents) > 40
+    assert read_corpus(str(tmp_path / "a.txt"))[0].n_marks == 0
+
+
+def test_one_long_text_with_a_mark_at_its_end_can_still_be_divided(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"A paragraph of a novel.\n\n" * 400 + b"<|endoftext|>")
+    (source,) = read_corpus(str(tmp_path / "a.txt"))
+    assert len(source.documents) > 15 and source.n_marks == 1
+    (tmp_path / "b.txt").write_bytes(b"<|endoftext|>\n" * 3)
+    with pytest.raises(ValueError, match="b.txt' holds nothing but end-of-text marks"):
+        read_corpus(str(tmp_path / "b.txt"))
 
 
 def test_bytes_that_are_not_utf8_are_kept(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinyllm.data.messages import FOLLOWING, check_turns, read_conversations
+from tinyllm.data.messages import FOLLOWING, check_turns, read_conversations, read_prompts
 from tinyllm.data.packing import PackedConversations
 from tinyllm.data.records import Skip
 from tinyllm.storage import FormatError
@@ -145,23 +145,139 @@ def test_records_that_teach_nothing_are_counted_with_their_reason(tmp_path, mess
 @pytest.mark.parametrize(
     ("record", "complaint"),
     [
-        ({"text": "a"}, "line 2: messages: expected this key, as in the first record, found only the keys text"),
+        ({"text": "a"}, "line 2: expected a record with the keys of a known format"),
         ("a", "line 2: expected an object, found a"),
         ({"messages": "a"}, "line 2: messages: expected a list, found a"),
         ({"messages": ["a"]}, "line 2: messages[0]: expected an object, found a"),
         ({"messages": [{"content": "a"}]}, "line 2: messages[0].role: expected a string, found None"),
-        ({"messages": [{"role": "narrator", "content": "a"}]}, "line 2: messages[0].role: expected one of system, developer"),
         ({"messages": [{"role": "user"}]}, "line 2: messages[0].content: expected a string, found only the keys role"),
         ({"messages": [user("a"), assistant(7)]}, "line 2: messages[1].content: expected a string or null, found 7"),
         ({"messages": [user("a"), assistant("", tool_call=7)]}, "line 2: messages[1].tool_call: expected a string, found 7"),
         ({"messages": [user("a"), {"role": "assistant", "tool_calls": [7]}]}, "messages[1].tool_calls[0]: expected an object"),
+        ({"instruction": "a", "output": "b", "system": 7}, "line 2: system: expected a string, found 7"),
+        ({"instruction": "a", "output": "b", "score": float("nan")}, "line 2: expected finite numbers, found NaN"),
+        ({"instruction": "a", "output": "\ud83d"}, "line 2: expected text without lone surrogates, found '\\ud83d'"),
     ],
 )
-def test_a_record_that_breaks_the_format_is_an_error_with_its_place(tmp_path, record, complaint):
-    path = write(tmp_path / "a.jsonl", {"messages": [user("a"), assistant("b")]}, record)
-    with pytest.raises(FormatError) as caught:
-        read_conversations(path)
-    assert f"{path}: {complaint}" in str(caught.value) or complaint in str(caught.value)
+def test_a_malformed_record_is_counted_with_its_place_and_the_others_are_read(tmp_path, record, complaint):
+    good = {"messages": [user("a"), assistant("b")]}
+    conversations, report = read_conversations(write(tmp_path / "a.jsonl", good, record, good, record))
+    assert conversations == 2 * [good["messages"]]
+    assert report.reasons == {"malformed": 2} and "2 skipped: 2 malformed (first: line 2" in str(report)
+    assert complaint in str(report)
+    with pytest.raises(FormatError) as caught:  # nothing is left: then it is an error
+        read_conversations(write(tmp_path / "a.jsonl", record, record))
+    assert "line 1" in str(caught.value) or "messages" in str(caught.value)
+
+
+def test_a_torn_last_line_is_counted_and_one_format_may_follow_another(tmp_path):
+    path = write(tmp_path / "a.jsonl", {"messages": [user("a"), assistant("b")]}, {"prompt": "c", "completion": "d"})
+    path.write_bytes(path.read_bytes() + b'{"messages": [{"role": "us')
+    conversations, report = read_conversations(path)
+    assert conversations == [[user("a"), assistant("b")], [user("c"), assistant("d")]]
+    assert "1 malformed (first: line 3: expected valid JSON" in str(report)
+
+
+def turns(*said):
+    return [{"from": name, "value": text} for name, text in said]
+
+
+def test_a_sharegpt_file_with_one_unknown_speaker_is_read_without_that_record(tmp_path):
+    good = {"conversations": turns(("human", "a"), ("GPT ", "b"))}
+    strange = {"conversations": turns(("human", "a"), ("bing", "c"))}
+    path = write(tmp_path / "a.jsonl", good, strange)
+    conversations, report = read_conversations(path)
+    assert conversations == [[user("a"), assistant("b")]] and report.places == {"with the unknown role 'bing'": ["line 2"]}
+    conversations, report = read_conversations(path, roles={"Bing": "assistant"})
+    assert conversations == [[user("a"), assistant("b")], [user("a"), assistant("c")]] and not report.says_something
+    with pytest.raises(ValueError, match="1 with the unknown role 'bing' .*nothing is left"):
+        read_conversations(write(tmp_path / "b.jsonl", strange))
+    with pytest.raises(ValueError, match="roles: 'bing' is said to be 'bot'; expected one of system, user, assistant"):
+        read_conversations(path, roles={"bing": "bot"})
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"conversations": turns(("human", "a"), ("gpt", "b"))},
+        {"messages": [user("a"), assistant("b")]},
+        {"messages": [{"role": "system", "content": " "}, user("a"), assistant("b")]},
+        {"messages": [{"role": "system", "content": "Be kind."}, user("a"), assistant("b")]},
+        {"prompt": "a", "completion": "b"},
+        {"prompt": [user("a")], "completion": [assistant("b")]},
+        {"instruction": "a", "output": "b"},
+    ],
+)
+@pytest.mark.parametrize("key", ["system", "system_prompt"])
+def test_a_system_message_beside_any_format_is_used(tmp_path, record, key):
+    conversations, report = read_conversations(write(tmp_path / "a.jsonl", {**record, key: "Be kind."}))
+    assert conversations == [[{"role": "system", "content": "Be kind."}, user("a"), assistant("b")]]
+    assert not report.says_something
+
+
+def test_two_different_system_messages_are_a_counted_skip(tmp_path):
+    own = {"messages": [{"role": "system", "content": "Be rude."}, user("a"), assistant("b")]}
+    _, report = read_conversations(write(tmp_path / "a.jsonl", own, {**own, "system": "Be kind."}))
+    assert report.places == {"with two different system messages": ["line 2"]}
+
+
+def test_keys_that_are_not_used_are_counted_and_said_wherever_they_stand(tmp_path):
+    """What says where a record is from loses nothing; an empty value neither."""
+    tools = [{"type": "function", "function": {"name": "search"}}]
+    records = [
+        {"messages": [user("a"), assistant("b", reasoning_content="hm")], "tools": tools, "id": 7, "source": "x", "score": 0.5},
+        {"prompt": "a", "completion": "b", "tools": tools, "score": None, "lang": "en"},
+        {"messages": [user("a"), assistant("b", audio={}), {**user("c"), "name": "Ada"}, assistant("d", reasoning_content="hm")]},
+    ]
+    conversations, report = read_conversations(write(tmp_path / "a.jsonl", *records))
+    assert len(conversations) == 3 and report.n_skipped == 0
+    assert report.unused == {
+        "tools": ["line 1", "line 2"], "score": ["line 1"], "messages[].reasoning_content": ["line 1", "line 3"],
+    }  # fmt: skip
+    assert str(report).endswith(
+        "3 records; keys that were not used: 'messages[].reasoning_content' of 2 (first: line 1), "
+        "'tools' of 2 (first: line 1), 'score' of 1 (first: line 1)"
+    )
+
+
+def test_a_call_in_openais_first_form_and_one_with_more_keys_are_read(tmp_path):
+    function = {"name": "calculator", "arguments": '{"expression": "1+1"}', "strict": True}
+    old = {"role": "assistant", "content": None, "function_call": function}
+    new = {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "type": "function", "function": function, "more": 1}]}
+    rest = [{"role": "tool", "content": "2", "tool_call_id": "1"}, assistant("2")]
+    conversations, _ = read_conversations(
+        write(tmp_path / "a.jsonl", *({"messages": [user("1+1?"), one, *rest]} for one in (old, new)))
+    )
+    assert conversations[0] == conversations[1] and conversations[0][1] == assistant("", tool_call="1+1")
+
+
+def test_prompts_of_any_format(tmp_path):
+    path = write(
+        tmp_path / "a.jsonl", {"prompt": "a", "answer": "b"}, {"prompt": [user("a")], "system": "Be kind."},
+        {"messages": [user("a"), assistant("b")]}, {"conversations": turns(("human", "a"), ("gpt", "b"), ("human", "c"))},
+        {"instruction": "a", "input": "b", "output": "c"}, [user("a")], {"prompt": " "}, {"prompt": 7}, {"question": "a"},
+        {"messages": [assistant("a")]}, {"conversations": turns(("bing", "a"))}, {"prompt": [{"role": "system", "content": "x"}]},
+    )  # fmt: skip
+    prompts, report = read_prompts(path)
+    assert prompts == [
+        [user("a")], [{"role": "system", "content": "Be kind."}, user("a")], [user("a")], [user("a"), assistant("b"), user("c")],
+        [user("a\n\nb")], [user("a")],
+    ]  # fmt: skip
+    assert report.reasons == {
+        "with an empty message": 1, "malformed": 2, "without messages": 1, "with the unknown role 'bing'": 1,
+        "without a question": 1,
+    }  # fmt: skip
+    assert report.unused == {"answer": ["line 1"]}
+
+
+def test_of_many_reasons_the_most_frequent_are_named(tmp_path):
+    names = [name for name in "abcdefghij" for _ in range(1 + (name == "j"))]
+    records = [{"messages": [user("a"), {"role": name, "content": "b"}], name: 1} for name in names]
+    _, report = read_conversations(
+        write(tmp_path / "a.jsonl", {"messages": [user("a"), assistant("b")], **dict.fromkeys("klmnopqr", 1)}, *records)
+    )
+    assert "11 skipped: 2 with the unknown role 'j' (first: line 11), 1 with the unknown role 'a'" in str(report)
+    assert "4 for other reasons; keys that were not used: 'j' of 2" in str(report) and str(report).endswith(" and 12 more")
 
 
 @pytest.mark.parametrize(
@@ -172,7 +288,8 @@ def test_a_record_that_breaks_the_format_is_an_error_with_its_place(tmp_path, re
         (b'{"text": "a"}', "line 1: expected a record with the keys of a known format (messages; conversations; instruction and"),
         (b'{"messages": [}', "line 1: expected valid JSON"),
         (b'[{"messages": [}]', "expected valid JSON"),
-        (b'[\n {"instruction": "a", "output": "b"},\n {"instruction": "a"}\n]', "record 2: output: expected this key"),
+        (b'[\n {"instruction": "a"},\n {"instruction": "a"}\n]', "record 1: expected a record with the keys of a known format"),
+        (b"role,content\nuser,a\n", "line 1: expected a JSON object a line (.jsonl), or one JSON list of them (.json)"),
         (b'{"instruction": 1, "output": "b"}', "line 1: instruction: expected a string, found 1"),
         (b'{"instruction": "a", "output": "b", "history": [["a"]]}', "line 1: history: expected pairs of question and answer"),
         (b'{"prompt": 1, "completion": "b"}', "line 1: prompt: expected a string or a list, found 1"),

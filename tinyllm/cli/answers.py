@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,23 +31,30 @@ class Prompt:
     data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def read_prompts(path: str, *, n: int | None, rng: np.random.Generator) -> list[Prompt]:
+def read_prompts(
+    path: str, *, n: int | None, rng: np.random.Generator, roles: Mapping[str, str] | None = None
+) -> list[Prompt]:  # fmt: skip
     """The first `n` prompts of a file (all if None), or stories of the built-in news if `path` is "news".
 
-    A .jsonl or .json file holds {"prompt": text or messages} or {"messages": [...]}, whose last answer is left out; any other
-    file a prompt a line. ValueError if there is none, for a table (.csv), and for text that is not UTF-8.
+    A file of records (.jsonl, .json) holds what `data.messages.read_prompts` knows; any other file a prompt a line. Prints what
+    was skipped or not used. ValueError if there is no prompt, for a table (.csv), and for text that is not UTF-8.
     """
+    from tinyllm.data import messages
+    from tinyllm.data.records import SUFFIXES
+
     if path == "news":
         return [_news_prompt(rng) for _ in range(n or NEWS_PROMPTS)]
     file = Path(os.path.expanduser(path))
-    if file.suffix in (".jsonl", ".json"):
-        found = [Prompt(messages, file.name) for messages in _read_records(file)]
+    if file.suffix.lower() in SUFFIXES:
+        found, report = messages.read_prompts(file, roles=roles)
+        if report.says_something:
+            print(f"Prompts: {report}", flush=True)
     else:
-        lines = _text_of(file).splitlines()
-        found = [Prompt([{"role": "user", "content": line.strip()}], file.name) for line in lines if line.strip()]
+        lines = re.split(r"\r\n|\r|\n", _text_of(file))  # splitlines() would also cut at characters inside a line
+        found = [[{"role": "user", "content": line.strip()}] for line in lines if line.strip()]
     if not found:
         raise ValueError(f"prompts: {file} holds no prompt; give one a line")
-    return found[:n]
+    return [Prompt(conversation, file.name) for conversation in found[:n]]
 
 
 def _text_of(file: Path) -> str:
@@ -55,33 +63,13 @@ def _text_of(file: Path) -> str:
         advice = 'one JSON object a line with the key "prompt" (.jsonl), or text with a prompt a line (.txt)'
         raise ValueError(f"prompts: {file} is a table ({file.suffix}); expected {advice}")
     content = file.read_bytes()
+    if b"\0" in content:
+        raise ValueError(f"prompts: {file} is binary, or UTF-16 (it has NUL bytes); save it as UTF-8 text")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         place = f"line {content[: error.start].count(10) + 1}: byte {content[error.start]:#x}"
         raise ValueError(f"prompts: {file}: {place} is not UTF-8; save the file as UTF-8 text") from None
-
-
-def _read_records(file: Path) -> Iterator[list[dict[str, str]]]:
-    from tinyllm.storage import strict_json
-    from tinyllm.storage.strict_json import FormatError, MapOf
-
-    content = file.read_bytes()
-    if file.suffix == ".json":
-        records = strict_json.parse(content, file=file, schema=[MapOf(object)])
-    else:
-        lines = enumerate(content.splitlines(), start=1)
-        records = [strict_json.parse(line, file=file, field=f"line {number}", schema=MapOf(object))
-                   for number, line in lines if line.strip()]  # fmt: skip
-    for number, record in enumerate(records, start=1):
-        found = record.get("prompt", record.get("messages"))
-        if isinstance(found, str):
-            yield [{"role": "user", "content": found}]
-        elif isinstance(found, list) and found:
-            ends_with_answer = isinstance(found[-1], dict) and found[-1].get("role") == "assistant"
-            yield found[:-1] if ends_with_answer else found
-        else:
-            raise FormatError(file, field=f"record {number}", expected='"prompt" (text or messages) or "messages"', found=found)
 
 
 def _news_prompt(rng: np.random.Generator) -> Prompt:

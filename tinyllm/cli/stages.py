@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ from tinyllm.data import (
 from tinyllm.models import GPT, GPTConfig, load_tokenizer_for
 from tinyllm.pretraining import next_token_loss
 from tinyllm.storage import strict_json, write_file
-from tinyllm.tokenizers import BPETokenizer, ByteTokenizer, CharacterTokenizer, Tokenizer, load_tokenizer
+from tinyllm.tokenizers import END_OF_TEXT, BPETokenizer, ByteTokenizer, CharacterTokenizer, Tokenizer, load_tokenizer
 from tinyllm.training import (
     EvalRecord,
     RunFolder,
@@ -103,12 +103,13 @@ def _check_tokenizer(given: str) -> None:
 
 @dataclass(frozen=True)
 class Texts:
-    """Documents by source name. `weights`: by name, None if each source weighs its size. `skipped`: why, one line each."""
+    """Documents by source name. `weights`: by name, None if each source weighs its size. `skipped`, `notes`: one line each."""
 
     training: dict[str, tuple[bytes, ...]]
     validation: dict[str, tuple[bytes, ...]]
     weights: dict[str, float] | None
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def n_bytes(self) -> int:
@@ -143,8 +144,9 @@ def read_texts(config: DataConfig, *, progress: Callable[[int, int | None], None
     """All documents that `config.data` names. `progress`: of downloads. ValueError for what cannot be read or divided."""
     sources: dict[str, Source] = {}
     weights: dict[str, float | None] = {}
+    marks = end_of_text_marks(config)
     for name, where, weight in map(parse_data, config.data):
-        found = read_corpus(where, max_bytes=config.max_bytes, progress=progress)
+        found = read_corpus(where, max_bytes=config.max_bytes, progress=progress, end_of_text=marks)
         for source in found:
             title = _unused_name(_named(source.name, name, len(found)), sources)
             sources[title] = source
@@ -157,7 +159,26 @@ def read_texts(config: DataConfig, *, progress: Callable[[int, int | None], None
     documents = {title: source.documents for title, source in sources.items()}
     training, validation = divide(documents, config.validation_fraction)
     given = {name: weight for name, weight in weights.items() if weight is not None}
-    return Texts(training, validation, given or None, tuple(line for source in sources.values() for line in source.skipped))
+    skipped = tuple(line for source in sources.values() for line in source.skipped)
+    return Texts(training, validation, given or None, skipped, tuple(_notes(sources, marks)))
+
+
+def end_of_text_marks(config: DataConfig) -> tuple[str, ...]:
+    """What a text may have between its documents: the usual mark, and that of a tokenizer that is loaded."""
+    if config.tokenizer in TOKENIZERS:
+        return (END_OF_TEXT,)
+    tokenizer = load_tokenizer(config.tokenizer)
+    own = [] if tokenizer.eos_id is None else [name for name, i in tokenizer.special_tokens.items() if i == tokenizer.eos_id]
+    return tuple(dict.fromkeys([END_OF_TEXT, *own]))
+
+
+def _notes(sources: Mapping[str, Source], marks: Sequence[str]) -> Iterator[str]:
+    """What should be known of the sources, a line each."""
+    for title, source in sources.items():
+        if source.n_marks:
+            s = "s" * (source.n_marks != 1)
+            yield f"{title}: cut into documents at {source.n_marks:,} end-of-text mark{s} ({' or '.join(marks)})"
+        yield from source.notes
 
 
 def _named(own: str, given: str | None, n_sources: int) -> str:

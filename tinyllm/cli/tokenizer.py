@@ -91,11 +91,16 @@ def run_train(args: argparse.Namespace) -> int:
     from tinyllm.tokenizers.pretokenize import get_pattern
 
     get_pattern(args.pattern)  # complain before reading anything
+    special = args.special or [END_OF_TEXT]
     out = Path(os.path.expanduser(args.out))
     refuse_unwritable(out)
     if (out / "tokenizer.json").exists():
         raise ValueError(f"--out: {out} holds a tokenizer.json, which a model may need; choose another folder, or remove it")
-    documents = [document for source in read_corpus(args.data) for document in source.documents]
+    sources = read_corpus(args.data, end_of_text=special)
+    for source in sources:
+        for line in (*source.notes, *(f"passed over: {line}" for line in source.skipped)):
+            print(f"  {line}")
+    documents = [document for source in sources for document in source.documents]
     bars: dict[str, Progress] = {}
 
     def show(stage: str, done: int, total: int | None) -> None:
@@ -109,7 +114,7 @@ def run_train(args: argparse.Namespace) -> int:
     try:
         tokenizer = BPETokenizer.train(
             documents, vocab_size=args.vocab_size, pattern=args.pattern, min_frequency=args.min_frequency,
-            special_tokens=args.special or [END_OF_TEXT], progress=show,
+            special_tokens=special, progress=show,
         )  # fmt: skip
     finally:
         for bar in bars.values():

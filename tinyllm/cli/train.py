@@ -185,6 +185,8 @@ def _text_and_tokenizer(out: Path, settings: dict[str, Any], *, resume: bool) ->
     print(f"Reading the text: {', '.join(data.data)}", flush=True)
     with Progress("downloading", unit="bytes") as progress:
         texts = stages.read_texts(data, progress=lambda done, total: _show_download(progress, done, total))
+    for line in texts.notes:
+        print(f"  {line}")
     for line in texts.skipped[:5]:
         print(f"  passed over: {line}")
     if len(texts.skipped) > 5:

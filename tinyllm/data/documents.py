@@ -4,16 +4,21 @@ Bytes and not text, because a byte-level tokenizer loses nothing: a file that is
 A document is the unit that is never divided between training and validation (`tinyllm.data.split`) and the unit that
 ends with the end-of-text token (`tinyllm.data.shards`). One long text is therefore cut into documents first, at blank
 lines, so that a validation set can be held out of it. The pieces joined together are the text again, byte for byte.
+Where the text itself says where its documents end, by the end-of-text mark between them, it is cut there instead and
+the mark is left out: the model is to see the token that means it, not its letters.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 DOCUMENT_BYTES = 8192  # a long text becomes documents of about this size
+LARGE_DOCUMENT_BYTES = 64 * 1024  # a document that somebody else made stays whole up to this size
+END_OF_TEXT = "<|endoftext|>"  # GPT-2's mark, which published corpora have between their texts
 SMALLEST_DOCUMENT_BYTES = 256  # a short text becomes about twenty documents, but none smaller than this
 
 _BLANK_LINE = re.compile(rb"\r?\n[ \t]*\r?\n\s*")
@@ -27,6 +32,8 @@ class Source:
     name: str
     documents: tuple[bytes, ...]
     skipped: tuple[str, ...] = ()  # what was passed over and why, one line each
+    notes: tuple[str, ...] = ()  # what else the reader should know of it: records skipped, keys not used
+    n_marks: int = 0  # end-of-text marks in the text, where documents were cut
 
     @property
     def n_bytes(self) -> int:
@@ -63,6 +70,32 @@ def cut_at_paragraphs(text: bytes, size: int = DOCUMENT_BYTES) -> list[bytes]:
     return pieces
 
 
+def cut_at_marks(text: bytes, marks: Sequence[str] = (END_OF_TEXT,)) -> tuple[list[bytes], int]:
+    """(the documents between end-of-text marks, the number of marks). A mark goes with the spaces and the line end behind it."""
+    alternatives = b"|".join(re.escape(mark.encode("utf-8", "surrogateescape")) for mark in marks if mark)
+    if not alternatives:
+        return [text], 0
+    pieces = re.split(rb"(?:" + alternatives + rb")[ \t]*(?:\r?\n)?", text)
+    return [piece for piece in pieces if piece.strip()], len(pieces) - 1
+
+
+def as_documents(text: bytes, marks: Sequence[str] = (END_OF_TEXT,), *, whole: bool = False) -> tuple[list[bytes], int]:
+    """The documents of one file, and the number of end-of-text marks in it.
+
+    Documents that the text marks itself, if they are twenty or more, and a text that is one document (`whole`) are cut only
+    where they are large; any other text is cut at blank lines, so that some of it can be held out.
+    """
+    pieces, n_marks = cut_at_marks(text, marks)
+    known = whole or len(pieces) >= 20
+    size = DOCUMENT_BYTES if known else document_size_for(len(text))
+    return [part for one in pieces for part in _cut(one, size, keep=LARGE_DOCUMENT_BYTES if known else 0)], n_marks
+
+
+def _cut(document: bytes, size: int, *, keep: int) -> list[bytes]:
+    """`cut_at_paragraphs`, for a document of more than `keep` bytes."""
+    return [document] if len(document) <= keep else cut_at_paragraphs(document, size)
+
+
 def _end_of_document(text: bytes, low: int, high: int) -> int:
     for pattern in (_BLANK_LINE, _LINE_END):
         found = pattern.search(text, low - 1, high)
@@ -97,4 +130,4 @@ def limit_bytes(source: Source, max_bytes: int | None) -> Source:
             kept.append(index)
             room -= len(source.documents[index])
     chosen = tuple(source.documents[i] for i in sorted(kept)) or (source.documents[by_digest[0]][:max_bytes],)
-    return Source(source.name, chosen, source.skipped)
+    return dataclasses.replace(source, documents=chosen)

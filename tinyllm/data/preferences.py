@@ -15,13 +15,13 @@ import json
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tinyllm.data.messages import Conversation, as_messages, check_turns, read_turns
-from tinyllm.data.records import ReadReport, Skip, Where, read_records
-from tinyllm.storage import strict_json, write_file
+from tinyllm.data.messages import SYSTEM, Conversation, as_messages, check_turns, read_turns, with_roles, with_system
+from tinyllm.data.records import ReadReport, Skip, Where, read_each
+from tinyllm.storage import write_file
 
 _SPEAKER = re.compile(r"\n\n(Human|Assistant):")
 _HUMAN = {"Human": "user", "Assistant": "assistant"}
@@ -38,21 +38,16 @@ class Preference:
     source: str = ""  # who said so
 
 
-def read_preferences(path: str | os.PathLike[str]) -> tuple[list[Preference], ReadReport]:
-    """The preferences in a .jsonl or .json file of any format above, and what was skipped and why.
+def read_preferences(
+    path: str | os.PathLike[str], *, roles: Mapping[str, str] | None = None
+) -> tuple[list[Preference], ReadReport]:  # fmt: skip
+    """The preferences in a .jsonl or .json file of any format above; what was skipped and why, which keys were not used.
 
-    Raises FormatError with file, line, key, what was expected and what came; ValueError if nothing is left.
+    roles  names of speakers beyond messages.ROLES. Raises FormatError if the file is not of records; ValueError if nothing
+    is left.
     """
-    report = ReadReport(str(path))
-    preferences: list[Preference] = []
-    for place, record in read_records(path):
-        report.n_records += 1
-        try:
-            preferences.append(_read(record, Where(path, place)))
-        except Skip as reason:
-            report.skip(str(reason), place)
-    report.check_some_left(preferences)
-    return preferences, report
+    known = with_roles(roles)
+    return read_each(path, lambda record, where: _read(record, where, known))
 
 
 def write_preferences(path: str | os.PathLike[str], preferences: Sequence[Preference]) -> None:
@@ -77,32 +72,37 @@ def write_preferences(path: str | os.PathLike[str], preferences: Sequence[Prefer
     write_file(path, b"".join(lines))
 
 
-def _read(record: Any, where: Where) -> Preference:
+def _read(record: Any, where: Where, roles: Mapping[str, str]) -> Preference:
     """One record of any format."""
-    where.check(record, strict_json.MapOf(object))
+    where.object(record)
     for key in ("chosen", "rejected"):
         if key not in record:
             raise where.at(key).error("this key, of a preference", f"only the keys {', '.join(record) or '(none)'}")
         where.at(key).check(record[key], (str, [object]))
     margin = where.at("margin").check(record.get("margin"), (float, None))
-    source = where.text(record, "source")
-    prompt, chosen = _prompt_and_answer(record, "chosen", where)
-    same_prompt, rejected = _prompt_and_answer(record, "rejected", where)
+    source = record.get("source")
+    prompt, chosen = _prompt_and_answer(record, "chosen", where, roles)
+    same_prompt, rejected = _prompt_and_answer(record, "rejected", where, roles)
     if prompt != same_prompt:
         raise Skip("whose two answers have different prompts")
+    where.object(record, ("prompt", "chosen", "rejected", "margin", *SYSTEM))
+    prompt = with_system(record, prompt, where)
+    source = source if isinstance(source, str) else ""
     return _check(Preference(prompt, chosen, rejected, None if margin is None else float(margin), source))
 
 
-def _prompt_and_answer(record: dict[str, Any], key: str, where: Where) -> tuple[Conversation, str]:
+def _prompt_and_answer(
+    record: dict[str, Any], key: str, where: Where, roles: Mapping[str, str]
+) -> tuple[Conversation, str]:  # fmt: skip
     """The conversation before the answer under `key`, and that answer's text."""
     value, prompt = record[key], record.get("prompt")
-    if isinstance(value, str) and prompt is not None:
-        before = as_messages(prompt, "user", where.at("prompt"))
+    before = None if prompt is None else as_messages(prompt, "user", where.at("prompt"), roles)
+    if isinstance(value, str) and before is not None:
         return before, value if isinstance(prompt, list) else value.strip()
     if isinstance(value, str):
         messages = _read_transcript(value, where.at(key))
     else:
-        messages = _with_prompt(read_turns(value, where.at(key)), prompt, where)
+        messages = _with_prompt(read_turns(value, where.at(key), roles), before)
     if not messages or messages[-1]["role"] != "assistant":
         raise Skip("whose last message is not the assistant's")
     if "tool_call" in messages[-1]:
@@ -110,14 +110,13 @@ def _prompt_and_answer(record: dict[str, Any], key: str, where: Where) -> tuple[
     return messages[:-1], messages[-1]["content"]
 
 
-def _with_prompt(messages: Conversation, prompt: Any, where: Where) -> Conversation:
+def _with_prompt(messages: Conversation, before: Conversation | None) -> Conversation:
     """The whole conversation: `messages` alone if they begin with the user, else after the prompt.
 
     Some files repeat the user's message as "prompt" beside whole conversations; then the two must agree.
     """
-    if prompt is None:
+    if before is None:
         return messages
-    before = as_messages(prompt, "user", where.at("prompt"))
     if not messages or messages[0]["role"] == "assistant":
         return before + messages
     asked = [message["content"].strip() for message in messages if message["role"] == "user"]
