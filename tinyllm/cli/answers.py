@@ -41,6 +41,7 @@ def read_prompts(
     """
     from tinyllm.data import messages
     from tinyllm.data.records import SUFFIXES
+    from tinyllm.storage.names import name_as_text
 
     if path == "news":
         return [_news_prompt(rng) for _ in range(n or NEWS_PROMPTS)]
@@ -54,7 +55,7 @@ def read_prompts(
         found = [[{"role": "user", "content": line.strip()}] for line in lines if line.strip()]
     if not found:
         raise ValueError(f"prompts: {file} holds no prompt; give one a line")
-    return [Prompt(conversation, file.name) for conversation in found[:n]]
+    return [Prompt(conversation, name_as_text(file.name)) for conversation in found[:n]]
 
 
 def _text_of(file: Path) -> str:

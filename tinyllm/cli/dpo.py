@@ -79,7 +79,7 @@ def groups() -> list[Group]:
     """The settings of the verb."""
     from tinyllm.cli.settings import Group
 
-    return [Group("dpo", DPOSettings), tuning.training_group(DEFAULTS, words=WORDS)]
+    return [Group("dpo", DPOSettings), tuning.reading_group(), tuning.training_group(DEFAULTS, words=WORDS)]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     config, training = settings["dpo"], settings["training"]
     model, tokenizer = tuning.load_for_chat(args.model, seed=training.seed)
     shape = {"block_size": model.config.block_size, "seed": training.seed}
-    comparisons = tuning.read_comparisons(args.preferences, tokenizer, **shape)
+    comparisons = tuning.read_comparisons(args.preferences, tokenizer, roles=settings["reading"].roles, **shape)
     n_pairs = sum(len(group.pairs) for group in comparisons.groups)
     training = dataclasses.replace(training, batch_size=min(training.batch_size, n_pairs))  # none twice in a batch
     settings["training"] = training

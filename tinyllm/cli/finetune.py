@@ -72,7 +72,7 @@ def groups() -> list[Group]:
     """The settings of the verb."""
     from tinyllm.cli.settings import Group
 
-    return [Group("finetuning", FinetuneConfig), tuning.training_group({})]
+    return [Group("finetuning", FinetuneConfig), tuning.reading_group(), tuning.training_group({})]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -113,12 +113,14 @@ def read_demonstrations(paths: Sequence[str], settings: Mapping[str, Any], *, to
     from tinyllm.cli.assistant import encode_demonstrations
 
     config, training = settings["finetuning"], settings["training"]
-    conversations = _conversations(paths, n_made=config.n_made, seed=training.seed)
+    conversations = _conversations(paths, roles=settings["reading"].roles, n_made=config.n_made, seed=training.seed)
     shape = {"block_size": block_size, "config": training, "validation_fraction": config.validation_fraction}
     return encode_demonstrations(conversations, tokenizer, **shape)
 
 
-def _conversations(paths: Sequence[str], *, n_made: int, seed: int) -> list[list[dict[str, str]]]:
+def _conversations(
+    paths: Sequence[str], *, roles: Mapping[str, str], n_made: int, seed: int
+) -> list[list[dict[str, str]]]:  # fmt: skip
     """Those of the files, or made ones; says which."""
     if not paths:
         from tinyllm.cli.assistant import make_demonstrations
@@ -130,7 +132,7 @@ def _conversations(paths: Sequence[str], *, n_made: int, seed: int) -> list[list
 
     conversations = []
     for path in paths:
-        found, report = read_conversations(os.path.expanduser(path))
+        found, report = read_conversations(os.path.expanduser(path), roles=roles)
         conversations += found
         print(f"Conversations: {report}")
     return conversations

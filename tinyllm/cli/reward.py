@@ -52,7 +52,8 @@ def groups() -> list[Group]:
     from tinyllm.cli.settings import Group
 
     without = ("eval_interval", "eval_batches")
-    return [Group("reward", RewardConfig), tuning.training_group(DEFAULTS, without=without, words=WORDS)]
+    training = tuning.training_group(DEFAULTS, without=without, words=WORDS)
+    return [Group("reward", RewardConfig), tuning.reading_group(), training]
 
 
 def with_length(training: Any, comparisons: Any, *, max_steps: int | None) -> Any:
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     known = "max_steps" in values_of(groups(), args)["training"] or (args.resume and "training" in stages.saved_settings(out))
     model, tokenizer = tuning.load_for_chat(args.model, seed=settings["training"].seed)
     shape = {"block_size": model.config.block_size, "seed": settings["training"].seed}
-    comparisons = tuning.read_comparisons(args.preferences, tokenizer, **shape)
+    comparisons = tuning.read_comparisons(args.preferences, tokenizer, roles=settings["reading"].roles, **shape)
     max_steps = settings["training"].max_steps if known else None
     settings["training"] = training = with_length(settings["training"], comparisons, max_steps=max_steps)
     n_steps = training.max_steps

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +67,8 @@ def groups() -> list[Group]:
     from tinyllm.cli.settings import Group
 
     without = ("batch_size", "eval_interval", "eval_batches")
-    return [Group("rl", RLConfig), tuning.training_group(DEFAULTS, without=without, words=WORDS)]
+    training = tuning.training_group(DEFAULTS, without=without, words=WORDS)
+    return [Group("rl", RLConfig), tuning.reading_group(), training]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -88,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     judge: Any = function or tuning.load_judge(args.reward_model, tokenizer=tokenizer)
     block_size = min(model.config.block_size for model in (policy, judge) if model is not function)
     shape = {"block_size": block_size, "max_new_tokens": own.max_new_tokens}
-    conversations = _prompts(args.prompts, tokenizer, seed=training.seed, **shape)
+    conversations = _prompts(args.prompts, tokenizer, roles=settings["reading"].roles, seed=training.seed, **shape)
     tuning.refuse_too_large(policy, rows=max(own.minibatch_size, config.n_answers // 4), name="n_answers and minibatch_size")
     noted: dict[str, Any] = {"settings": settings, "inputs": INPUTS, "algorithm": method}
     with tuning.tuning_run("rl", args, tokenizer=tokenizer, **noted) as folder:
@@ -112,7 +113,7 @@ def _method(args: argparse.Namespace, out: Path) -> str:
 
 
 def _prompts(
-    paths: Sequence[str], tokenizer: Any, *, seed: int, block_size: int, max_new_tokens: int
+    paths: Sequence[str], tokenizer: Any, *, roles: Mapping[str, str], seed: int, block_size: int, max_new_tokens: int
 ) -> list[list[dict[str, str]]]:
     """The prompts that leave room for an answer; says how many there are, and how many were left out."""
     from tinyllm.cli.answers import read_prompts
@@ -120,7 +121,7 @@ def _prompts(
     from tinyllm.cli.streams import stream
 
     rng = stream(seed, "prompts")
-    read = [read_prompts(path, n=N_NEWS if path == "news" else None, rng=rng) for path in paths]
+    read = [read_prompts(path, n=N_NEWS if path == "news" else None, rng=rng, roles=roles) for path in paths]
     found = [prompt.messages for prompts in read for prompt in prompts]
     kept = with_room(found, tokenizer, block_size=block_size, max_new_tokens=max_new_tokens)
     why = f"; left out: {len(found) - len(kept):,} with no room for an answer of {max_new_tokens} tokens in {block_size}"

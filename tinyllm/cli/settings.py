@@ -230,7 +230,7 @@ def _from_word(setting: Setting, word: str, where: str) -> Any:
 def _values_of_file(groups: Sequence[Group], path: Path) -> dict[str, dict[str, Any]]:
     """The values in a TOML file, checked against the settings they are for."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not a TOML file: {error}") from None
     tables = {group.name: content.pop(group.name) for group in groups if isinstance(content.get(group.name), dict)}

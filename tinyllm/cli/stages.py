@@ -44,6 +44,7 @@ from tinyllm.data import (
 from tinyllm.models import GPT, GPTConfig, load_tokenizer_for
 from tinyllm.pretraining import next_token_loss
 from tinyllm.storage import strict_json, write_file
+from tinyllm.storage.names import change_texts, name_from_text
 from tinyllm.tokenizers import END_OF_TEXT, BPETokenizer, ByteTokenizer, CharacterTokenizer, Tokenizer, load_tokenizer
 from tinyllm.training import (
     EvalRecord,
@@ -167,7 +168,7 @@ def end_of_text_marks(config: DataConfig) -> tuple[str, ...]:
     """What a text may have between its documents: the usual mark, and that of a tokenizer that is loaded."""
     if config.tokenizer in TOKENIZERS:
         return (END_OF_TEXT,)
-    tokenizer = load_tokenizer(config.tokenizer)
+    tokenizer = load_named_tokenizer(config.tokenizer)
     own = [] if tokenizer.eos_id is None else [name for name, i in tokenizer.special_tokens.items() if i == tokenizer.eos_id]
     return tuple(dict.fromkeys([END_OF_TEXT, *own]))
 
@@ -263,7 +264,7 @@ def saved_settings(folder: Path) -> dict[str, dict[str, Any]]:
         return {}
     content = strict_json.read(path, schema=strict_json.MapOf(object))
     strict_json.check(content.get("settings"), strict_json.MapOf(strict_json.MapOf(object)), file=path, field="settings")
-    return content["settings"]
+    return change_texts(content["settings"], name_from_text)
 
 
 def refuse_used_folder(folder: Path, *, resume: bool) -> None:

@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,35 @@ PAIRS = Input("preferences", "PAIRS", "files")
 def add_pairs(parser: argparse.ArgumentParser) -> None:
     """The files of compared answers."""
     add_files(parser, "preferences", metavar="PAIRS", flag="--preferences", text="pairs of answers, .jsonl or .json")
+
+
+@dataclass(frozen=True)
+class ReadingConfig:
+    """How files of records are to be understood."""
+
+    role: tuple[str, ...] = ()  # who a speaker in the files is, where that is not known: bing=assistant
+
+    def __post_init__(self) -> None:
+        if self.role:
+            self.roles  # noqa: B018  refuses what is no pair
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """speaker -> role. ValueError for what does not say that."""
+        from tinyllm.data.messages import with_roles
+
+        if wrong := [pair for pair in self.role if not all(pair.partition("="))]:
+            raise ValueError(f"role is {wrong[0]!r}; expected a speaker of the files and who that is, such as bing=assistant")
+        roles = {name.strip(): role.strip() for name, _, role in (pair.partition("=") for pair in self.role)}
+        with_roles(roles)
+        return roles
+
+
+def reading_group() -> Group:
+    """The settings of verbs that read conversations, pairs or prompts."""
+    from tinyllm.cli.settings import Group
+
+    return Group("reading", ReadingConfig)
 
 
 def training_group(
@@ -141,14 +171,16 @@ def out_folder(args: argparse.Namespace) -> Path:
     return Path(os.path.expanduser(args.out))
 
 
-def read_comparisons(paths: Sequence[str], tokenizer: Any, *, block_size: int, seed: int) -> Any:
+def read_comparisons(
+    paths: Sequence[str], tokenizer: Any, *, block_size: int, seed: int, roles: Mapping[str, str] | None = None
+) -> Any:  # fmt: skip
     """The preferences in files as ids, some prompts held out; prints what was left out and why."""
     from tinyllm.cli.assistant import prepare_comparisons
     from tinyllm.data.preferences import read_preferences
 
     preferences = []
     for path in paths:
-        found, report = read_preferences(os.path.expanduser(path))
+        found, report = read_preferences(os.path.expanduser(path), roles=roles)
         preferences += found
         print(f"Pairs: {report}")
     comparisons = prepare_comparisons(preferences, tokenizer, block_size=block_size, seed=seed)

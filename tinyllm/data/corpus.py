@@ -25,6 +25,7 @@ from tinyllm.data.download import Progress, download
 from tinyllm.data.records import BYTE_ORDER_MARK, SUFFIXES, Where, read_each, read_records
 from tinyllm.data.standard_library import read_standard_library
 from tinyllm.storage import FormatError
+from tinyllm.storage.names import name_as_text, name_from_text
 
 _LOOK_FOR_NUL_BYTES = 8192  # text has no NUL; images, archives and UTF-16 have one early
 
@@ -68,7 +69,7 @@ def _read_spec(spec: str, how: _Reading) -> list[Source]:
     if "://" in spec:
         path = download(spec, folder=how.cache, progress=how.progress)
         return [read_file(path, how.marks, name=path.stem.split("-", 1)[-1])]
-    path = Path(os.path.expanduser(spec))
+    path = Path(os.path.expanduser(name_from_text(spec)))
     if path.is_dir():
         return [_read_files(path.resolve().name or "root", sorted(_files_under(path)), spec, how.marks)]
     if path.exists() or not glob.has_magic(spec):
@@ -190,9 +191,10 @@ def _uniquely_named(sources: list[Source]) -> list[Source]:
     """The same sources; a name seen before gets -2, -3 and so on."""
     unique: dict[str, Source] = {}
     for source in sources:
-        name, count = source.name, 1
+        own, count = name_as_text(source.name), 1
+        name = own
         while name in unique:
             count += 1
-            name = f"{source.name}-{count}"
+            name = f"{own}-{count}"
         unique[name] = dataclasses.replace(source, name=name)
     return list(unique.values())

@@ -81,7 +81,7 @@ def read_prompts(
         where.object(record)
         if "prompt" in record:
             used: tuple[str, ...] = ("prompt",)
-            messages = as_messages(record["prompt"], "user", where.at("prompt"), known)
+            messages = as_messages(record["prompt"], "user", where.at("prompt"), roles=known)
         else:
             shape = next((keys for keys in FORMATS if keys[0] in record), None)
             if shape is None:
@@ -229,12 +229,12 @@ def _read_alpaca(record: dict[str, Any], where: Where, roles: Mapping[str, str])
 
 def _read_prompt_completion(record: dict[str, Any], where: Where, roles: Mapping[str, str]) -> Conversation:
     return [
-        *as_messages(record["prompt"], "user", where.at("prompt"), roles),
-        *as_messages(record["completion"], "assistant", where.at("completion"), roles),
+        *as_messages(record["prompt"], "user", where.at("prompt"), roles=roles),
+        *as_messages(record["completion"], "assistant", where.at("completion"), roles=roles),
     ]
 
 
-def as_messages(value: Any, role: str, where: Where, roles: Mapping[str, str] = ROLES) -> Conversation:
+def as_messages(value: Any, role: str, where: Where, *, roles: Mapping[str, str] = ROLES) -> Conversation:
     """A list of messages as it is; a text as one message of `role`, without the spaces that join it to its neighbour."""
     if isinstance(value, list):
         return read_turns(value, where, roles)

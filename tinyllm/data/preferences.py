@@ -96,7 +96,7 @@ def _prompt_and_answer(
 ) -> tuple[Conversation, str]:  # fmt: skip
     """The conversation before the answer under `key`, and that answer's text."""
     value, prompt = record[key], record.get("prompt")
-    before = None if prompt is None else as_messages(prompt, "user", where.at("prompt"), roles)
+    before = None if prompt is None else as_messages(prompt, "user", where.at("prompt"), roles=roles)
     if isinstance(value, str) and before is not None:
         return before, value if isinstance(prompt, list) else value.strip()
     if isinstance(value, str):

@@ -48,7 +48,7 @@ class ReadReport:
         """Count one skipped record."""
         self.places.setdefault(reason, []).append(place)
 
-    def check_keys(self, record: Mapping[str, Any], used: Iterable[str], place: str, inside: str = "") -> None:
+    def check_keys(self, record: Mapping[str, Any], used: Iterable[str], place: str, *, inside: str = "") -> None:
         """Count the keys of a record, or of an object `inside` it, that hold something and are not used."""
         for key in record.keys() - set(used) - HARMLESS:
             if record[key] not in (None, "", [], {}, False):
@@ -136,7 +136,7 @@ class Where:
         self.check(value, strict_json.MapOf(object))
         if used is not None and self.report is not None:
             inside = f"{self.key.split('[')[0]}[]." if "[" in self.key else ""  # one name for all items of a list
-            self.report.check_keys(value, used, self.place, inside)
+            self.report.check_keys(value, used, self.place, inside=inside)
         return value
 
     def text(self, record: dict[str, Any], key: str) -> str:

@@ -62,7 +62,7 @@ def parse(source: bytes | str, *, file: str | os.PathLike[str], field: str = "JS
     if len(source) > MAX_BYTES:
         raise refuse(f"at most {MAX_BYTES} bytes", f"{len(source)} bytes")
     try:
-        text = source.decode("utf-8") if isinstance(source, bytes) else source
+        text = source.decode("utf-8-sig") if isinstance(source, bytes) else source
         value = json.loads(
             text,
             object_pairs_hook=lambda pairs: _unique(pairs, refuse),

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyllm.storage import FormatError, remove_leftovers, strict_json, write_file
+from tinyllm.storage.names import change_texts, name_as_text
 from tinyllm.storage.strict_json import MapOf
 from tinyllm.training.checkpoint import (
     TrainState,
@@ -148,7 +149,7 @@ def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as JSON gives them back: dataclasses become objects, tuples lists."""
     parts: dict[str, Any] = dict(settings)
     parts = {name: part if isinstance(part, dict) else dataclasses.asdict(part) for name, part in parts.items()}
-    return json.loads(json.dumps(parts, allow_nan=False))
+    return change_texts(json.loads(json.dumps(parts, allow_nan=False)), name_as_text)
 
 
 @contextmanager
