@@ -82,12 +82,58 @@ def test_nan_in_the_gradient_reaches_exactly_its_parameter():
         assert np.flatnonzero(np.isnan(x)).tolist() == [17]
 
 
-def test_a_parameter_that_would_be_copied_is_refused():
-    if kernels.backend() == "numpy":
-        pytest.skip("NumPy updates any layout in place")
-    arrays = [np.asfortranarray(x) for x in four_arrays((3, 4), np.float32)]
-    with pytest.raises(ValueError, match=r"array of params has strides .* C-contiguous"):
+def read_only(x):
+    x.flags.writeable = False
+    return x
+
+
+WRONG = {  # which of params, grads, exp_avgs, exp_avg_sqs; what is done to it; what is said
+    "transposed weight": (0, np.asfortranarray, r"params\[0\] is float32, with strides .* C-contiguous"),
+    "read-only weight": (0, read_only, r"params\[0\] is float32, read-only; expected float32, writeable"),
+    "weight of another dtype": (0, np.float64, r"exp_avgs\[0\] is float32, .* expected float64"),
+    "half-precision weight": (0, np.float16, r"params\[0\] is float16, float32 or float64 expected"),
+    "weight with its bytes swapped": (0, lambda x: x.astype(">f4"), "float32 or float64 expected"),
+    "memory of another dtype": (2, np.float64, r"exp_avgs\[0\] is float64"),
+    "memory of another shape": (3, lambda x: x[:2], r"exp_avg_sqs\[0\] has shape \(2, 4\), expected \(3, 4\)"),
+    "read-only memory": (3, read_only, r"exp_avg_sqs\[0\] is float32, read-only"),
+    "short gradient": (1, lambda x: x[:, :1], r"grads\[0\] has shape \(3, 1\), expected \(3, 4\)"),
+    "gradient of whole numbers": (1, np.int64, r"grads\[0\] is int64"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_an_array_that_the_kernel_would_misread_is_refused_and_nothing_changes(name):
+    from tinyllm.kernels.adamw import adamw_update
+
+    place, change, text = WRONG[name]
+    arrays = four_arrays((3, 4), np.float32)
+    arrays[place] = change(arrays[place])
+    before = [x.copy() for x in arrays]
+    with pytest.raises(ValueError, match=text):
+        adamw_update(*([x] for x in arrays), step=1, **SETTINGS)
+    for x, was in zip(arrays, before, strict=True):
+        np.testing.assert_array_equal(x, was)
+
+
+def test_lists_of_different_lengths_are_refused():
+    from tinyllm.kernels.adamw import adamw_update
+
+    param, grad, exp_avg, exp_avg_sq = four_arrays((3,), np.float32)
+    with pytest.raises(ValueError, match="grads: 0 arrays came for 1 params"):
+        adamw_update([param], [], [exp_avg], [exp_avg_sq], step=1, **SETTINGS)
+    with pytest.raises(ValueError, match="weight_decays: 0 numbers came"):
+        adamw_update([param], [grad], [exp_avg], [exp_avg_sq], step=1, **SETTINGS | {"weight_decays": []})
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float16])
+def test_gradients_of_another_float_dtype_are_read_as_numbers(kind):
+    mine, wanted = four_arrays((3, 4), np.float32), four_arrays((3, 4), np.float32)
+    mine[1] = mine[1].astype(kind)
+    wanted[1] = mine[1].astype(np.float32)
+    for arrays in (mine, wanted):
         kernels.adamw_update(*([x] for x in arrays), step=1, **SETTINGS)
+    for i in (0, 2, 3):
+        np.testing.assert_allclose(mine[i], wanted[i], rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -125,3 +171,10 @@ def test_the_sum_of_squares_of_many_arrays(dtype):
         assert sum_of_squares([]) == sum_of_squares(arrays[1:2]) == 0.0
     assert np.isnan(kernels.sum_of_squares([*arrays, np.array([np.nan], dtype)]))
     assert kernels.sum_of_squares([np.array([np.inf], dtype)]) == np.inf
+
+
+def test_the_sum_of_squares_of_mixed_dtypes_is_taken_in_the_widest():
+    arrays = [np.array([3.0], np.float32), np.array([1e60]), np.array([2.0], np.float16), np.array([2.0], ">f4")]
+    for sum_of_squares in (kernels.sum_of_squares, reference.sum_of_squares):
+        assert sum_of_squares(arrays) == pytest.approx(1e120)
+        assert sum_of_squares([arrays[0], *arrays[2:]]) == pytest.approx(17)

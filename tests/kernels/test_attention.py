@@ -284,3 +284,40 @@ def test_the_parts_of_a_long_cache_are_put_together():
     got, wanted = (module.attention_forward(query, key, value, **settings) for module in (kernels, reference))
     np.testing.assert_allclose(got[0], wanted[0], rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(got[1], wanted[1], rtol=1e-12)
+
+
+def _shaped(*shape, dtype=np.float32):
+    return np.ones(shape, dtype)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "settings"),
+    [
+        ((_shaped(2, 3, 4, 8), _shaped(2, 5, 2, 8), _shaped(2, 5, 2, 8, dtype=np.float64)), {}),
+        ((_shaped(2, 3, 4, 8), _shaped(2, 5, 3, 8), _shaped(2, 5, 3, 8)), {}),
+        ((_shaped(2, 3, 4, 8), _shaped(1, 5, 2, 8), _shaped(1, 5, 2, 8)), {}),
+        ((_shaped(2, 3, 4, 8), _shaped(2, 5, 2, 6), _shaped(2, 5, 2, 6)), {}),
+        ((_shaped(2, 3, 4, 8), _shaped(2, 5, 2, 8), _shaped(2, 4, 2, 8)), {}),
+        ((_shaped(2, 3, 4, 8), _shaped(2, 5, 2, 8), _shaped(2, 5, 2, 8)), {"key_mask": np.ones((2, 4), bool)}),
+        ((_shaped(1, 3, 4, 8), _shaped(1, 5, 2, 8), _shaped(1, 5, 2, 8)), {"lengths": np.array([[3, 6]])}),
+    ],
+)
+def test_arrays_that_would_be_misread_are_refused(arrays, settings):
+    from tinyllm.kernels.attention import attention_forward
+
+    with pytest.raises(ValueError, match="attention: .* came; expected"):
+        attention_forward(*arrays, scale=1.0, causal=False, **settings)
+
+
+def test_gradients_go_only_where_they_fit():
+    from tinyllm.kernels.attention import attention_backward
+
+    query, key = _shaped(2, 3, 4, 8), _shaped(2, 5, 2, 8)
+    sums = np.zeros((2, 4, 3), np.float32)
+    right = {"scale": 1.0, "causal": False}
+    for wrong in [(query[..., :4], query, sums, None), (query, query[:, :2], sums, None), (query, query, sums[:, :2], None),
+                  (query, query, sums, (query.copy(), key.copy(), key[:, :2].copy())),
+                  (query, query, sums, (query.copy(), key.copy(), np.broadcast_to(np.float32(0), key.shape)))]:  # fmt: skip
+        dout, out, log_normalizer, grads = wrong
+        with pytest.raises(ValueError, match="attention_backward: .* came"):
+            attention_backward(dout, query, key, key, out, log_normalizer, grads=grads, **right)

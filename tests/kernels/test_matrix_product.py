@@ -126,3 +126,55 @@ def test_few_rows_and_a_wide_b_that_is_contiguous_in_no_direction(rows, dtype):
     assert_close(kernels.matmul(a, b), a, b)
     batched = kernels.matmul(np.stack([a, -a]), np.stack([b, b]))
     assert_close(batched[1], -a, b)
+
+
+F32, F64 = np.ones((2, 3), np.float32), np.ones((2, 3))
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "out"),
+    [
+        (F32, F64.T, None),
+        (F32, F32, None),
+        (F32[0], F32.T, None),
+        (F32.astype(np.int64), F32.T.astype(np.int64), None),
+        (F32.astype(np.float16), F32.T.astype(np.float16), None),
+        (F32.astype(">f4"), F32.T.astype(">f4"), None),
+        (F32, F32.T, np.empty((2, 2))),
+        (F32, F32.T, np.empty((3, 2), np.float32)),
+        (F32, F32.T, np.broadcast_to(np.float32(0), (2, 2))),
+        (F32, F32.T, F32[:, :2]),
+        (F32[None], F32.T[None], np.empty((2, 2, 2), np.float32)),
+    ],
+    ids=lambda x: "none" if x is None else f"{x.dtype.str}{x.shape}",
+)
+def test_operands_that_would_be_misread_are_refused(a, b, out):
+    from tinyllm.kernels.matrix_product import matmul
+
+    with pytest.raises(ValueError, match="matmul: .* came"):
+        matmul(a, b, out)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"bias": np.ones(3, np.float32)},
+        {"bias": np.ones(2)},
+        {"residual": np.ones((99, 3), np.float32)},
+        {"residual": np.ones((98, 2), np.float32)},
+        {"residual": np.ones((99, 2))},
+    ],
+    ids=lambda arrays: str({name: (x.dtype.name, x.shape) for name, x in arrays.items()}),
+)
+def test_what_is_added_to_a_product_must_fit_it(arrays):
+    from tinyllm.kernels.linear import linear_forward
+
+    with pytest.raises(ValueError, match="matmul: (bias|first) .* came"):
+        linear_forward(np.ones((99, 3), np.float32), F32, **arrays)
+
+
+def test_a_sum_goes_into_contiguous_memory_only():
+    from tinyllm.kernels.linear import matmul_add
+
+    with pytest.raises(ValueError, match="out has strides"):
+        matmul_add(F32, F32.T, np.zeros((2, 2), np.float32).T[:, ::-1])

@@ -43,3 +43,14 @@ def test_the_whole_range_of_int8_counts():
     x, weight = np.eye(2, dtype=np.float32), np.array([[-128, 127], [0, 1]], np.int8)
     y = kernels.int8_linear_forward(x, weight, np.array([1, 2], np.float32), np.array([0, 1], np.float32))
     assert y.tolist() == [[-128, 1], [127, 3]]
+
+
+@pytest.mark.parametrize("wrong", ["depth", "scale", "bias", "weight"])
+def test_arrays_that_would_be_misread_are_refused(wrong):
+    from tinyllm.kernels.quantized import int8_linear_forward
+
+    x, weight, scale, bias = np.ones((2, 3), np.float32), np.ones((4, 3), np.int8), np.ones(4, np.float32), np.ones(4, np.float32)
+    x, scale = x[:, :2] if wrong == "depth" else x, scale[:3] if wrong == "scale" else scale
+    weight, bias = weight.astype(np.int16) if wrong == "weight" else weight, bias.astype(float) if wrong == "bias" else bias
+    with pytest.raises(ValueError, match="int8_linear_forward: .* came"):
+        int8_linear_forward(x, weight, scale, bias)

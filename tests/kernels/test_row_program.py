@@ -97,3 +97,23 @@ def test_weights_are_copied_when_the_line_is_written():
         program.run(1)
         assert y[0].tolist() == [2.0, 3.0, 4.0]
         np.testing.assert_allclose(z[0], [1 - 1.5**0.5, 1, 1 + 1.5**0.5])
+
+
+def test_arrays_that_would_be_misread_are_refused():
+    from tinyllm.kernels.row_program import RowProgram
+
+    program = RowProgram(4, np.dtype("f4"))
+    x, y, weight = program.array(3), program.array(5), np.ones((5, 3), np.float32)
+    for call in [
+        lambda: program.linear(x, weight.astype(float), None, y),
+        lambda: program.linear(y, weight, None, x),
+        lambda: program.linear(x, weight, np.ones(4, np.float32), y),
+        lambda: program.linear(x, weight, None, y, residual=np.ones((3, 5), np.float32)),
+        lambda: program.norm(x, np.ones(5, np.float32), None, x, eps=1e-5),
+        lambda: program.attend(x, np.zeros((4, 1, 1, 9), "f4"), np.zeros((4, 1, 8, 1), "f4"), x, n_heads=1, scale=1.0),
+        lambda: program.attend(x, np.zeros((9, 1, 1, 4), "f4").T, np.zeros((4, 1, 9, 1), "f4"), x[:, :1], n_heads=1, scale=1.0),
+    ]:
+        with pytest.raises(ValueError, match=r"came, float32 \(.*expected"):
+            call()
+    with pytest.raises(ValueError, match="run: 5 rows came, the program has room for 4"):
+        program.run(5)

@@ -72,3 +72,36 @@ def test_micro_batches_with_n_counted_add_up_to_one_batch():
 def test_bad_input_is_refused_in_words(logits, targets, settings, text):
     with pytest.raises(ValueError, match=text):
         ops.cross_entropy(np.zeros(logits), targets, **settings)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4, -1e5])
+def test_the_gradient_in_float32_is_exact_however_high_the_logits_are(offset):
+    """Backward works with the distance to the largest logit, as forward does; log Σ exp alone has no decimals up there."""
+    high = (RNG.standard_normal((4, 6, 30)) + offset).astype(np.float32)
+    targets, table = RNG.integers(0, 30, (4, 6)), np.eye(30)
+    exact = Tensor(high.astype(np.float64), requires_grad=True)
+    ops.cross_entropy(exact, targets).backward()
+    for loss_of in (lambda x: ops.cross_entropy(x, targets), lambda x: -ops.mean(ops.token_log_probs(x, targets)),
+                    lambda x: ops.linear_cross_entropy(x, table.astype(np.float32), targets)):  # fmt: skip
+        logits = Tensor(high, requires_grad=True)
+        loss_of(logits).backward()
+        assert np.abs(logits.grad - exact.grad).max() < 1e-6 * np.abs(exact.grad).max()
+
+
+@pytest.mark.parametrize(
+    "settings, text",
+    [({"reduction": "average"}, "reduction is 'average', expected one of mean, sum, none"),
+     ({"label_smoothing": 1.0}, "label_smoothing is 1.0"), ({"label_smoothing": -0.1}, "label_smoothing is -0.1")],
+)  # fmt: skip
+def test_settings_that_mean_nothing_are_refused(settings, text):
+    with pytest.raises(ValueError, match=text):
+        ops.cross_entropy(np.zeros((2, 5)), np.array([1, 0]), **settings)
+
+
+def test_each_positions_own_loss_backs_up_into_its_own_logits():
+    logits = Tensor(RNG.standard_normal((2, 3, 5)), requires_grad=True)
+    targets = RNG.integers(0, 5, (2, 3))
+    each = ops.cross_entropy(logits, targets, reduction="none")
+    assert each.shape == (2, 3) and each.data.mean() == pytest.approx(ops.cross_entropy(logits.data, targets).item())
+    each.backward(np.array([[0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]))
+    assert (logits.grad != 0).any(axis=2).tolist() == [[False, False, True], [False] * 3]

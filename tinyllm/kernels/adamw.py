@@ -96,14 +96,42 @@ def _blocks(sizes: ndarray) -> ndarray:
 
 def sum_of_squares(arrays: Sequence[ndarray]) -> float:
     """Return Σ x² over all numbers of all arrays, 0.0 if there are none; the sums of blocks are added in double precision."""
-    lines = [rows(x.reshape(1, -1).astype(arrays[0].dtype, copy=False)) for x in arrays if x.size]
-    if not lines:
+    arrays = [x for x in arrays if x.size]
+    if not arrays:
         return 0.0
+    dtype = np.result_type(*{x.dtype for x in arrays}, np.float32)  # of several the widest, as float64 holds what float32 cannot
+    if dtype.kind != "f" or dtype.itemsize > 8:
+        raise ValueError(f"arrays: {', '.join(sorted({x.dtype.name for x in arrays}))} came, float32 or float64 expected")
+    lines = [rows(x.reshape(1, -1).astype(dtype, copy=False)) for x in arrays]
     where = _table([lines])
     blocks = _blocks(where[:, 1])
     sums = np.empty(len(blocks), np.float64)
     _sum_of_squares(where, blocks, sums, np.empty(0, lines[0].dtype))
     return float(sums.sum())
+
+
+def _refuse_strangers(params: Sequence[ndarray], **others: Sequence[ndarray]) -> None:
+    """ValueError unless all arrays are what the kernel takes them for: it follows addresses and sees no array.
+
+    Gradients may lie in any way and be of another float dtype, since they are read as copies where need be.
+    """
+    dtype = params[0].dtype
+    if dtype not in (np.float32, np.float64):
+        raise ValueError(f"params[0] is {dtype}, float32 or float64 expected")
+    for name, arrays in {"params": params, **others}.items():
+        if len(arrays) != len(params):
+            raise ValueError(f"{name}: {len(arrays)} arrays came for {len(params)} params")
+        for i, (param, array) in enumerate(zip(params, arrays, strict=True)):
+            if array.shape != param.shape:
+                raise ValueError(f"{name}[{i}] has shape {array.shape}, expected {param.shape}, that of params[{i}]")
+            if name == "grads":
+                fits = array.dtype == dtype or array.dtype.kind == "f"
+            else:
+                fits = array.dtype == dtype and array.flags.carray
+            if not fits:
+                how = "read-only" if not array.flags.writeable else f"with strides {array.strides}"
+                expected = f"expected {dtype}, writeable, C-contiguous: use np.array(x, {dtype}, order='C')"
+                raise ValueError(f"{name}[{i}] is {array.dtype}, {how}; {expected}")
 
 
 def adamw_update(
@@ -121,21 +149,19 @@ def adamw_update(
 ) -> None:
     """Update params, exp_avgs (m) and exp_avg_sqs (v) in place: one array per weight, all of one dtype.
 
-    weight_decays: λ of each weight; step counts from 1; gradients are multiplied by grad_scale first. Raises ValueError if
-    an array to be updated is not C-contiguous: flattening would copy it, and the update would be lost.
+    weight_decays: λ of each weight; step counts from 1; gradients are multiplied by grad_scale first. Raises ValueError,
+    before anything is changed, for an array that is not as it should be.
     """
-    for name, arrays in (("params", params), ("exp_avgs", exp_avgs), ("exp_avg_sqs", exp_avg_sqs)):
-        for array in arrays:
-            if not array.flags.c_contiguous:
-                expected = "expected C-contiguous arrays: use np.ascontiguousarray"
-                raise ValueError(f"an array of {name} has strides {array.strides}, {expected}")
     if len(params) == 0:
         return
+    _refuse_strangers(params, grads=grads, exp_avgs=exp_avgs, exp_avg_sqs=exp_avg_sqs)
+    if len(weight_decays) != len(params):
+        raise ValueError(f"weight_decays: {len(weight_decays)} numbers came for {len(params)} params")
     (beta1, beta2), dtype = betas, params[0].dtype
     step_size = lr / (1.0 - beta1**step)
     root_correction = 1.0 / math.sqrt(1.0 - beta2**step)  # √(v / c) = √v · (1 / √c)
     numbers = (grad_scale, step_size, beta1, 1.0 - beta1, beta2, 1.0 - beta2, root_correction, eps)
-    lines = [rows(grad.reshape(1, -1)) for grad in grads]  # named, so that a copy lives until the end
+    lines = [rows(grad.reshape(1, -1).astype(dtype, copy=False)) for grad in grads]  # named, so that a copy lives until the end
     where = _table([params, lines, exp_avgs, exp_avg_sqs])
     keep = np.array([1.0 - lr * decay for decay in weight_decays], dtype)
     _adamw(where, _blocks(where[:, 4]), tuple(map(dtype.type, numbers)), keep)

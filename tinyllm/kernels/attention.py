@@ -20,7 +20,7 @@ from numpy import ndarray
 
 from tinyllm.kernels.attention_few import FEW_QUERIES, KEYS_PER_CHUNK
 from tinyllm.kernels.attention_gradient import backward_task
-from tinyllm.kernels.attention_operands import batch_sizes, make_job, readable, run_job
+from tinyllm.kernels.attention_operands import batch_sizes, check_operands, check_results, make_job, readable, run_job
 from tinyllm.kernels.attention_softmax import forward_task
 from tinyllm.kernels.attention_tiles import KEY_BLOCK, LOG2_E
 from tinyllm.kernels.pointers import vector_registers
@@ -59,6 +59,7 @@ def attention_forward(
     axis contiguous. key_mask (B, S): True = may be seen. causal: query t sees keys s <= t + (S - T). A query that sees nothing
     gets zeros and -inf. lengths (B, 2) int: the arrays are (1, ...), B sequences end to end with so many queries and keys each.
     """
+    check_operands(query, key, value, key_mask=key_mask, lengths=lengths)
     (n_batch, n_queries, n_keys), (n_heads, width), dtype = batch_sizes(query, key, lengths), query.shape[2:], query.dtype
     few = n_queries <= FEW_QUERIES and lengths is None
     n_chunks = max(1, -(-n_keys // KEYS_PER_CHUNK)) if few else 1
@@ -102,12 +103,14 @@ def attention_backward(
 
     grads: three arrays, or views with the last axis contiguous, that receive the gradients.
     """
+    check_operands(query, key, value, key_mask=key_mask, lengths=lengths)
     if grads is None:
         grads = np.empty_like(query, order="C"), np.empty_like(key, order="C"), np.empty_like(value, order="C")
     if not log_normalizer.size or not key.size:
         for gradient in grads:
             gradient[...] = 0
         return grads
+    check_results(query, key, like_query=(dout, out, grads[0]), like_key=grads[1:], log_normalizer=log_normalizer)
     prepare_attention(query.dtype.name)
     n_batch, _, n_keys = batch_sizes(query, key, lengths)
     chunk_size = n_keys if lengths is not None else chunk_length(n_batch * key.shape[2], n_keys)  # alone or not: the same bits

@@ -33,6 +33,36 @@ def readable(x: ndarray) -> ndarray:
     return x if x.strides[-1] == x.itemsize and x.flags.aligned else np.array(x, order="C")
 
 
+def check_operands(query: ndarray, key: ndarray, value: ndarray, *, key_mask: ndarray | None, lengths: ndarray | None) -> None:
+    """ValueError unless the arrays fit each other: the tasks follow addresses and see no array."""
+    fits = query.ndim == key.ndim == 4 and query.dtype == key.dtype == value.dtype
+    fits = fits and query.dtype in (np.float32, np.float64) and query.shape[0] == key.shape[0]
+    fits = fits and key.shape == value.shape and query.shape[3] == key.shape[3] and query.shape[2] % max(key.shape[2], 1) == 0
+    if fits and lengths is not None:
+        fits = lengths.ndim == 2 and len(query) == 1 and bool((lengths >= 0).all()) and key_mask is None
+        fits = fits and lengths.sum(axis=0).tolist() == [query.shape[1], key.shape[1]]
+    if not fits or (key_mask is not None and key_mask.shape != (key.shape[0], key.shape[1])):
+        came = ", ".join(f"{x.dtype} {x.shape}" for x in (query, key, value))
+        came += "" if key_mask is None else f", key_mask {key_mask.shape}"
+        came += f", lengths {lengths.tolist()}" if lengths is not None else ""
+        raise ValueError(f"attention: {came} came; expected (B, T, H, D), (B, S, G, D) twice of one float dtype, mask (B, S)")
+
+
+def check_results(
+    query: ndarray, key: ndarray, *, like_query: tuple[ndarray, ...], like_key: tuple[ndarray, ...], log_normalizer: ndarray
+) -> None:
+    """ValueError unless what the forward pass gave, and what shall receive gradients (the last three), fit query and key."""
+    B, T, H, _ = query.shape
+    fits = all(x.shape == query.shape and x.dtype == query.dtype for x in like_query)
+    fits = fits and all(x.shape == key.shape and x.dtype == query.dtype for x in like_key)
+    received = (like_query[-1], *like_key)
+    fits = fits and all(x.flags.writeable and (x.strides[3] == x.itemsize or x.shape[3] < 2) for x in received)
+    if not fits or log_normalizer.shape != (B, H, T) or log_normalizer.dtype != query.dtype:
+        came = ", ".join(f"{x.dtype} {x.shape}" for x in (*like_query, *like_key, log_normalizer))
+        expected = f"{query.dtype} {query.shape} three times, {key.shape} twice, {(B, H, T)}; rows of gradients contiguous"
+        raise ValueError(f"attention_backward: {came} came; {expected} expected")
+
+
 def batch_sizes(query: ndarray, key: ndarray, lengths: ndarray | None) -> tuple[int, int, int]:
     """Return B, T, S; of a ragged batch, lengths (B, 2), how many sequences it has and the most queries and keys of one."""
     if lengths is None:

@@ -1,10 +1,11 @@
 """Cross-entropy: how surprised the model is by the right token, in nats.
 
-    nllₙ = Zₙ - logitsₙ[targetₙ],   Zₙ = log Σᵥ exp(logitsₙᵥ)
-    dlogitsₙᵥ = dnllₙ (exp(logitsₙᵥ - Zₙ) - [v = targetₙ])
+    nllₙ = log Σₙ - (logitsₙ[targetₙ] - mₙ),   mₙ = maxᵥ logitsₙᵥ,   Σₙ = Σᵥ exp(logitsₙᵥ - mₙ)
+    dlogitsₙᵥ = dnllₙ (exp(logitsₙᵥ - mₙ) / Σₙ - [v = targetₙ])
 Fused with softmax: probabilities (N, V) are the largest array of a training step and are never stored; the backward makes
-them again from Z. The largest logit is taken out before exp, so nothing overflows. A nan among the logits makes nll nan:
-the training loop must see it. Rows with dnll = 0 (not counted in the loss) are zeros, whatever their logits are.
+them again from m and Σ. The largest logit is taken out before exp, so nothing overflows. Both numbers are kept, not their
+sum m + log Σ: with logits around 10,000 it would have no decimals left. A nan among the logits makes nll nan: the training
+loop must see it. Rows with dnll = 0 (not counted in the loss) are zeros, whatever their logits are.
 """
 
 from __future__ import annotations
@@ -28,50 +29,52 @@ def _forward_row(logits, target):
         total += exp(logits[j] - m)
     log_total = log(total)
     # (logit - max) before the logarithm: with logits around 1e6 the other order has no decimals left.
-    return minus(log_total, minus(logits[target], m)), log_total + m
+    return minus(log_total, minus(logits[target], m)), m, total
 
 
 @inlined
-def _backward_row(dnll, logits, target, log_normalizer, dlogits):
+def _backward_row(dnll, logits, target, normalizer, dlogits):
     if dnll == 0:
         for j in range(logits.size):
             dlogits[j] = 0
         return
+    m, factor = normalizer[0], dnll / normalizer[1]
     for j in range(logits.size):
-        dlogits[j] = dnll * exp(logits[j] - log_normalizer)
+        dlogits[j] = factor * exp(logits[j] - m)
     dlogits[target] -= dnll
 
 
 @jit(parallel=True)
-def _forward(logits, targets, nll, log_normalizer):
+def _forward(logits, targets, nll, normalizer):
     if logits.size <= SERIAL:
         for i in range(logits.shape[0]):
-            nll[i], log_normalizer[i] = _forward_row(logits[i], targets[i])
+            nll[i], normalizer[i, 0], normalizer[i, 1] = _forward_row(logits[i], targets[i])
     else:
         for i in prange(logits.shape[0]):
-            nll[i], log_normalizer[i] = _forward_row(logits[i], targets[i])
+            nll[i], normalizer[i, 0], normalizer[i, 1] = _forward_row(logits[i], targets[i])
 
 
 @inlined
-def _backward_row_in_place(dnll, logits, target, log_normalizer):
+def _backward_row_in_place(dnll, logits, target, normalizer):
     """The same with one name for both: told of two arrays that overlap, the compiler would work number by number."""
+    m, factor = normalizer[0], dnll / normalizer[1]
     for j in range(logits.size):
-        logits[j] = dnll * exp(logits[j] - log_normalizer) if dnll != 0 else 0
+        logits[j] = factor * exp(logits[j] - m) if dnll != 0 else 0
     logits[target] -= dnll
 
 
 @jit(parallel=True)
-def _backward(dnll, logits, targets, log_normalizer, dlogits):
+def _backward(dnll, logits, targets, normalizer, dlogits):
     """dlogits (0, 0): in place of the logits."""
     if dlogits.size == 0:
         for i in prange(logits.shape[0]):
-            _backward_row_in_place(dnll[i], logits[i], targets[i], log_normalizer[i])
+            _backward_row_in_place(dnll[i], logits[i], targets[i], normalizer[i])
     elif logits.size <= SERIAL:
         for i in range(logits.shape[0]):
-            _backward_row(dnll[i], logits[i], targets[i], log_normalizer[i], dlogits[i])
+            _backward_row(dnll[i], logits[i], targets[i], normalizer[i], dlogits[i])
     else:
         for i in prange(logits.shape[0]):
-            _backward_row(dnll[i], logits[i], targets[i], log_normalizer[i], dlogits[i])
+            _backward_row(dnll[i], logits[i], targets[i], normalizer[i], dlogits[i])
 
 
 def _line(x: ndarray, dtype: np.dtype | type) -> ndarray:
@@ -80,16 +83,16 @@ def _line(x: ndarray, dtype: np.dtype | type) -> ndarray:
 
 
 def cross_entropy_forward(logits: ndarray, targets: ndarray) -> tuple[ndarray, ndarray]:
-    """logits (N, V), targets (N,) integers in [0, V) -> nll (N,) in nats, log_normalizer (N,)."""
-    nll, log_normalizer = np.empty(len(targets), logits.dtype), np.empty(len(targets), logits.dtype)
-    _forward(rows(logits), _line(targets, np.int64), nll, log_normalizer)
-    return nll, log_normalizer
+    """logits (N, V), targets (N,) integers in [0, V) -> nll (N,) in nats, normalizer (N, 2): each row's m and Σ."""
+    nll, normalizer = np.empty(len(targets), logits.dtype), np.empty((len(targets), 2), logits.dtype)
+    _forward(rows(logits), _line(targets, np.int64), nll, normalizer)
+    return nll, normalizer
 
 
 def cross_entropy_backward(
-    dnll: ndarray, logits: ndarray, targets: ndarray, log_normalizer: ndarray, out: ndarray | None = None
+    dnll: ndarray, logits: ndarray, targets: ndarray, normalizer: ndarray, out: ndarray | None = None
 ) -> ndarray:
-    """dnll (N,), what the forward was given and its log_normalizer (N,) -> dlogits (N, V).
+    """dnll (N,), what the forward was given and its normalizer (N, 2) -> dlogits (N, V).
 
     `out`, C-contiguous, if given, is written and returned; it may be `logits` itself.
     """
@@ -97,5 +100,5 @@ def cross_entropy_backward(
     dlogits = np.empty(logits.shape, dtype) if out is None else out
     separate = np.empty((0, 0), dtype) if out is logits else dlogits
     if dlogits.size:
-        _backward(_line(dnll, dtype), rows(logits), _line(targets, np.int64), _line(log_normalizer, dtype), separate)
+        _backward(_line(dnll, dtype), rows(logits), _line(targets, np.int64), rows(np.asarray(normalizer, dtype)), separate)
     return dlogits

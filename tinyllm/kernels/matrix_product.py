@@ -166,6 +166,7 @@ def _multiply(workspace, offsets, a, b, c, size, work):
 
 WORKSPACES: dict[np.dtype, np.ndarray] = {}
 ONE_MATRIX = np.zeros((1, 3), dtype=np.int64)
+PRODUCTS = (np.dtype(np.float32), np.dtype(np.float64))  # the dtypes there is code for
 
 
 def workspace_for(dtype: np.dtype) -> np.ndarray:
@@ -214,8 +215,37 @@ def operand_of(x: np.ndarray) -> tuple[int, int, int]:
     return address(x), x.strides[-2] // x.itemsize, x.strides[-1] // x.itemsize
 
 
+def check_product(a: np.ndarray, b: np.ndarray, out: np.ndarray | None) -> None:
+    """ValueError unless a (..., M, K) and b (..., K, N) fit and `out`, if given, can take a @ b: the kernel sees only addresses.
+
+    Leading dimensions that do not broadcast are found later.
+    """
+    if a.dtype == b.dtype and a.dtype in PRODUCTS and a.ndim > 1 < b.ndim and a.shape[-1] == b.shape[-2]:
+        if out is None:
+            return
+        fits = out.dtype == a.dtype and out.flags.writeable and out.shape[-2:] == (a.shape[-2], b.shape[-1])
+        if fits and not (np.may_share_memory(out, a) or np.may_share_memory(out, b)):
+            return
+    given = "" if out is None else f", out {out.dtype} {out.shape}"
+    expected = "(..., M, K) @ (..., K, N), all float32 or all float64, expected; out (..., M, N) with memory of its own"
+    raise ValueError(f"matmul: {a.dtype} {a.shape} @ {b.dtype} {b.shape}{given} came; {expected}")
+
+
+def check_epilogue(work: Epilogue) -> None:
+    """ValueError unless what is added or multiplied has the target's shape and dtype."""
+    _, target, bias, first, second = work
+    if not target.flags.c_contiguous:
+        raise ValueError(f"matmul: out has strides {target.strides}, a C-contiguous array expected")
+    shapes = ("bias", bias, (1, target.shape[1])), ("first", first, target.shape), ("second", second, target.shape)
+    for name, array, shape in shapes:
+        if array.size and array.shape != shape or array.dtype != target.dtype:
+            raise ValueError(f"matmul: {name} {array.dtype} {array.shape} came, {target.dtype} {shape} expected")
+
+
 def multiply_with(work: Epilogue, a: np.ndarray, b: np.ndarray) -> None:
     """Fill work.target (M, N) with a @ b, a (M, K) and b (K, N) of any strides, and finish it as `work` says."""
+    check_product(a, b, work.target)
+    check_epilogue(work)
     if work.target.size:
         a, b = (x if x.flags.aligned else x.copy() for x in (a, b))
         operands = [operand_of(x) for x in (a, b, work.target)]
@@ -226,8 +256,9 @@ def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.nd
     """Return a @ b for a (..., M, K) and b (..., K, N); leading dimensions broadcast; M, N, K may be 0.
 
     Transposed, reversed, strided and read-only operands need no copy beforehand. `out`, if given, receives the result and
-    must not share memory with a or b.
+    must not share memory with a or b. ValueError for operands that do not fit.
     """
+    check_product(a, b, out)
     if a.ndim > 2 and b.ndim == 2 and a.flags.c_contiguous and (out is None or out.flags.c_contiguous):
         out = np.empty((*a.shape[:-1], b.shape[-1]), dtype=a.dtype) if out is None else out
         n_rows = math.prod(a.shape[:-1])  # one tall product instead of many
@@ -235,6 +266,8 @@ def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.nd
         return out
     batch = () if a.ndim == b.ndim == 2 else np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     (rows, depth), columns = a.shape[-2:], b.shape[-1]
+    if out is not None and out.shape != (*batch, rows, columns):
+        raise ValueError(f"matmul: out {out.shape} came, {(*batch, rows, columns)} expected")
     direct = out is not None and out.flags.aligned and out.strides[-1] == out.itemsize
     target: Any = out if direct else np.empty((*batch, rows, columns), dtype=a.dtype)
     if target.size:

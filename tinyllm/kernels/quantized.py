@@ -18,7 +18,12 @@ from tinyllm.kernels.matrix_vector import multiply_few
 
 def int8_linear_forward(x: ndarray, weight: ndarray, scale: ndarray, bias: ndarray | None = None) -> ndarray:
     """x (N, in), weight (out, in) int8, scale (out,), bias (out,) or None -> (N, out). Meant for few rows of x, right for any."""
-    y = np.empty((x.shape[0], weight.shape[0]), x.dtype)
+    n_out, n_in = weight.shape
+    lines = (scale,) if bias is None else (scale, bias)
+    if weight.dtype != np.int8 or x.shape[1:] != (n_in,) or any(v.shape != (n_out,) or v.dtype != x.dtype for v in lines):
+        came = ", ".join(f"{v.dtype} {v.shape}" for v in (x, weight, *lines))
+        raise ValueError(f"int8_linear_forward: {came} came; x (N, in), int8 (out, in), like x (out,) expected")
+    y = np.empty((x.shape[0], n_out), x.dtype)
     if y.size:
         line = None if bias is None else rows(bias.reshape(1, -1))[0]
         multiply_few(rows(x), rows(weight).T, y, rows(scale.reshape(1, -1))[0], line)

@@ -172,24 +172,24 @@ def _shifted_exp(x: ndarray, mask: ndarray | None) -> tuple[ndarray, ndarray, nd
 
 # ------------------------------------------------------------------------------------------------ cross-entropy
 def cross_entropy_forward(logits: ndarray, targets: ndarray) -> tuple[ndarray, ndarray]:
-    """nllₙ = Zₙ - logitsₙ[targetsₙ],   Zₙ = log Σᵥ exp(logitsₙᵥ)
+    """nllₙ = log Σₙ - (logitsₙ[targetsₙ] - mₙ),   mₙ = maxᵥ logitsₙᵥ,   Σₙ = Σᵥ exp(logitsₙᵥ - mₙ)
 
-    logits (N, V), targets (N,) integers in [0, V) -> nll (N,) in nats, log_normalizer Z (N,).
+    logits (N, V), targets (N,) integers in [0, V) -> nll (N,) in nats, normalizer (N, 2): m and Σ, kept apart because their
+    sum m + log Σ would lose the decimals of log Σ next to a large m.
     """
-    rows = np.arange(len(targets))
     with np.errstate(invalid="ignore", divide="ignore"):
         _, total, largest = _shifted_exp(logits, None)
-        log_total, largest = np.log(total[:, 0]), largest[:, 0]
-        # (logit - max) first: next to a logit of a million, the logarithm would lose its decimals.
-        return log_total - (logits[rows, targets] - largest), log_total + largest
+        nll = np.log(total[:, 0]) - (logits[np.arange(len(targets)), targets] - largest[:, 0])
+    return nll, np.concatenate([largest, total], axis=1)
 
 
 def cross_entropy_backward(
-    dnll: ndarray, logits: ndarray, targets: ndarray, log_normalizer: ndarray, out: ndarray | None = None
+    dnll: ndarray, logits: ndarray, targets: ndarray, normalizer: ndarray, out: ndarray | None = None
 ) -> ndarray:
-    """dlogitsₙᵥ = dnllₙ (exp(logitsₙᵥ - Zₙ) - [v = targetₙ]).   A row with dnll 0 is 0, whatever its logits are."""
-    with np.errstate(invalid="ignore"):
-        probability = np.exp(logits - log_normalizer[:, None])
+    """dlogitsₙᵥ = dnllₙ (exp(logitsₙᵥ - mₙ) / Σₙ - [v = targetₙ]).   A row with dnll 0 is 0, whatever its logits are."""
+    largest, total = normalizer[:, :1], normalizer[:, 1:]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        probability = np.exp(logits - largest) / total
         probability[np.arange(len(targets)), targets] -= 1.0
         dlogits = np.where(dnll[:, None] == 0, 0.0, dnll[:, None] * probability).astype(logits.dtype)
     if out is None:

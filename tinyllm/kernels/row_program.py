@@ -235,6 +235,8 @@ class RowProgram:
     def _address(self, array: ndarray | None) -> int:
         if array is None:
             return 0
+        if array.dtype not in (self.dtype, np.int64):
+            raise ValueError(f"an array of {array.dtype} came, {self.dtype} expected: the program reads memory as its own dtype")
         self._kept.append(array)
         return array.__array_interface__["data"][0]
 
@@ -251,8 +253,18 @@ class RowProgram:
         self._numbers.append(number)
         self._ready = None
 
+    def _check(self, line: str, *operands: tuple[ndarray | None, tuple[int, ...]]) -> None:
+        """ValueError unless each array has the dtype and the shape beside it; of values (n_rows, width) the width is given."""
+        for array, shape in operands:
+            if array is None:
+                continue
+            whole = (self.n_rows, *shape) if array.ndim == 2 and len(shape) == 1 else shape
+            if array.shape != whole or array.dtype != self.dtype or (array.ndim > 2 and not array.flags.c_contiguous):
+                raise ValueError(f"{line}: an array {array.dtype} {array.shape} came, {self.dtype} {whole} expected")
+
     def norm(self, x: ndarray, weight: ndarray, bias: ndarray | None, out: ndarray, *, eps: float, rms: bool = False) -> None:
         """out = layer norm of x, or RMS norm (then without bias)."""
+        self._check("norm", (x, x.shape[1:]), (out, x.shape[1:]), (weight, x.shape[1:]), (bias, x.shape[1:]))
         self._line(RMS_NORM if rms else LAYER_NORM, *self._rows_of(x, out), *self._copies(weight, bias), x.shape[1], number=eps)
 
     def linear(
@@ -260,6 +272,8 @@ class RowProgram:
         gelu: bool = False,
     ) -> None:  # fmt: skip
         """out = x Wᵀ + bias + residual, or gelu (tanh) of that. weight (out, in), bias (out,)."""
+        line = weight.shape[:1]
+        self._check("linear", (x, weight.shape[1:]), (out, line), (residual, line), (weight, weight.shape), (bias, line))
         places = self._address(pack_weight(weight)), *self._copies(bias)
         self._line(LINEAR, *self._rows_of(x, out, residual), *places, x.shape[1], len(weight), gelu)
 
@@ -268,13 +282,18 @@ class RowProgram:
 
         The row's own key and value are added there first. qkv is used up: nothing else may read it afterwards.
         """
-        (_, n_groups, width, room) = keys.shape
+        (n_slots, n_groups, width, room) = keys.shape
+        queries, all_three = n_heads * width, (n_heads + 2 * n_groups) * width
+        places = (n_slots, n_groups, room, width)
+        self._check("attend", (qkv, (all_three,)), (out, (queries,)), (keys, keys.shape), (values, places))
         self._room = max(self._room, n_heads // n_groups * room)
         sizes = n_heads, n_groups, width, room
         self._line(ATTEND, *self._rows_of(qkv, out), self._address(keys), self._address(values), *sizes, number=scale * LOG2_E)
 
     def run(self, n_rows: int) -> None:
         """One token of the first n_rows rows, whose keys are at `slots`, `lengths` of them. A row needs room for one more."""
+        if not 0 <= n_rows <= self.n_rows:
+            raise ValueError(f"run: {n_rows} rows came, the program has room for {self.n_rows}")
         if self._ready is None:
             prepare_rows(self.dtype.name)
             head = [len(self._lines), self._address(self.slots), self._address(self.lengths)]

@@ -4,15 +4,20 @@
 
 in nats, averaged over the n counted positions. The gradient is the difference between what was predicted and what came:
 that is the whole of pre-training. Softmax and logarithm are one op, since log(softmax) of a very unlikely token would be
-log(0), and since the probabilities need not be kept. Shannon 1948; Goodfellow et al., "Deep Learning", 6.2.2.3.
+log(0), and since the probabilities need not be kept. Label smoothing ε takes (1 - ε) onehot + ε/V for the truth, so that no
+logit need run away to infinity. Shannon 1948; Goodfellow et al., "Deep Learning", 6.2.2.3; Szegedy et al. 2016, section 7.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
 from tinyllm import kernels
 from tinyllm.autograd import check_dtypes, op
+
+REDUCTIONS = ("mean", "sum", "none")
 
 
 def check_ids(ids: np.ndarray, size: int, name: str) -> None:
@@ -47,26 +52,53 @@ def counted_targets(
     return ids, counted, divisor
 
 
+def _rows(op_name: str, logits: np.ndarray) -> np.ndarray:
+    """logits (..., V) as (N, V)."""
+    check_dtypes(op_name, logits=logits)
+    if not logits.ndim:
+        raise ValueError(f"{op_name}: logits is one number; (..., V) expected, a score for each token of the vocabulary")
+    return logits.reshape(math.prod(logits.shape[:-1]), logits.shape[-1])
+
+
 @op
-def cross_entropy(logits, targets, *, mask: np.ndarray | None = None, n_counted: float | None = None):
+def cross_entropy(
+    logits,
+    targets,
+    *,
+    mask: np.ndarray | None = None,
+    n_counted: float | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+):
     """Mean negative log-likelihood of `targets` in nats, a scalar.
 
     logits (..., V); targets (...) int; mask (...) bool, True = counts (all by default).
     n_counted: what to divide by (default: the number of counted positions). Gradient accumulation passes the number
     counted in all its micro-batches, so that their losses and gradients add up to those of one large batch.
+    reduction: "mean", "sum", or "none" for each position's own loss (...), 0 where it does not count.
     """
-    check_dtypes("cross_entropy", logits=logits)
-    n_vocab = logits.shape[-1]
-    shape = logits.shape[:-1]
+    rows, shape, n_vocab = _rows("cross_entropy", logits), logits.shape[:-1], logits.shape[-1]
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"cross_entropy: reduction is {reduction!r}, expected one of {', '.join(REDUCTIONS)}")
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"cross_entropy: label_smoothing is {label_smoothing}, expected at least 0 and less than 1")
+    n_counted = n_counted if reduction == "mean" else 1
     settings: dict = {"shape": shape, "n_vocab": n_vocab, "mask": mask, "n_counted": n_counted}
     ids, counted, divisor = counted_targets("cross_entropy", targets, **settings)
-    rows = logits.reshape(-1, n_vocab)
-    nll, log_normalizer = kernels.cross_entropy_forward(rows, ids)
+    nll, normalizer = kernels.cross_entropy_forward(rows, ids)
+    if label_smoothing:  # ε of the mean over all tokens in place of the target; differences first, for the sake of decimals
+        nll = nll + label_smoothing * np.mean(np.take_along_axis(rows, ids[:, None], axis=1) - rows, axis=1)
 
     def backward(dy):
-        dnll = np.full(len(ids), dy / divisor, rows.dtype) * counted
-        return kernels.cross_entropy_backward(dnll, rows, ids, log_normalizer).reshape(logits.shape), None
+        dnll = np.where(counted, np.ravel(dy) / divisor, 0).astype(rows.dtype)
+        drows = kernels.cross_entropy_backward(dnll, rows, ids, normalizer)
+        if label_smoothing:
+            drows -= (label_smoothing / n_vocab) * dnll[:, None]
+            drows[np.arange(len(ids)), ids] += label_smoothing * dnll
+        return drows.reshape(logits.shape), None
 
+    if reduction == "none":
+        return np.where(counted, nll, 0).astype(logits.dtype).reshape(shape), backward
     return np.asarray(nll[counted].sum() / divisor, dtype=logits.dtype), backward
 
 
@@ -76,14 +108,13 @@ def token_log_probs(logits, targets):
 
     logits (..., V), targets (...) int -> (...).   d logits = (onehot(target) - softmax(logits)) dy
     """
-    check_dtypes("token_log_probs", logits=logits)
+    rows = _rows("token_log_probs", logits)
     settings: dict = {"shape": logits.shape[:-1], "n_vocab": logits.shape[-1], "mask": None, "n_counted": 1}
     ids, _, _ = counted_targets("token_log_probs", targets, **settings)
-    rows = logits.reshape(-1, logits.shape[-1])
-    nll, log_normalizer = kernels.cross_entropy_forward(rows, ids)
+    nll, normalizer = kernels.cross_entropy_forward(rows, ids)
 
     def backward(dy):
         dnll = -np.ascontiguousarray(dy).reshape(-1)
-        return kernels.cross_entropy_backward(dnll, rows, ids, log_normalizer).reshape(logits.shape), None
+        return kernels.cross_entropy_backward(dnll, rows, ids, normalizer).reshape(logits.shape), None
 
     return -nll.reshape(targets.shape), backward

@@ -41,11 +41,11 @@ def linear_cross_entropy(hidden, weight, targets, *, mask: np.ndarray | None = N
     for first in range(0, len(ids), step):
         part = slice(first, first + step)
         logits = kernels.matmul(rows[part], weight.T)
-        nll, log_normalizer = kernels.cross_entropy_forward(logits, ids[part])
+        nll, normalizer = kernels.cross_entropy_forward(logits, ids[part])
         total += float(nll[counted[part]].sum())
         if not any(needs):
             continue
-        dlogits = kernels.cross_entropy_backward(dnll[part], logits, ids[part], log_normalizer, out=logits)
+        dlogits = kernels.cross_entropy_backward(dnll[part], logits, ids[part], normalizer, out=logits)
         if drows is not None:
             kernels.matmul(dlogits, weight, out=drows[part])
         if needs[1]:
