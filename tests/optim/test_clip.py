@@ -59,3 +59,32 @@ def test_any_layout_has_the_same_norm():
 def test_the_norm_of_many_float32_numbers_is_accurate():
     param = with_grad(*np.full(1_000_000, 0.1), dtype=np.float32)
     assert grad_norm([param]) == pytest.approx(100, rel=1e-5)
+
+
+def test_gradients_that_may_not_be_written_to_are_replaced():
+    param = with_grad(3.0, 4.0)
+    param.grad = np.broadcast_to(5.0, (2,))
+    clip_grad_norm([param], 1.0)
+    assert grad_norm([param]) == pytest.approx(1)
+
+
+def test_gradients_of_several_dtypes_have_one_norm():
+    """float32 times np.float64(...) is float64: such a gradient counts as the numbers it holds."""
+    a, b = with_grad(3.0, dtype=np.float32), with_grad(4.0)
+    assert grad_norm([a, b]) == pytest.approx(5) and grad_norm([with_grad(1e30, dtype=np.float32), with_grad(1e60)]) == 1e60
+
+
+@pytest.mark.parametrize("grad", [np.array([1, 2]), 1.0, Tensor([1.0])], ids=["int", "number", "Tensor"])
+def test_what_is_no_gradient_is_refused(grad):
+    param = with_grad(1.0)
+    param.grad = grad
+    with pytest.raises(ValueError, match="a gradient is .*, an array of floats expected"):
+        clip_grad_norm([param], 1.0)
+
+
+@pytest.mark.parametrize("max_norm", [-1.0, float("nan")])
+def test_a_negative_limit_would_turn_gradients_round_and_is_refused(max_norm):
+    param = with_grad(3.0)
+    with pytest.raises(ValueError, match="max_norm is"):
+        clip_grad_norm([param], max_norm)
+    assert param.grad[0] == 3

@@ -212,6 +212,14 @@ def test_zero_grad_forgets():
     "make, text",
     [
         (lambda: SGD([], lr=0.1), r"params is empty: pass model.parameters\(\)"),
+        (lambda: SGD([{"params": []}], lr=0.1), "params is empty"),
+        (lambda: SGD([np.ones(2)], lr=0.1), "params holds ndarray, Tensors expected"),
+        (lambda: SGD([{"params": [leaf([1.0])], "momentum": 0.9}], lr=0.1), "a group of params has 'momentum'; known are"),
+        (lambda: SGD([{"params": [leaf([1.0])]}, leaf([1.0])], lr=0.1), "mixes weights and groups"),
+        (lambda: SGD([{"params": [leaf([1.0])], "lr": -1}], lr=0.1), "lr of a group must be .* at least 0, got -1"),
+        (lambda: SGD([{"params": [leaf([1.0])], "lr": 0.1}], lr=0.0), "needs lr above 0"),
+        (lambda: SGD([leaf([1.0], np.float16)], lr=0.1), "params are float16, float32 or float64 expected"),
+        (lambda: SGD([(w := leaf([1.0])), w], lr=0.1), "params hold a weight twice"),
         (lambda: SGD([leaf([1.0])], lr=-0.1), "learning rate, must be at least 0, got -0.1"),
         (lambda: AdamW([leaf([1.0])], lr=float("nan")), "learning rate"),
         (lambda: SGD([leaf([1.0])], lr=0.1, momentum=1.0), r"momentum must be in \[0, 1\), got 1.0"),
@@ -224,3 +232,112 @@ def test_zero_grad_forgets():
 def test_settings_that_cannot_work_are_refused(make, text):
     with pytest.raises(ValueError, match=text):
         make()
+
+
+# ---- gradients and weights that are not what they were
+
+
+@every_optimizer
+@pytest.mark.parametrize("kind", [np.float64, np.float16])
+def test_a_gradient_of_another_float_dtype_is_read_as_numbers(name, kind):
+    """float32 times np.float64(0.5) is float64 in NumPy 2: a scaled gradient must not be read as raw memory."""
+    gradient = np.array([[0.5, -0.25, 1.0]])
+    moved = []
+    for dtype in (np.float32, kind):
+        weight = leaf(np.zeros((1, 3)), np.float32)
+        optimizer = MAKERS[name]([weight])
+        weight.grad = gradient.astype(dtype)
+        optimizer.step()
+        moved.append(weight.data)
+    np.testing.assert_array_equal(*moved)
+    assert moved[0].all()
+
+
+STRANGE = {
+    "gradient of another shape": (lambda w: setattr(w, "grad", np.ones((2, 1))), r"gradient of params\[0\] is float64 \(2, 1\)"),
+    "gradient of whole numbers": (lambda w: setattr(w, "grad", np.ones((2, 2), int)), r"is int64 \(2, 2\), a float array"),
+    "gradient that is a Tensor": (lambda w: setattr(w, "grad", Tensor(np.ones((2, 2)))), "is Tensor float64"),
+    "gradient that is a number": (lambda w: setattr(w, "grad", 1.0), "is float, a float array"),
+    "weight of another dtype": (lambda w: setattr(w, "data", w.data.astype(np.float32)), "is float32 .* now, it was float64"),
+    "weight of another shape": (
+        lambda w: setattr(w, "data", np.ones((3, 3))),
+        r"is float64 \(3, 3\) now, it was",
+    ),
+}
+
+
+@every_optimizer
+@pytest.mark.parametrize("what", STRANGE)
+def test_what_no_longer_fits_is_refused_before_anything_moves(name, what):
+    other, weight = leaf(np.ones((2, 2))), leaf(np.ones((2, 2)))
+    optimizer = MAKERS[name]([weight, other])
+    weight.grad = other.grad = np.ones((2, 2))
+    change, text = STRANGE[what]
+    change(weight)
+    with pytest.raises(ValueError, match=text):
+        optimizer.step()
+    assert (other.data == 1).all() and optimizer.step_count == 0
+
+
+@every_optimizer
+def test_weights_that_became_read_only_are_copied(name):
+    """As when a file is mapped into a model after its optimizer was made."""
+    weight = leaf(np.ones((2, 2)))
+    optimizer = MAKERS[name]([weight])
+    mapped = np.full((2, 2), 3.0)
+    mapped.flags.writeable = False
+    weight.data, weight.grad = mapped, np.ones((2, 2))
+    optimizer.step()
+    assert (mapped == 3).all() and (weight.data < 3).all()
+
+
+# ---- groups
+
+
+def test_a_group_has_its_own_learning_rate_and_follows_the_schedule():
+    body, head = leaf(np.zeros((1, 2))), leaf(np.zeros((1, 2)))
+    for make in (lambda params: AdamW(params, lr=1e-2, weight_decay=0.0), lambda params: SGD(params, lr=1e-2)):
+        body.data[:] = head.data[:] = 0
+        optimizer = make([{"params": [body]}, {"params": head, "lr": 1e-1}])
+        for lr in (1e-2, 5e-3):
+            before = body.data.copy(), head.data.copy()
+            optimizer.lr = lr
+            body.grad = head.grad = np.ones((1, 2))
+            optimizer.step()
+            np.testing.assert_allclose(body.data - before[0], -lr, rtol=1e-6)
+            np.testing.assert_allclose(head.data - before[1], -10 * lr, rtol=1e-6)
+
+
+def test_a_groups_own_decay_is_for_vectors_too():
+    matrix, vector, kept = leaf(np.ones((2, 2))), leaf(np.ones(2)), leaf(np.ones((2, 2)))
+    groups = [{"params": [matrix, vector], "weight_decay": 0.5}, {"params": [kept], "weight_decay": 0.0}]
+    for make in (lambda g: AdamW(g, lr=0.1), lambda g: SGD(g, lr=0.1, weight_decay=0.7)):
+        for weight in (matrix, vector, kept):
+            weight.data[:], weight.grad = 1, np.zeros(weight.shape)
+        make(groups).step()
+        np.testing.assert_allclose(np.array([matrix.data[0, 0], vector.data[0], kept.data[0, 0]]), [0.95, 0.95, 1])
+
+
+def test_one_group_is_the_same_bits_as_no_group():
+    paths = []
+    for wrap in (lambda params: params, lambda params: [{"params": params}]):
+        weight = leaf(TORCH["start"], np.float32)
+        paths.append(walk(AdamW(wrap([weight]), lr=1e-2), weight, TORCH["gradients"]))
+    np.testing.assert_array_equal(*paths)
+
+
+# ---- settings in the state
+
+
+def test_the_state_holds_the_settings_and_an_older_one_without_them_is_read():
+    weight = leaf(np.ones((2, 2)))
+    optimizer = AdamW([weight], lr=3e-3, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.2)
+    weight.grad = np.ones((2, 2))
+    optimizer.step()
+    state = {name: array.copy() for name, array in optimizer.state_dict().items()}
+    other = AdamW([leaf(np.ones((2, 2)))])
+    other.load_state_dict(state)
+    assert (other.lr, other.betas, other.eps, other.weight_decay) == (3e-3, (0.8, 0.95), 1e-6, 0.2)
+    older = AdamW([leaf(np.ones((2, 2)))], lr=0.5)
+    older.load_state_dict({name: array for name, array in state.items() if not name.startswith("settings.")})
+    assert (older.lr, older.step_count) == (0.5, 1)

@@ -5,27 +5,30 @@
 
 Adam (Kingma & Ba 2015, algorithm 1) with the decay λ taken off the weight itself instead of being added to g, where √v̂
 would undo it (Loshchilov & Hutter 2019, algorithm 2). Only matrices decay: pulling norms and biases to 0 does no good
-(GPT-3, Brown et al. 2020, appendix B, and common practice). Loops: `kernels/adamw.py`.
+(GPT-3, Brown et al. 2020, appendix B, and common practice); a group with a weight_decay of its own decays whatever its shape.
+The same in six lines of NumPy: `adamw_update` in `kernels/reference.py`. Loops: `kernels/adamw.py`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 from tinyllm import kernels
-from tinyllm.autograd import Tensor
-from tinyllm.optim.optimizer import Optimizer
+from tinyllm.optim.optimizer import Optimizer, Params
 
 
 class AdamW(Optimizer):
-    """lr: learning rate; betas (β₁, β₂); eps ε; weight_decay λ, for weights of two or more axes."""
+    """params: weights, or groups (see Optimizer); lr: learning rate; betas (β₁, β₂); eps ε.
+
+    weight_decay: λ, for weights of two or more axes. A group's own is meant as it is written, for vectors too.
+    """
 
     slots = ("exp_avg", "exp_avg_sq")
+    settings = ("lr", "betas", "eps", "weight_decay")
 
     def __init__(
         self,
-        params: Iterable[Tensor],
+        params: Params,
         *,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
@@ -40,16 +43,21 @@ class AdamW(Optimizer):
                 raise ValueError(f"{name} must be a finite number of at least 0, got {value}")
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
 
-    def update(self, moving: list[int], grad_scale: float) -> None:
+    def decay_of(self, i: int) -> float:
+        """λ of params[i]."""
+        own = self.own_decays[i]
+        return own if own is not None else self.weight_decay if self.params[i].ndim >= 2 else 0.0
+
+    def update(self, moving: list[int], *, lr: float, grad_scale: float) -> None:
         weights = [self.params[i] for i in moving]
         kernels.adamw_update(
             [weight.data for weight in weights],
             [weight.grad for weight in weights],
             *([self.memory[slot][i] for i in moving] for slot in self.slots),
-            lr=self.lr,
+            lr=lr,
             betas=self.betas,
             eps=self.eps,
-            weight_decays=[self.weight_decay if weight.ndim >= 2 else 0.0 for weight in weights],
+            weight_decays=[self.decay_of(i) for i in moving],
             step=self.step_count,
             grad_scale=grad_scale,
         )

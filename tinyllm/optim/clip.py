@@ -10,20 +10,29 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+import numpy as np
+
 from tinyllm import kernels
 from tinyllm.autograd import Tensor
 
 
 def grad_norm(params: Iterable[Tensor]) -> float:
     """Euclidean norm of all gradients together; not finite if one of them is not."""
-    return math.sqrt(kernels.sum_of_squares([param.grad for param in params if param.grad is not None]))
+    grads = [param.grad for param in params if param.grad is not None]
+    for grad in grads:
+        if not isinstance(grad, np.ndarray) or grad.dtype.kind != "f":
+            came = grad.dtype if isinstance(grad, np.ndarray) else type(grad).__name__
+            raise ValueError(f"a gradient is {came}, an array of floats expected")
+    return math.sqrt(kernels.sum_of_squares(grads))
 
 
 def clip_factor(norm: float, max_norm: float) -> float:
     """What to multiply gradients of norm `norm` by, so that their norm is at most `max_norm`: min(1, max_norm / norm).
 
-    1 where the norm is NaN or infinite, since no factor would help.
+    1 where the norm is NaN or infinite, since no factor would help. ValueError for a negative max_norm, which would turn round.
     """
+    if not max_norm >= 0:
+        raise ValueError(f"max_norm is {max_norm}, a number of at least 0 expected")
     return max_norm / norm if max_norm < norm < math.inf else 1.0
 
 
@@ -38,6 +47,8 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
     factor = clip_factor(norm, max_norm)
     if factor != 1.0:
         for param in params:
-            if param.grad is not None:
+            if param.grad is not None and param.grad.flags.writeable:
                 param.grad *= factor
+            elif param.grad is not None:
+                param.grad = param.grad * factor
     return norm
