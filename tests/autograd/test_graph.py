@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinyllm import Tensor, no_grad, op, ops
-from tinyllm.autograd import Call, GraphFreedError, NonFiniteError, detect_nonfinite, noting_calls
+from tinyllm.autograd import OPS, Call, GraphFreedError, NonFiniteError, RowGradient, detect_nonfinite, noting_calls
 from tinyllm.autograd.graph import MODE, topological_order, unbroadcast
 
 
@@ -184,6 +184,91 @@ def test_a_leaf_changed_in_place_after_recording_is_refused():
     assert x.grad is None
     (x * x).backward()  # recorded after the change: fine
     assert x.grad.item() == 10
+
+
+CHANGES = {
+    "assign": lambda w: w.assign(np.zeros(2)),
+    "assign to detached": lambda w: w.detach().assign(np.zeros(2)),
+    "assign to a view": lambda w: ops.reshape(w, shape=(2, 1)).assign(np.zeros((2, 1))),
+    "told": lambda w: (np.copyto(w.data, 0.0), w.mark_changed()),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("view", [False, True])
+def test_a_captured_array_without_gradient_is_watched_too(change, view):
+    x, w = leaf(1.0, 2.0), Tensor(np.array([3.0, 4.0]))
+    y = ops.sum(x * (ops.reshape(w, shape=(1, 2)) if view else w))
+    CHANGES[change](w)
+    with pytest.raises(RuntimeError, match="op 'multiply'.*changed in place"):
+        y.backward()
+    assert x.grad is None
+
+
+def test_frozen_weights_of_layers_and_lora_bases_are_watched():
+    from tinyllm.nn import Linear, LoRALinear
+
+    rng = np.random.default_rng(0)
+    x = Tensor(np.ones((2, 3), np.float32), requires_grad=True)
+    layer = LoRALinear(Linear(3, 3, rng=rng), rank=1, alpha=1.0, rng=rng)
+    layer.weight.requires_grad = layer.bias.requires_grad = False
+    loss = ops.sum(layer(x))
+    layer.weight.assign(np.zeros((3, 3), np.float32))
+    with pytest.raises(RuntimeError, match="op 'linear'.*changed in place"):
+        loss.backward()
+    ops.sum(layer(x)).backward()
+
+
+def test_loading_weights_between_forward_and_backward_is_refused():
+    from tinyllm.nn import Linear
+
+    layer, x = Linear(2, 2, rng=np.random.default_rng(0)), Tensor(np.ones((1, 2), np.float32), requires_grad=True)
+    for weight in layer.parameters():
+        weight.requires_grad = False
+    for assign in (False, True):
+        loss = ops.sum(layer(x))
+        layer.load_state_dict({name: np.zeros_like(array) for name, array in layer.state_dict().items()}, assign=assign)
+        with pytest.raises(RuntimeError, match="changed in place"):
+            loss.backward()
+
+
+def test_a_result_that_a_closure_kept_is_watched():
+    x = leaf(0.5)
+    y = ops.tanh(x)  # backward reads y
+    y.detach().assign(np.zeros(1))
+    with pytest.raises(RuntimeError, match="op 'tanh'.*changed in place"):
+        y.backward()
+
+
+def test_the_result_of_an_op_is_not_changed_in_place():
+    y = leaf(1.0) * 2.0
+    with pytest.raises(RuntimeError, match="result of op 'multiply'"):
+        y.assign(np.zeros(1))
+    assert y.item() == 2
+
+
+@pytest.mark.parametrize("gradient", [np.ones(2), np.ones((3, 1)), np.ones(())], ids=["short", "column", "scalar"])
+def test_a_gradient_of_a_wrong_shape_is_refused_before_a_kernel_reads_it(gradient):
+    @op
+    def mistaken(x):
+        return x + 0, lambda dy: gradient
+
+    with pytest.raises(ValueError, match=r"came for an input of shape \(3,\); a backward is wrong"):
+        mistaken(leaf(1.0, 2.0, 3.0)).backward(np.ones(3))
+    del OPS["mistaken"]
+
+
+def test_rows_of_a_wrong_shape_are_refused():
+    with pytest.raises(ValueError, match=r"RowGradient: values \(2, 3\) came for ids \(1,\)"):
+        RowGradient(np.array([0]), np.ones((2, 3)), (5, 3))
+
+    @op
+    def mistaken(x):
+        return x + 0, lambda dy: RowGradient(np.array([0]), np.ones((1, 3)), (5, 3))
+
+    with pytest.raises(ValueError, match=r"a gradient for a table \(5, 3\) came for an input of shape \(4, 3\)"):
+        mistaken(Tensor(np.ones((4, 3)), requires_grad=True)).backward(np.ones((4, 3)))
+    del OPS["mistaken"]
 
 
 def test_backward_must_return_one_gradient_per_input():

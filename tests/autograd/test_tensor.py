@@ -59,11 +59,19 @@ def test_power_zero_and_one_have_finite_gradients_at_zero():
         assert x.grad.item() == slope
 
 
-def test_power_of_a_tensor_is_refused_with_advice():
-    with pytest.raises(TypeError, match="exponent"):
-        float32(1.0) ** float32(2.0)
-    with pytest.raises(TypeError, match=r"exp\(b \* log\(a\)\)"):
-        float32(1.0) ** np.ones(1)
+def test_an_exponent_may_be_a_tensor_and_a_base_a_number():
+    a, b = np.array([0.5, 2.0, 3.0]), np.array([2.0, -1.0, 0.5])
+    gradcheck(lambda x, y: x**y, a, b)
+    gradcheck(lambda y: 2**y, b)
+    gradcheck(lambda y: a**y, b)
+    assert (2 ** float32(3.0)).dtype == np.float32 and (2 ** float32(3.0)).item() == 8
+
+
+def test_power_at_zero_has_the_slopes_of_its_limits():
+    a, b = float32(0.0, 0.0, 5.0), float32(2.0, 0.0, 0.0)
+    ops.sum(a**b).backward()
+    np.testing.assert_array_equal(a.grad, [0, 0, 0])
+    np.testing.assert_allclose(b.grad, [0, 0, np.log(5.0)])
 
 
 def test_division_by_tiny_and_huge_numbers_does_not_overflow_on_the_way():
@@ -79,7 +87,14 @@ def test_matmul_follows_numpy_and_its_gradients_broadcast(shapes):
     gradcheck(operator.matmul, a, b)
 
 
-@pytest.mark.parametrize("a, b", [((2, 3), (2, 3)), ((3,), (3, 2)), ((2, 3), (3,)), ((2, 3), ())], ids=str)
+@pytest.mark.parametrize("shapes", [((3,), (3,)), ((3,), (3, 4)), ((2, 3), (3,)), ((5, 2, 3), (3,)), ((3,), (5, 3, 2))], ids=str)
+def test_a_vector_is_a_row_on_the_left_and_a_column_on_the_right(shapes):
+    a, b = (np.random.default_rng(0).standard_normal(shape) for shape in shapes)
+    np.testing.assert_allclose((Tensor(a) @ Tensor(b)).data, a @ b, atol=1e-12)
+    gradcheck(operator.matmul, a, b)
+
+
+@pytest.mark.parametrize("a, b", [((2, 3), (2, 3)), ((4,), (3, 2)), ((2, 3), (2,)), ((2, 3), ()), ((), (3,))], ids=str)
 def test_matmul_of_shapes_that_do_not_fit_is_refused(a, b):
     with pytest.raises(ValueError, match=r"matmul: \(\.\.\., M, K\) @ \(\.\.\., K, N\) expected"):
         Tensor(np.ones(a)) @ Tensor(np.ones(b))

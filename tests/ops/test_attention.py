@@ -6,6 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinyllm import Tensor, ops
+from tinyllm.ops.plain_attention import attend as plainly
+from tinyllm.ops.plain_attention import attend_backward, causal_mask
 
 RNG = np.random.default_rng(0)
 
@@ -229,3 +231,36 @@ def test_a_cache_that_does_not_fit_and_a_gradient_through_one_are_refused():
     qkv = Tensor(x, requires_grad=True)
     with pytest.raises(RuntimeError, match="cached_attention has no gradient: a cache keeps numbers.*use no_grad"):
         ops.sum(ops.cached_attention(qkv, cache=Lists(np.float32), **settings)).backward()
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (5, 3), (2, 1, 5, 5, 1), (3,)], ids=str)
+def test_an_attention_mask_that_does_not_fit_is_refused(shape):
+    query, key = np.zeros((2, 3, 2, 4)), np.zeros((2, 5, 2, 4))
+    with pytest.raises(ValueError, match=r"attention_mask bool .* came, bool \(T, S\) = \(3, 5\) expected"):
+        ops.attention(query, key, key, attention_mask=np.ones(shape, bool))
+    with pytest.raises(ValueError, match="attention_mask float64"):
+        ops.attention(query, key, key, attention_mask=np.ones((3, 5)))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_plain_attention_is_what_the_fast_one_computes(dtype):
+    """`plain_attention.py` is what a reader opens first: its eight lines and the tiles give the same."""
+    rng = np.random.default_rng(0)
+    query, key, value, dout = (rng.standard_normal((2, 6, 3, 8)).astype(dtype) for _ in range(4))
+    out, P = plainly(query, key, value, mask=causal_mask(6, 6))
+    assert out.dtype == P.dtype == dtype and np.allclose(P.sum(axis=-1), 1)
+    tensors = [Tensor(x, requires_grad=True) for x in (query, key, value)]
+    fast = ops.attention(*tensors, causal=True)
+    fast.backward(dout)
+    tolerance = {"rtol": 1e-4, "atol": 1e-5} if dtype == np.float32 else {"rtol": 1e-10, "atol": 1e-12}
+    np.testing.assert_allclose(fast.data, out, **tolerance)
+    for tensor, gradient in zip(tensors, attend_backward(dout, (query, key, value), P), strict=True):
+        np.testing.assert_allclose(tensor.grad, gradient, **tolerance)
+
+
+def test_who_may_see_nothing_gets_zeros_and_gives_no_gradient():
+    query, key, value = (Tensor(RNG.standard_normal((1, 2, 1, 4)), requires_grad=True) for _ in range(3))
+    mask = np.array([[True, True], [False, False]])
+    out = ops.attention(query, key, value, attention_mask=mask)
+    ops.sum(out * out).backward()
+    assert not out.data[:, 1].any() and not query.grad[:, 1].any() and np.isfinite(key.grad).all()

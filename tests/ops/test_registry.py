@@ -4,6 +4,8 @@ A case is the op's inputs, its settings and the same thing written as plain NumP
 `test_every_op_has_a_case`, so a new op cannot be forgotten.
 """
 
+import dataclasses
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +21,9 @@ RNG = np.random.default_rng(7)
 erf = np.vectorize(math.erf, otypes=[float])
 
 
+NOT_OPS = ("split", "einsum")  # functions of `ops` that are made of ops
+
+
 @dataclass(frozen=True)
 class Case:
     op: str
@@ -27,7 +32,13 @@ class Case:
     settings: Callable[[], dict[str, Any]] = field(default=dict)  # made anew for each call: a generator moves on
 
     def __call__(self, *inputs):
-        return OPS[self.op](*inputs, **self.settings())
+        return getattr(self, self.op)(*inputs) if self.op in NOT_OPS else OPS[self.op](*inputs, **self.settings())
+
+    def split(self, x):
+        return ops.concatenate(ops.split(x, **self.settings())[::-1], axis=self.settings().get("axis", 0))
+
+    def einsum(self, *xs):
+        return ops.einsum(self.settings()["subscripts"], *xs)
 
     def __str__(self):
         return f"{self.op}-{'-'.join('None' if x is None else 'x'.join(map(str, x.shape)) or 'scalar' for x in self.inputs)}"
@@ -61,7 +72,7 @@ def plain_layer_norm(x, weight, bias, eps=1e-5):
     return y if bias is None else y + bias
 
 
-def plain_attention(query, key, value, causal=False, key_mask=None):
+def plain_attention(query, key, value, causal=False, key_mask=None, attention_mask=True):
     (B, T, H, D), S = query.shape, key.shape[1]
     key, value = (np.repeat(x, H // x.shape[2], axis=2) for x in (key, value))
     seen = np.ones((B, 1, T, S), bool)
@@ -69,6 +80,7 @@ def plain_attention(query, key, value, causal=False, key_mask=None):
         seen &= np.arange(S) <= np.arange(T)[:, None] + S - T
     if key_mask is not None:
         seen &= key_mask[:, None, None, :]
+    seen = seen & attention_mask
     scores = np.einsum("bthd,bshd->bhts", query, key) / math.sqrt(D)
     return np.einsum("bhts,bshd->bthd", plain_softmax(scores, seen), value)
 
@@ -90,6 +102,12 @@ def plain_cross_entropy(logits, targets, mask=None, n_counted=None):
     nll = [np.log(np.exp(row - row[t]).sum()) for row, t in zip(rows, picks, strict=True)]
     counted = np.ones(len(nll), bool) if mask is None else mask.ravel()
     return np.array(nll)[counted].sum() / (n_counted or counted.sum())
+
+
+def plain_smoothed(logits, targets, label_smoothing, mask=True):
+    truth = (1 - label_smoothing) * np.eye(logits.shape[-1])[targets] + label_smoothing / logits.shape[-1]
+    losses = -(truth * np.log(plain_softmax(logits))).sum(-1)
+    return losses[np.broadcast_to(mask, losses.shape)].mean()
 
 
 def plain_entropy(logits):
@@ -128,6 +146,7 @@ KEY_MASK = np.array([[False, True, True, False, True], [True] * 5])
 CONDITION = RNG.random((2, 3)) < 0.5
 LOSS_MASK = np.array([[True, False, True], [False, False, True]])
 RAGGED = {"lengths": np.array([2, 0, 6, 1]), "read": np.array([False, True, False, False, False, True, True, True, False])}
+REDUCTIONS = {"sum": np.sum, "mean": np.mean, "max": np.max, "min": np.min, "prod": np.prod, "var": np.var, "std": np.std}
 CELU = math.sqrt(2 / math.pi)
 
 
@@ -148,14 +167,14 @@ CASES = [
     *binary("maximum", np.maximum),
     *binary("minimum", np.minimum),
     *unary("negative", lambda x: -x),
-    *unary("power", lambda x: x**3, exponent=3),
-    *unary("power", lambda x: 1 / np.sqrt(x), positive, exponent=-0.5),
-    *unary("power", np.ones_like, exponent=0),
+    *binary("power", lambda a, b: np.exp(b * np.log(a)), positive),
     *unary("absolute", np.abs),
     *unary("exp", np.exp),
     *unary("log", np.log, positive),
     *unary("sqrt", np.sqrt, positive),
     *unary("clip", lambda x: np.minimum(np.maximum(x, -0.3), 0.8), low=-0.3, high=0.8),
+    *unary("clip", lambda x: np.where(x < -0.3, -0.3, x), low=-0.3),
+    *unary("clip", lambda x: np.where(x > 0.8, 0.8, x), high=0.8),
     *unary("relu", lambda x: np.where(x > 0, x, 0)),
     *unary("tanh", lambda x: (np.exp(x) - np.exp(-x)) / (np.exp(x) + np.exp(-x))),
     *unary("sigmoid", lambda x: 1 / (1 + np.exp(-x))),
@@ -169,6 +188,8 @@ CASES = [
     Case("matmul", (normal(0, 3), normal(3, 4)), np.matmul),
     Case("matmul", (normal(2, 0), normal(0, 4)), np.matmul),
     Case("matmul", (normal(1, 1), normal(1, 1)), np.matmul),
+    *[Case("matmul", (normal(*a), normal(*b)), np.matmul)
+      for a, b in [((3,), (3,)), ((3,), (3, 2)), ((2, 3), (3,)), ((2, 2, 3), (3,)), ((3,), (2, 3, 2)), ((0, 3), (3,))]],
     Case("swap_last_axes", (normal(2, 3, 4),), lambda x: np.moveaxis(x, 1, 2)),
     Case("getitem", (normal(3, 4),), lambda x: x[1:, ::-2], always(key=(slice(1, None), slice(None, None, -2)))),
     Case("getitem", (normal(3, 4),), lambda x: np.stack([x[0], x[2], x[0]]), always(key=np.array([0, 2, 0]))),
@@ -179,19 +200,47 @@ CASES = [
     Case("where", (normal(2, 3), normal(3)), lambda a, b: a * CONDITION + b * ~CONDITION, always(condition=CONDITION * 1)),
     *[
         Case(name, (normal(2, 3, 4),), lambda x, f=f, s=s: f(x, **s), always(**s))
-        for name, f in {"sum": np.sum, "mean": np.mean, "max": np.max}.items()
+        for name, f in REDUCTIONS.items()
         for s in [{}, {"axis": 1}, {"axis": -1, "keepdims": True}, {"axis": (0, -1)}, {"axis": (0, 2), "keepdims": True}]
     ],
     Case("sum", (normal(0, 3),), lambda x: np.zeros(3), always(axis=0)),
     Case("mean", (normal(0, 3),), lambda x: np.zeros(0), always(axis=1)),
     Case("max", (normal(0, 3),), lambda x: np.zeros(0), always(axis=1)),
+    Case("min", (normal(0, 3),), lambda x: np.zeros(0), always(axis=1)),
+    Case("prod", (normal(0, 3),), lambda x: np.ones(3), always(axis=0)),
+    Case("prod", (np.array([[0.0, 2.0, 3.0], [0.0, 2.0, 0.0]]),), lambda x: x[:, 0] * x[:, 1] * x[:, 2], always(axis=1)),
+    Case("var", (normal(0, 3),), lambda x: np.zeros(0), always(axis=1)),
+    *[Case("var", (normal(4, 3),), lambda x, s=s: np.var(x, **s), always(**s)) for s in [{"ddof": 1}, {"axis": 0, "ddof": 2}]],
+    Case("std", (normal(4, 3),), lambda x: np.std(x, axis=1, ddof=1), always(axis=1, ddof=1)),
     Case("sum", (normal(1),), lambda x: x[0]),
+    *[Case(name, (normal(),), lambda x, f=f: f(x)) for name, f in REDUCTIONS.items()],
+    *[Case("cumsum", (normal(2, 3, 4),), lambda x, s=s: np.cumsum(x, **s), always(**s)) for s in [{}, {"axis": 1}, {"axis": -1}]],
+    Case("cumsum", (normal(0, 3),), lambda x: x, always(axis=0)),
     Case("reshape", (normal(2, 6),), lambda x: np.array([[*row[:6]] for row in x]).reshape(4, 3), always(shape=(4, -1))),
     Case("reshape", (normal(0, 6),), lambda x: np.zeros((3, 0)), always(shape=(3, 0))),
     Case("transpose", (normal(2, 3, 4),), lambda x: np.einsum("abc->cab", x), always(axes=(2, 0, 1))),
     Case("transpose", (normal(2, 3, 4),), lambda x: np.einsum("abc->acb", x), always(axes=(0, -1, 1))),
     Case("concatenate", (normal(2, 3), normal(2, 1), normal(2, 0)), lambda *x: np.hstack(x), always(axis=-1)),
     Case("concatenate", (normal(1, 2),), lambda x: x),
+    Case("stack", (normal(2, 3), normal(2, 3)), lambda a, b: np.stack([a, b])),
+    Case("stack", (normal(2, 3), normal(2, 3), normal(2, 3)), lambda *x: np.stack(x, axis=-1), always(axis=-1)),
+    Case("stack", (normal(),), lambda x: x[None]),
+    Case("split", (normal(4, 3),), lambda x: np.concatenate([x[2:], x[:2]]), always(n_parts=2)),
+    Case("split", (normal(2, 5),), lambda x: np.hstack([x[:, 4:], x[:, 1:4], x[:, :1]]), always(sizes=(1, 3, 1), axis=-1)),
+    Case("repeat", (normal(2, 3),), lambda x: x[[0, 0, 1, 1]], always(repeats=2, axis=0)),
+    Case("repeat", (normal(2, 3),), lambda x: x[:, [0, 2, 2, 2]], always(repeats=np.array([1, 0, 3]), axis=-1)),
+    Case("repeat", (normal(0, 3),), lambda x: x, always(repeats=2, axis=0)),
+    Case("pad", (normal(2, 3),), lambda x: np.pad(x, ((1, 0), (0, 2))), always(widths=((1, 0), (0, 2)))),
+    Case("pad", (normal(2),), lambda x: np.array([7, *x, 7]), always(widths=(1, 1), value=7.0)),
+    Case("pad", (normal(0, 2),), lambda x: np.zeros((2, 4)), always(widths=1)),
+    *[Case(name, (normal(*s),), lambda x, f=f: x * f(np.ones(x.shape), 1), always(k=1))
+      for name, f in {"tril": np.tril, "triu": np.triu}.items() for s in [(3, 4), (2, 3, 3), (0, 3)]],
+    *[Case("einsum", tuple(normal(*s) for s in shapes), lambda *xs, t=text: np.einsum(t, *xs), always(subscripts=text))
+      for text, *shapes in [("ij,jk->ik", (2, 3), (3, 4)), ("bthd,bshd->bhts", (2, 3, 2, 4), (2, 5, 2, 4)), ("i,i", (3,), (3,)),
+                            ("ij->j", (2, 3)), ("ij->", (2, 3)), ("ab,bc,cd->ad", (2, 3), (3, 2), (2, 4)),
+                            ("ij,i->j", (2, 3), (1,)),
+                            ("...c,vc->...v", (2, 3, 4), (5, 4)), ("...i,...i->...", (2, 1, 3), (4, 3)), ("ba", (2, 3)),
+                            ("i,j->ij", (2,), (3,)), ("ij,jk->ik", (0, 3), (3, 2)), (",i->i", (), (3,))]],
     Case("take_along", (normal(2, 5),), lambda x: np.array([[x[0, 4]], [x[1, 0]]]), always(indices=np.array([[4], [0]]))),
     Case("take_along", (normal(1, 3),), lambda x: x[:, [2, 2, 0, 2]], always(indices=np.array([[2, 2, 0, 2]]))),
     Case("take_along", (normal(3, 2),), lambda x: x[[1, 1], [0, 1]][None], always(indices=np.array([[1, 1]]), axis=0)),
@@ -201,6 +250,10 @@ CASES = [
     Case("softmax", (normal(2, 3, 5),), lambda x: plain_softmax(x, ROW_MASK), always(mask=ROW_MASK)),
     Case("softmax", (normal(2, 3, 5),), lambda x: plain_softmax(x, MASK[:, :1]), always(mask=MASK[:, :1])),
     Case("softmax", (normal(2, 3, 5),), lambda x: plain_softmax(x, MASK[..., :1]), always(mask=MASK[..., :1])),
+    Case("softmax", (normal(2, 3, 4),), lambda x: np.moveaxis(plain_softmax(np.moveaxis(x, 0, -1)), -1, 0), always(axis=0)),
+    Case("softmax", (normal(2, 3, 5),), lambda x: plain_softmax(x.swapaxes(1, 2), MASK.swapaxes(1, 2)).swapaxes(1, 2),
+         always(axis=1, mask=MASK)),
+    Case("log_softmax", (normal(3, 4),), lambda x: np.log(plain_softmax(x.T).T), always(axis=0)),
     *[Case("log_softmax", (normal(*s),), lambda x: np.log(plain_softmax(x))) for s in [(2, 3, 5), (0, 5), (2, 1), (33,)]],
     *[Case("entropy", (normal(*s),), plain_entropy) for s in [(2, 3, 5), (0, 5), (2, 1), (33,)]],
     *[Case("token_log_probs", (normal(*s, 5), ids(5, *s)), plain_token_log_probs) for s in [(2, 3), (0,), (7,), (2, 1, 4)]],
@@ -210,6 +263,12 @@ CASES = [
          lambda x, t: plain_cross_entropy(x, t, LOSS_MASK), always(mask=LOSS_MASK)),
     Case("cross_entropy", (normal(2, 3), ids(3, 2)), lambda x, t: plain_cross_entropy(x, t, n_counted=8), always(n_counted=8)),
     Case("cross_entropy", (normal(1, 1), ids(1, 1)), lambda x, t: 0.0),
+    Case("cross_entropy", (normal(2, 3, 5), ids(5, 2, 3)),
+         lambda x, t: 6 * plain_cross_entropy(x, t), always(reduction="sum")),
+    Case("cross_entropy", (normal(2, 3, 5), ids(5, 2, 3)),
+         lambda x, t: -plain_token_log_probs(x, t) * LOSS_MASK, always(reduction="none", mask=LOSS_MASK)),
+    *[Case("cross_entropy", (normal(2, 3, 5), ids(5, 2, 3)), lambda x, t, s=s: plain_smoothed(x, t, **s), always(**s))
+      for s in [{"label_smoothing": 0.1}, {"label_smoothing": 0.3, "mask": LOSS_MASK}]],
     Case("linear_cross_entropy", (normal(2, 3, 4), normal(5, 4), ids(5, 2, 3)), plain_linear_cross_entropy),
     Case("linear_cross_entropy", (normal(2, 3, 4), normal(5, 4), ids(5, 2, 3)),
          lambda *a: plain_linear_cross_entropy(*a, LOSS_MASK), always(mask=LOSS_MASK)),
@@ -263,6 +322,12 @@ CASES = [
     Case("attention", (normal(0, 3, 2, 4), normal(0, 5, 2, 4), normal(0, 5, 2, 4)), lambda q, k, v: q),
     Case("attention", (normal(1, 3, 2, 4), normal(1, 0, 2, 4), normal(1, 0, 2, 4)), lambda q, k, v: 0 * q),
     *[
+        Case("attention", (normal(2, 3, H, 4), normal(2, 5, G, 4), normal(2, 5, G, 4)),
+             lambda *qkv, s=s: plain_attention(*qkv, **s), always(**s))
+        for H, G in [(2, 2), (4, 2)]
+        for s in [{"attention_mask": MASK[0]}, {"attention_mask": MASK[:, None], "causal": True, "key_mask": KEY_MASK}]
+    ],
+    *[
         Case("self_attention", (normal(2, 5, 24),), lambda x, s=s: plain_self_attention(x, **s), always(**s))
         for s in [{"n_heads": 2, "causal": True}, {"n_heads": 4, "causal": False, "key_mask": KEY_MASK}]
     ],
@@ -308,11 +373,11 @@ WITHOUT_GRADIENT = {"cached_attention"}  # says so, when one is asked for: tests
 
 
 def test_every_op_has_a_case():
-    assert library_ops() - {case.op for case in CASES} == WITHOUT_GRADIENT
+    assert (library_ops() | set(ops.__all__)) - {case.op for case in CASES} == WITHOUT_GRADIENT
 
 
 def test_every_op_of_the_package_is_registered_and_says_what_it_computes():
-    assert set(ops.__all__) <= library_ops()
+    assert set(ops.__all__) - library_ops() == set(NOT_OPS)
     assert [name for name in library_ops() if not (OPS[name].__doc__ or "").strip()] == []
 
 
@@ -431,3 +496,62 @@ def test_the_same_call_gives_the_same_bits(case):
     np.testing.assert_array_equal(out.data, again.data)
     for grad, grad_again in zip(grads, grads_again, strict=True):
         np.testing.assert_array_equal(grad, grad_again)
+
+
+def outcome(case, inputs, gradient):
+    """The value, or what was said instead; then whether backward gives gradients of the inputs' shapes."""
+    tensors = [Tensor(x, requires_grad=gradient) if is_float(x) else x for x in inputs]
+    try:
+        out = case(*tensors)
+    except Exception as error:
+        assert isinstance(error, (ValueError, TypeError)) or case.op == "getitem", f"{type(error).__name__}: {error}"
+        return type(error), str(error)
+    if gradient and out.requires_grad:
+        out.backward(np.ones(out.shape))
+        for x in tensors:
+            if isinstance(x, Tensor):
+                assert x.grad is None or x.grad.shape == x.shape
+    return out.dtype, out.data.tobytes(), out.shape
+
+
+def variants(inputs):
+    """The inputs with one of them changed in shape: a number, a vector, an axis more or less, longer, shorter; all numbers."""
+    changes = [lambda x: x.ravel()[0] if x.size else 0.0, np.ravel, lambda x: x[None], lambda x: x[..., None],
+               lambda x: x[0] if x.ndim and len(x) else x, lambda x: np.repeat(x, 2, -1) if x.ndim else x,
+               lambda x: x[..., :-1] if x.ndim else x, lambda x: x[:0] if x.ndim else x,
+               lambda x: x.astype(np.float32)]  # fmt: skip
+    for i, x in enumerate(inputs):
+        if is_float(x):
+            yield from ([*inputs[:i], np.asarray(change(x)), *inputs[i + 1 :]] for change in changes)
+    yield [np.asarray(x.ravel()[0]) if is_float(x) and x.size else x for x in inputs]
+    yield [x.ravel() if is_float(x) else x for x in inputs]
+
+
+AXES = [None, 0, -1, 1, 7, (0, 1), (0, 0)]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@every_case
+def test_an_op_means_the_same_with_gradient_and_without_also_where_it_refuses(case):
+    """What one mode computes the other computes to the bit, what one refuses the other refuses; and what ran can go backward."""
+    settings = case.settings()
+    calls = [(case, inputs) for inputs in variants(case.inputs)]
+    if "axis" in inspect.signature(OPS.get(case.op, ops.split)).parameters:
+        others = [dataclasses.replace(case, settings=always(**{**settings, "axis": axis})) for axis in AXES]
+        calls += [(other, inputs) for other in others for inputs in (case.inputs, *list(variants(case.inputs))[:1])]
+    for call, inputs in calls:
+        with no_grad():
+            plain = outcome(call, inputs, False)
+        assert outcome(call, inputs, True) == plain, (call.settings(), [np.shape(x) for x in inputs])
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+def test_a_list_of_tensors_is_joined_with_and_without_gradient(gradient):
+    a, b = (Tensor(normal(2, 3), requires_grad=gradient) for _ in range(2))
+    for joined, plain in [(ops.concatenate, np.concatenate), (ops.stack, np.stack)]:
+        for pair in ([a, b], (a, b)):
+            np.testing.assert_array_equal(joined(pair, axis=1).data, plain([a.data, b.data], axis=1))
+            assert joined(pair).requires_grad == gradient
+    if gradient:
+        ops.sum(ops.concatenate([a, b])).backward()
+        assert a.grad.shape == b.grad.shape == (2, 3)

@@ -43,3 +43,27 @@ def test_rows_go_back_to_where_a_mask_took_them_from():
 def test_a_mask_that_does_not_count_the_rows_is_refused(mask):
     with pytest.raises(ValueError, match=r"pad_rows: mask .* as many True as rows expected"):
         ops.pad_rows(np.zeros((1, 3, 4)), mask=mask)
+
+
+def test_parts_are_numpys_parts():
+    x = RNG.standard_normal((6, 5))
+    for got, wanted in [(ops.split(x, 3), np.split(x, 3)), (ops.split(x, sizes=[1, 0, 4], axis=1), np.split(x, [1, 1], axis=1))]:
+        assert [part.shape for part in got] == [part.shape for part in wanted]
+        for part, plain in zip(got, wanted, strict=True):
+            np.testing.assert_array_equal(part.data, plain)
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"n_parts": 4}, "an axis of length 6 cannot be cut into 4 equal parts; give sizes"),
+        ({"n_parts": 0}, "cannot be cut into 0"),
+        ({"sizes": [1, 2]}, r"sizes \[1, 2\] came, they must add up to the axis of length 6"),
+        ({"sizes": [7, -1]}, "must add up"),
+        ({}, "give n_parts or sizes"),
+        ({"n_parts": 2, "axis": 3}, r"axis 3 came for x of shape \(6, 5\)"),
+    ],
+)
+def test_parts_that_do_not_add_up_are_refused(settings, text):
+    with pytest.raises(ValueError, match=text):
+        ops.split(np.zeros((6, 5)), **settings)

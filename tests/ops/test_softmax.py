@@ -67,3 +67,25 @@ def test_a_mask_of_another_dtype_or_shape_is_refused(function):
 def test_integers_are_refused():
     with pytest.raises(ValueError, match="softmax: x int64; all float32 or all float64 expected"):
         ops.softmax(Tensor([1, 2]))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_cannot_happen_adds_nothing_to_the_entropy_and_gets_no_gradient(dtype):
+    logits = Tensor(np.array([[0.0, -np.inf, 0.0], [-np.inf, 3.0, -np.inf], [1.0, 2.0, -1e5]], dtype), requires_grad=True)
+    entropy = ops.entropy(logits)
+    ops.sum(entropy).backward()
+    assert entropy.data[:2] == pytest.approx([np.log(2), 0], abs=1e-6)
+    assert np.isfinite(logits.grad).all() and not logits.grad[np.isneginf(logits.data)].any()
+    np.testing.assert_allclose(logits.grad[0], 0, atol=1e-7)  # the flattest there is
+
+
+@pytest.mark.parametrize("function", [ops.softmax, ops.log_softmax, ops.entropy])
+@pytest.mark.parametrize("gradient", [False, True])
+def test_a_number_without_axes_is_refused_at_the_call(function, gradient):
+    with pytest.raises(ValueError, match="one number without axes"):
+        function(Tensor(np.float32(1.0), requires_grad=gradient))
+
+
+def test_an_axis_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="axis 2 is out of bounds"):
+        ops.softmax(np.zeros((2, 3)), axis=2)

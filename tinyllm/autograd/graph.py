@@ -93,15 +93,17 @@ class Node:
     """One recorded op: its name, its value's shape and dtype, its parents and the closure that differentiates it.
 
     A parent is another Node, a leaf (anything with `receive_gradient`, that is, a Tensor that wants `.grad`), or None
-    for an input without gradient. Nodes do not point at Tensors in between: their arrays live only if captured.
+    for an input without gradient. Nodes do not point at Tensors in between: their arrays live only if captured. But they watch
+    whether any of them was changed in place since, also those without gradient: the closure may read it.
     """
 
-    __slots__ = ("name", "shape", "dtype", "parents", "versions", "backward")
+    __slots__ = ("name", "shape", "dtype", "parents", "backward", "changes", "versions")
 
-    def __init__(self, name: str, value: np.ndarray, parents: tuple, backward: Backward):
+    def __init__(self, name: str, value: np.ndarray, parents: tuple, backward: Backward, changes: list[list[int]]):
+        """changes: the counters of in-place changes of all arrays that the closure may have captured (see Tensor)."""
         self.name, self.shape, self.dtype, self.parents = name, value.shape, value.dtype, parents
         self.backward: Backward | None = backward
-        self.versions = tuple(getattr(parent, "version", 0) for parent in parents)
+        self.changes, self.versions = changes, [count for (count,) in changes]
 
     def differentiate(self, dy: np.ndarray) -> tuple:
         """Gradients of the parents, in order; the closure and what it captured are released here."""
@@ -110,12 +112,11 @@ class Node:
                 f"the graph behind op '{self.name}' was freed by an earlier backward(); "
                 "compute the loss again, or add the losses and call backward() once"
             )
-        for parent, version in zip(self.parents, self.versions, strict=True):
-            if getattr(parent, "version", 0) != version:
-                raise RuntimeError(
-                    f"an input of op '{self.name}' (shape {parent.shape}) was changed in place after it was recorded, "
-                    "so its gradient would be wrong; call backward() before optimizer.step() or load_state_dict()"
-                )
+        if [count for (count,) in self.changes] != self.versions:
+            raise RuntimeError(
+                f"an input of op '{self.name}' (result {self.shape}) was changed in place after it was recorded, so gradients "
+                "would be wrong; call backward() before optimizer.step(), assign() or load_state_dict()"
+            )
         backward, self.backward = self.backward, None
         gradients = backward(dy)
         return gradients if isinstance(gradients, tuple) else (gradients,)
@@ -145,9 +146,12 @@ def unbroadcast(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     if gradient.shape == shape:
         return gradient
     extra = gradient.ndim - len(shape)
-    gradient = gradient.sum(axis=tuple(range(extra))) if extra else gradient
-    repeated = tuple(i for i, n in enumerate(shape) if n == 1 and gradient.shape[i] != 1)
-    return gradient.sum(axis=repeated, keepdims=True) if repeated else gradient
+    gradient = gradient.sum(axis=tuple(range(extra))) if extra > 0 else gradient
+    repeated = tuple(i for i, n in enumerate(shape) if n == 1 and gradient.shape[i : i + 1] not in ((), (1,)))
+    gradient = gradient.sum(axis=repeated, keepdims=True) if repeated else gradient
+    if gradient.shape != shape:  # kernels further down would read memory that is not there
+        raise ValueError(f"a gradient of shape {gradient.shape} came for an input of shape {shape}; a backward is wrong")
+    return gradient
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,10 @@ class RowGradient:
     ids: np.ndarray
     values: np.ndarray
     shape: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        if self.values.shape != (*self.ids.shape, self.shape[1]):
+            raise ValueError(f"RowGradient: values {self.values.shape} came for ids {self.ids.shape} of a table {self.shape}")
 
     def dense(self) -> np.ndarray:
         """The whole table's gradient, (V, C)."""
@@ -189,6 +197,8 @@ class _Gradients:
 
     def add_rows(self, parent: Any, gradient: RowGradient) -> None:
         """Add the gradient of a few rows: into the array that is waiting if it may be written to, else to a new one."""
+        if gradient.shape != parent.shape:
+            raise ValueError(f"a gradient for a table {gradient.shape} came for an input of shape {parent.shape}")
         held = self.waiting.get(id(parent))
         if held is not None and held[1] and held[0].flags.c_contiguous:
             gradient.add_to(held[0])

@@ -17,33 +17,37 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from tinyllm import kernels
 from tinyllm.autograd.graph import MODE, Call, Node, NonFiniteError, walk_backward
+from tinyllm.autograd.methods import OPS, Methods, has_tensor, plain
 
 NATIVE_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))  # not those with their bytes swapped
-OPS: dict[str, Callable[..., Tensor]] = {}
 
 
-class Tensor:
+class Tensor(Methods):
     """A NumPy array that remembers how it was made.
 
     data           array of any shape; a list becomes float32 (or int64 if it holds integers), an array keeps its dtype
     requires_grad  True for a leaf that wants `.grad` after `backward()`; needs a floating dtype
     grad           ndarray of the same shape, or None; backward() adds to it
-    version        how often the array was changed in place (by an optimizer); guards recorded graphs
+    changes        [how often the array was changed in place], shared by all Tensors of the same memory; guards recorded graphs
+
+    Methods such as x.sum() and comparisons stand in `methods.py`.
     """
 
-    __slots__ = ("data", "grad", "requires_grad", "version", "node", "__weakref__")
+    __slots__ = ("data", "grad", "requires_grad", "changes", "node", "__weakref__")
     __array_ufunc__ = None  # ndarray * Tensor then comes to Tensor.__rmul__ instead of giving an object array
 
     def __init__(self, data: Any, requires_grad: bool = False):
         if isinstance(data, Tensor):
             raise TypeError("Tensor(data): data is already a Tensor; use it as it is, or .detach() it")
+        if isinstance(data, (list, tuple)) and has_tensor(data):
+            raise TypeError("a list of Tensors is not one Tensor: join them with ops.stack or ops.concatenate")
         array = np.asarray(data)
         if array.dtype == np.float64 and not isinstance(data, (np.ndarray, np.generic)):
             array = array.astype(np.float32)
@@ -54,7 +58,7 @@ class Tensor:
         self.data: np.ndarray = array
         self.grad: np.ndarray | None = None
         self.requires_grad = requires_grad
-        self.version = 0
+        self.changes = [0]
         self.node: Node | None = None
 
     @property
@@ -73,12 +77,9 @@ class Tensor:
     def size(self) -> int:
         return self.data.size
 
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def item(self) -> float:
-        """The only element, as a Python number."""
-        return self.data.item()
+    @property
+    def version(self) -> int:
+        return self.changes[0]
 
     def numpy(self) -> np.ndarray:
         """The array itself, not a copy: a recorded graph may still read it, so write to a copy only."""
@@ -86,7 +87,9 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """The same values with no history: gradients stop here."""
-        return Tensor(self.data)
+        same = Tensor(self.data)
+        same.changes = self.changes
+        return same
 
     def backward(self, gradient: Any = None) -> None:
         """Add dself/dleaf · gradient to the `.grad` of every leaf below. A scalar needs no gradient (it is 1)."""
@@ -110,9 +113,21 @@ class Tensor:
             np.add(self.grad, gradient, out=self.grad)
 
     def assign(self, array: np.ndarray) -> None:
-        """Overwrite the values in place (loading weights); graphs recorded before refuse to go backward."""
+        """Overwrite the values in place (loading weights); graphs recorded before that read them refuse to go backward."""
+        if self.node is not None:
+            made = f"this Tensor is the result of op '{self.node.name}' and is not changed in place"
+            raise RuntimeError(f"{made}; make a new one with Tensor(array)")
         self.data[...] = array
-        self.version += 1
+        self.mark_changed()
+
+    def mark_changed(self) -> None:
+        """To be called by whoever changes `data` in place, or puts another array there."""
+        self.changes[0] += 1
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if not self.ndim:
+            raise TypeError("a Tensor without axes cannot be iterated over")
+        return (self[i] for i in range(len(self.data)))
 
     def __setitem__(self, key: Any, value: Any) -> None:
         raise TypeError(
@@ -124,9 +139,6 @@ class Tensor:
         if self.requires_grad:
             raise TypeError("NumPy would drop this Tensor's gradient silently; use .detach() or .data on purpose")
         return np.array(self.data, dtype=dtype) if copy else np.asarray(self.data, dtype=dtype)
-
-    def __bool__(self) -> bool:
-        return bool(self.data)
 
     def __repr__(self) -> str:
         made = f", op={self.node.name}" if self.node else ", requires_grad=True" if self.requires_grad else ""
@@ -170,11 +182,14 @@ class Tensor:
     def __neg__(self) -> Tensor:
         return negative(self)
 
-    def __pow__(self, exponent: float) -> Tensor:
-        return power(self, exponent=exponent)
+    def __pow__(self, exponent: Any) -> Tensor:
+        return power(self, exponent)
+
+    def __rpow__(self, base: Any) -> Tensor:
+        return power(base, self)
 
     def __getitem__(self, key: Any) -> Tensor:
-        return getitem(self, key=key)
+        return getitem(self, key=plain(key))
 
 
 def _array(x: Any) -> Any:
@@ -224,15 +239,25 @@ def op(function: Callable[..., tuple]) -> Callable[..., Tensor]:
         if MODE.detecting and not np.isfinite(value).all():
             raise NonFiniteError(name, "value")
         out = Tensor(np.asarray(value))
+        if out.data.base is not None:
+            _share_changes(out, inputs)
         if recording:
+            changes = [x.changes for x in inputs if isinstance(x, Tensor)]
             out.requires_grad = True
-            out.node = Node(name, out.data, parents, backward)
+            out.node = Node(name, out.data, parents, backward, [*changes, out.changes])
         if MODE.calls is not None:
             MODE.calls.append(Call(name, inputs, {**defaults, **settings}, out))
         return out
 
     OPS[name] = apply
     return apply
+
+
+def _share_changes(view: Tensor, inputs: tuple) -> None:
+    """A view of an input, such as its transpose, changes when the input does: they count together."""
+    for x in inputs:
+        if isinstance(x, Tensor) and (view.data.base is x.data or view.data.base is x.data.base):
+            view.changes = x.changes
 
 
 def check_dtypes(op_name: str, **arrays: np.ndarray | None) -> None:
@@ -275,36 +300,58 @@ def negative(x):
 
 
 @op
-def power(x, *, exponent: float):
-    """xᵖ for a fixed number p: d(xᵖ) = p xᵖ⁻¹ dx."""
-    if not isinstance(exponent, (int, float)):
-        raise TypeError(f"power: exponent is a number, got {type(exponent).__name__}; for a tensor use exp(b * log(a))")
-    if exponent == 0:  # 0 · x⁻¹ would be NaN at 0
-        return np.ones_like(x), lambda dy: np.zeros_like(x)
-    return x**exponent, lambda dy: dy * exponent * x ** (exponent - 1)
+def power(a, b, *, needs):
+    """aᵇ element by element, broadcast: d(aᵇ) = b aᵇ⁻¹ da + aᵇ ln(a) db. Where b = 0 nothing depends on a; 0ᵇ not on b."""
+    if isinstance(b, (int, float)) and b == 0:
+        return np.ones_like(a), lambda dy: (np.zeros_like(a), None)
+    y = a**b
+
+    def backward(dy):
+        da = db = None
+        if needs[0]:
+            da = dy * b * np.asarray(a) ** np.where(np.equal(b, 0), 1, b - 1) if np.ndim(b) else dy * b * a ** (b - 1)
+        if needs[1]:
+            db = dy * y * np.log(np.where(np.equal(a, 0), 1, a).astype(y.dtype))
+        return da, db
+
+    return y, backward
 
 
 @op
 def matmul(a, b, *, needs):
     """A · B over the last two axes, leading axes broadcast: dA = dY · Bᵀ, dB = Aᵀ · dY.
 
-    a: (..., M, K), b: (..., K, N) -> (..., M, N).
+    a (..., M, K), b (..., K, N) -> (..., M, N). A vector (K,) on the left is a row, on the right a column, as in NumPy.
     """
-    if min(np.ndim(a), np.ndim(b)) < 2 or a.shape[-1] != b.shape[-2]:
+    wide, tall = np.ndim(a) > 1, np.ndim(b) > 1
+    if not (np.ndim(a) and np.ndim(b)) or a.shape[-1] != b.shape[-2 if tall else 0]:
         raise ValueError(f"matmul: (..., M, K) @ (..., K, N) expected, got {np.shape(a)} @ {np.shape(b)}")
     check_dtypes("matmul", a=a, b=b)
+    row, column = a if wide else a[None], b if tall else b[:, None]
 
     def backward(dy):
-        da = kernels.matmul(dy, b.swapaxes(-1, -2)) if needs[0] else None
-        db = kernels.matmul(a.swapaxes(-1, -2), dy) if needs[1] else None
-        return da, db
+        dy = dy if tall else dy[..., None]
+        dy = dy if wide else dy[..., None, :]
+        da = kernels.matmul(dy, column.swapaxes(-1, -2)) if needs[0] else None
+        db = kernels.matmul(row.swapaxes(-1, -2), dy) if needs[1] else None
+        return da, db if tall or db is None else db[..., 0]
 
-    return kernels.matmul(a, b), backward
+    y = kernels.matmul(row, column)
+    y = y if tall else y[..., 0]
+    return y if wide else y[..., 0, :] if tall else y[..., 0], backward
+
+
+@op
+def _astype(x, *, dtype: np.dtype):
+    """x in another floating dtype; the walk brings the gradient back to x's own."""
+    return x.astype(dtype), lambda dy: dy
 
 
 @op
 def swap_last_axes(x):
     """xᵀ over the last two axes."""
+    if np.ndim(x) < 2:
+        raise ValueError(f"swap_last_axes: x has shape {np.shape(x)}, two axes or more expected")
     return x.swapaxes(-1, -2), lambda dy: dy.swapaxes(-1, -2)
 
 

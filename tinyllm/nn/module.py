@@ -83,7 +83,8 @@ class Module:
             raise ValueError("state does not fit this model: " + "; ".join(wrong))
         for name, parameter in own.items():
             if assign:
-                parameter.data, parameter.version = state[name], parameter.version + 1
+                parameter.data = state[name]
+                parameter.mark_changed()
             else:
                 parameter.assign(state[name])
 

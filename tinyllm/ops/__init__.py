@@ -7,15 +7,16 @@ from tinyllm.ops.activations import gelu, log_sigmoid, relu, sigmoid, silu, tanh
 from tinyllm.ops.attention import attention, cached_attention, ragged_self_attention, self_attention
 from tinyllm.ops.cross_entropy import cross_entropy, token_log_probs
 from tinyllm.ops.dropout import dropout
+from tinyllm.ops.einsum import einsum
 from tinyllm.ops.elementwise import absolute, clip, exp, log, maximum, minimum, sqrt, where
 from tinyllm.ops.embedding import embedding
 from tinyllm.ops.feedforward import gelu_feedforward
 from tinyllm.ops.linear import linear
 from tinyllm.ops.linear_cross_entropy import linear_cross_entropy
 from tinyllm.ops.norm import layer_norm, rms_norm
-from tinyllm.ops.reduce import max, mean, sum
+from tinyllm.ops.reduce import cumsum, max, mean, min, prod, std, sum, var
 from tinyllm.ops.rotary import rotary
-from tinyllm.ops.shape import concatenate, pad_rows, reshape, take_along, transpose
+from tinyllm.ops.shape import concatenate, pad, pad_rows, repeat, reshape, split, stack, take_along, transpose, tril, triu
 from tinyllm.ops.softmax import entropy, log_softmax, softmax
 
 __all__ = [
@@ -25,7 +26,9 @@ __all__ = [
     "clip",
     "concatenate",
     "cross_entropy",
+    "cumsum",
     "dropout",
+    "einsum",
     "embedding",
     "entropy",
     "exp",
@@ -40,10 +43,14 @@ __all__ = [
     "max",
     "maximum",
     "mean",
+    "min",
     "minimum",
+    "pad",
     "pad_rows",
+    "prod",
     "ragged_self_attention",
     "relu",
+    "repeat",
     "reshape",
     "rms_norm",
     "rotary",
@@ -51,11 +58,17 @@ __all__ = [
     "sigmoid",
     "silu",
     "softmax",
+    "split",
     "sqrt",
+    "stack",
+    "std",
     "sum",
     "take_along",
     "tanh",
     "token_log_probs",
     "transpose",
+    "tril",
+    "triu",
+    "var",
     "where",
 ]

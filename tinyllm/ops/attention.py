@@ -4,6 +4,8 @@
 
     dV = Pᵀ dout     dP = dout Vᵀ     dS = P ∘ (dP - rowsum(P ∘ dP))     dQ = scale · dS K     dK = scale · dSᵀ Q
 
+Read `plain_attention.py` first: these lines as eight lines of NumPy. Here is what can be had beside it, and how it becomes fast.
+
 The T x S matrix P is never stored: forward keeps one number per row, the log of its normaliser, from which backward
 recomputes P tile by tile (Dao et al. 2022, algorithms 1 and 4). Layout (B, T, H, D), so that splitting a projection
 into heads is a reshape. With G < H key/value heads, each serves H/G query heads (Ainslie et al. 2023).
@@ -20,6 +22,7 @@ import numpy as np
 
 from tinyllm import kernels
 from tinyllm.autograd import check_dtypes, op
+from tinyllm.ops.plain_attention import attend, attend_backward, causal_mask
 
 
 def _check(query: np.ndarray, key: np.ndarray, value: np.ndarray, key_mask: np.ndarray | None) -> None:
@@ -37,14 +40,40 @@ def _check(query: np.ndarray, key: np.ndarray, value: np.ndarray, key_mask: np.n
         raise ValueError(f"attention: key_mask {key_mask.dtype} {key_mask.shape} came, bool (B, S) = {(B, S)} expected")
 
 
+def _whole_mask(
+    query: np.ndarray, key: np.ndarray, attention_mask: np.ndarray, *, causal: bool, key_mask: np.ndarray | None
+) -> np.ndarray:
+    """All masks as one that broadcasts to (B, H, T, S)."""
+    (B, T, H, _), S = query.shape, key.shape[1]
+    shape = (B, H, T, S)
+    fits = attention_mask.ndim <= 4 and all(m in (1, n) for m, n in zip(attention_mask.shape[::-1], shape[::-1], strict=False))
+    if attention_mask.dtype != np.bool_ or not fits:
+        expected = f"bool (T, S) = {(T, S)} expected, or what broadcasts to (B, H, T, S) = {shape}; True = may be attended"
+        raise ValueError(f"attention: attention_mask {attention_mask.dtype} {attention_mask.shape} came, {expected}")
+    mask = attention_mask & causal_mask(T, S) if causal else attention_mask
+    return mask if key_mask is None else mask & key_mask[:, None, None, :]
+
+
 @op
-def attention(query, key, value, *, causal: bool = False, key_mask: np.ndarray | None = None):
+def attention(
+    query,
+    key,
+    value,
+    *,
+    causal: bool = False,
+    key_mask: np.ndarray | None = None,
+    attention_mask: np.ndarray | None = None,
+):
     """query (B, T, H, D), key and value (B, S, G, D) -> (B, T, H, D).
 
-    causal    position t sees keys s <= t + S - T (queries are the last T of S positions)
-    key_mask  (B, S) bool, True = may be attended; a query with nothing to attend to gets zeros
+    causal          position t sees keys s <= t + S - T (queries are the last T of S positions)
+    key_mask        (B, S) bool, True = may be attended; a query with nothing to attend to gets zeros
+    attention_mask  (T, S) bool, or broadcastable to (B, H, T, S): any pattern, by `plain_attention.py`, which stores P
     """
     _check(query, key, value, key_mask)
+    if attention_mask is not None:
+        mask = _whole_mask(query, key, attention_mask, causal=causal, key_mask=key_mask)
+        return _masked(query, key, value, mask)
     settings = {"scale": 1 / math.sqrt(query.shape[-1]), "causal": causal, "key_mask": key_mask}
     out, log_normalizer = kernels.attention_forward(query, key, value, **settings)
 
@@ -54,8 +83,25 @@ def attention(query, key, value, *, causal: bool = False, key_mask: np.ndarray |
     return out, backward
 
 
+def _masked(query: np.ndarray, key: np.ndarray, value: np.ndarray, mask: np.ndarray) -> tuple:
+    """`attention` under any mask, (value, backward)."""
+    G = key.shape[2]
+    repeats = query.shape[2] // G
+    keys, values = (np.repeat(x, repeats, axis=2) for x in (key, value))  # (B, S, H, D): one for each query head
+    out, P = attend(query, keys, values, mask=mask)
+
+    def backward(dout):
+        dquery, *rest = attend_backward(dout, (query, keys, values), P)
+        dkey, dvalue = (d.reshape(*d.shape[:2], G, repeats, d.shape[3]).sum(axis=3) for d in rest)
+        return dquery, dkey, dvalue
+
+    return out, backward
+
+
 def _parts(qkv: np.ndarray, n_heads: int) -> np.ndarray:
     """qkv (B, T, 3·H·D) as (B, T, 3, H, D)."""
+    if qkv.ndim != 3:
+        raise ValueError(f"self_attention: qkv {qkv.shape} came, (B, T, 3·H·D) expected")
     B, T, width = qkv.shape
     if width % (3 * n_heads):
         raise ValueError(f"self_attention: width {width} is not 3 x {n_heads} heads x a whole head width")

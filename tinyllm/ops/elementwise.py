@@ -56,9 +56,12 @@ def _to_winners(dy: np.ndarray, a_wins: np.ndarray, tie: np.ndarray) -> tuple[np
 
 
 @op
-def clip(x, *, low: float, high: float):
-    """min(max(x, low), high): no gradient where the value was clipped."""
-    return np.clip(x, low, high), lambda dy: dy * ((x >= low) & (x <= high))
+def clip(x, *, low: float | None = None, high: float | None = None):
+    """min(max(x, low), high), or with one of the limits only: no gradient where the value was clipped."""
+    if low is None and high is None:
+        raise ValueError("clip: give low, high or both")
+    least, most = -np.inf if low is None else low, np.inf if high is None else high
+    return np.clip(x, low, high), lambda dy: dy * ((x >= least) & (x <= most))
 
 
 @op

@@ -20,5 +20,7 @@ from tinyllm.ops.cross_entropy import check_ids
 def embedding(weight, *, ids: np.ndarray):
     """weight (V, C), ids (...) int -> (..., C)."""
     check_dtypes("embedding", weight=weight)
+    if weight.ndim != 2:
+        raise ValueError(f"embedding: weight {weight.shape} came, (V, C) expected, a row for each id")
     check_ids(ids, weight.shape[0], "ids")
     return kernels.embedding_forward(weight, ids), lambda dy: RowGradient(ids, dy, weight.shape)

@@ -15,7 +15,7 @@ import math
 
 from tinyllm import kernels
 from tinyllm.autograd import op
-from tinyllm.ops.linear import check_linear
+from tinyllm.ops.linear import check_linear, check_residual
 
 
 @op
@@ -28,6 +28,7 @@ def gelu_feedforward(x, up, up_bias, down, down_bias, residual=None, *, needs):
     rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])  # (N, C)
     hidden, active = kernels.linear_gelu_forward(rows, up, up_bias)  # (N, F)
     check_linear("gelu_feedforward", active, down, bias=down_bias)
+    check_residual("gelu_feedforward", residual, x, n_out=len(down))
     y = kernels.linear_forward(active, down, down_bias, None if residual is None else residual.reshape(len(rows), len(down)))
     del active  # backward makes it again
 

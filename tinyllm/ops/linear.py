@@ -23,9 +23,7 @@ def linear(x, weight, bias=None, residual=None, *, needs):
     residual (..., out): added to the result while it is still in the cache; its gradient is dy itself.
     """
     check_linear("linear", x, weight, bias=bias)
-    if residual is not None and (residual.dtype != x.dtype or residual.shape != (*x.shape[:-1], len(weight))):
-        expected = f"{x.dtype} {(*x.shape[:-1], len(weight))} expected"
-        raise ValueError(f"linear: residual {residual.dtype} {residual.shape} came, {expected}, like the result")
+    check_residual("linear", residual, x, n_out=len(weight))
     n_out, n_in = weight.shape
     rows = x.reshape(math.prod(x.shape[:-1]), n_in)  # (N, in)
     y = kernels.linear_forward(rows, weight, bias, None if residual is None else residual.reshape(len(rows), n_out))
@@ -39,10 +37,19 @@ def linear(x, weight, bias=None, residual=None, *, needs):
     return y.reshape(*x.shape[:-1], n_out), backward
 
 
+def check_residual(op_name: str, residual: np.ndarray | None, x: np.ndarray, *, n_out: int) -> None:
+    """ValueError unless the residual is None or fits the result of a layer with `n_out` outputs for x (..., in)."""
+    shape = (*x.shape[:-1], n_out)
+    if residual is not None and (residual.dtype != x.dtype or residual.shape != shape):
+        expected = f"{x.dtype} {shape} expected, like the result"
+        raise ValueError(f"{op_name}: residual {residual.dtype} {residual.shape} came, {expected}")
+
+
 def check_linear(op_name: str, x: np.ndarray, weight: np.ndarray, *, bias: np.ndarray | None = None) -> None:
     """ValueError unless x (..., in), weight (out, in) and bias (out,) or None fit."""
     check_dtypes(op_name, x=x, weight=weight, bias=bias)
     if weight.ndim != 2 or x.shape[-1:] != weight.shape[1:]:
-        raise ValueError(f"{op_name}: weight {weight.shape} came with x {x.shape}, expected (out, {x.shape[-1]})")
+        n_in = x.shape[-1] if x.ndim else "in"
+        raise ValueError(f"{op_name}: weight {weight.shape} came with x {x.shape}, expected (out, {n_in})")
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"{op_name}: bias {bias.shape} came, {weight.shape[:1]} expected for weight {weight.shape}")

@@ -16,6 +16,8 @@ from tinyllm.autograd import check_dtypes, op
 
 def _check(op_name: str, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) -> None:
     check_dtypes(op_name, x=x, weight=weight, bias=bias)
+    if not x.ndim:
+        raise ValueError(f"{op_name}: x is one number without axes; (..., C) expected")
     for name, array in (("weight", weight), ("bias", bias)):
         if array is not None and array.shape != x.shape[-1:]:
             raise ValueError(f"{op_name}: {name} {array.shape} came, {x.shape[-1:]} expected, the last axis of x {x.shape}")
