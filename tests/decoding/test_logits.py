@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -14,6 +14,7 @@ from tinyllm.decoding.logits import (
     keep_min_p,
     keep_top_k,
     keep_top_p,
+    nucleus,
     penalize_repetition,
     sample_tokens,
     scale_by_temperature,
@@ -177,3 +178,40 @@ def test_a_row_without_any_token_is_an_error_but_single_removed_tokens_are_not()
     check_logits(np.array([[-np.inf, 0.0]]))
     with pytest.raises(ValueError, match="only -inf"):
         check_logits(np.full((1, 3), -np.inf))
+
+
+TINY = [1e-17, 1e-300, 5e-324, np.nextafter(1.0, 0.0), 1.0]
+
+
+@pytest.mark.parametrize("p", TINY)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "row", [[0.0] * 5, [3.0, 3.0, -np.inf, 3.0, 1.0], [-np.inf, -np.inf, 2.0, -np.inf, -np.inf], [0.0]], ids=str
+)
+def test_whatever_the_limits_at_least_one_token_stays_and_one_is_drawn(p, dtype, row):
+    logits = np.array([row, row], dtype)
+    generators = [np.random.default_rng(seed) for seed in range(2)]
+    for settings in ({"top_p": p}, {"min_p": p}, {"top_k": 1}, {"top_k": 10**9}, {"top_p": p, "min_p": p, "top_k": 1},
+                     {"top_p": p, "temperature": 1e-5}, {"min_p": p, "temperature": 1e-5}):  # fmt: skip
+        kept = filter_logits(logits, [[], []], GenerationConfig(**settings))
+        assert (kept > -np.inf).any(axis=1).all()
+        tokens, log_probs = sample_tokens(kept, generators)
+        assert (kept[[0, 1], tokens] == (logits / settings.get("temperature", 1.0))[[0, 1], tokens]).all()
+        assert np.isfinite(log_probs).all()
+
+
+def test_the_smallest_nucleus_is_the_lowest_of_the_likeliest():
+    for p in (1e-17, 1e-300):
+        assert np.flatnonzero(keep_top_p(np.zeros((1, 5)), p)[0] == 0).tolist() == [0]
+        assert np.flatnonzero(keep_top_p(np.array([[1.0, 2.0, 2.0]]), p)[0] == 2).tolist() == [1]
+
+
+@given(st.integers(0, 10**6), st.integers(1, 40), st.floats(1e-6, 1.0), st.sampled_from([0.1, 1.0, 5.0]))
+def test_the_fast_nucleus_is_the_plain_one(seed, n_tokens, p, scale):
+    logits = scale * np.random.default_rng(seed).standard_normal(n_tokens)
+    probabilities = np.exp(logits - logits.max())
+    probabilities /= probabilities.sum()
+    sums = np.cumsum(np.sort(probabilities)[::-1])
+    assume(np.abs(sums - p).min() > 1e-12)  # not on the edge, where rounding decides
+    fast = np.flatnonzero(keep_top_p(logits[None], p)[0] > -np.inf)
+    assert fast.tolist() == sorted(nucleus(probabilities, p).tolist())

@@ -89,3 +89,33 @@ def test_the_controller_brings_the_divergence_to_its_target():
     for _ in range(2000):
         controller.update(0.9 / controller.beta, 100)
     assert 0.9 / controller.beta == pytest.approx(6.0, rel=1e-3)
+
+
+def test_beta_never_falls_below_zero_since_such_a_setting_is_refused():
+    controller = KLController(0.2, target=6.0, horizon=10)
+    with pytest.raises(ValueError, match="horizon of the KL controller is 10, at least the 64 answers of a rollout expected"):
+        controller.update(0.0, 64)
+    assert controller.beta == 0.2
+    for _ in range(1000):  # the most that is allowed, downwards
+        controller.update(0.0, 10)
+    assert 0 <= controller.beta < 1e-9
+    KLController(0.2, target=None, horizon=10).update(0.0, 64)  # a fixed beta has no horizon
+
+
+def test_the_settings_of_ppo_are_checked_against_its_rollout():
+    from tinyllm.rlhf import PPOConfig
+
+    PPOConfig(n_prompts=32, group_size=2, kl_target=6.0, kl_horizon=64)
+    PPOConfig(n_prompts=32, group_size=2, kl_horizon=10)
+    with pytest.raises(ValueError, match="horizon of the KL controller is 63"):
+        PPOConfig(n_prompts=32, group_size=2, kl_target=6.0, kl_horizon=63)
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [({"beta": -0.1}, "beta is -0.1"), ({"beta": float("nan")}, "beta is nan"), ({"target": 0.0}, "target is 0.0"),
+     ({"target": -1.0}, "target is -1.0"), ({"horizon": 0}, "horizon is 0")],
+)  # fmt: skip
+def test_a_controller_that_could_not_steer_is_refused(settings, text):
+    with pytest.raises(ValueError, match=text):
+        KLController(**{"beta": 0.1, "target": 6.0, "horizon": 100, **settings})

@@ -1,47 +1,16 @@
 import json
 import random
 from collections import Counter
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from tinyllm.tokenizers import BPETokenizer, bpe_train
-from tinyllm.tokenizers.bpe_train import count_pieces, learn_merges
-from tinyllm.tokenizers.layout import BYTE_ORDER, from_visible
+from tinyllm.tokenizers.bpe_train import count_pieces, join_pair, learn_merges, learn_merges_slowly
+from tinyllm.tokenizers.layout import from_visible
 from tinyllm.tokenizers.pretokenize import get_pattern
 
 EXPECTED = json.loads((Path(__file__).parents[1] / "fixtures/tokenizers/expected.json").read_text(encoding="utf-8"))
-
-
-def join_pair(word, pair, joined):
-    """Replace each `pair` by `joined`, from left to right: join_pair([1, 1, 1, 2], (1, 1), 9) -> [9, 1, 2]."""
-    new = []
-    for symbol in word:
-        if new and (new[-1], symbol) == pair:
-            new[-1] = joined
-        else:
-            new.append(symbol)
-    return new
-
-
-def learn_slowly(counts, n_tokens, min_frequency=2):
-    """The definition: recount every pair at every step, take the most frequent, of equals the smallest ids."""
-    tokens = [bytes([byte]) for byte in BYTE_ORDER]
-    words = [([tokens.index(bytes([b])) for b in piece], count) for piece, count in counts.items()]
-    merges = []
-    while len(tokens) < 256 + n_tokens:
-        pairs = Counter()
-        for word, count in words:
-            for pair in pairwise(word):
-                pairs[pair] += count
-        pair = min(pairs, key=lambda p: (-pairs[p], p), default=None)
-        if pair is None or pairs[pair] < min_frequency:
-            break
-        words = [(join_pair(word, pair, len(tokens)), count) for word, count in words]
-        merges.append((tokens[pair[0]], tokens[pair[1]]))
-        tokens.append(tokens[pair[0]] + tokens[pair[1]])
-    return tokens, merges
 
 
 def test_low_lower_newest_widest():
@@ -80,7 +49,7 @@ def test_incremental_counts_equal_recounting(seed):
     counts = Counter("".join(rng.choices(letters, k=rng.randint(1, 14))).encode() for _ in range(25))
     for min_frequency in (1, 2):
         tokens, merges = learn_merges(counts, 40, min_frequency=min_frequency)
-        assert (tokens, merges) == learn_slowly(counts, 40, min_frequency)
+        assert (tokens, merges) == learn_merges_slowly(counts, 40, min_frequency=min_frequency)
         assert len(set(tokens)) == len(tokens)  # no two merges lead to the same bytes
 
 
@@ -88,7 +57,7 @@ def test_incremental_counts_equal_recounting(seed):
 def test_one_long_piece_gives_the_merges_of_recounting(seed):
     rng = random.Random(seed)
     counts = {bytes(rng.choices(b"ACGT"[: 1 + seed % 4], k=700)): 3, b"ACGTACG": 2}
-    assert learn_merges(counts, 60) == learn_slowly(counts, 60)
+    assert learn_merges(counts, 60) == learn_merges_slowly(counts, 60)
 
 
 def test_the_work_on_a_long_word_without_spaces_grows_as_its_length(monkeypatch):

@@ -5,6 +5,7 @@
 E, the token table, is used twice: to read tokens in and to score them on the way out (tied; Press & Wolf 2017). Every
 position predicts its own next token, so one pass over T tokens gives T lessons. A causal mask makes that honest: position
 t sees tokens 0..t only. Differs from the paper: no dropout on attention probabilities (see `nn/attention.py`).
+The way through it, from tokens to logits, as one page of plain NumPy: `plain_gpt.py`. Read that first.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ dropout, a filter).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,15 +49,31 @@ class KLController:
         e = clip(KL / target - 1, -0.2, 0.2)        β ← β (1 + e · n_samples / horizon)
 
     Ziegler et al. 2019, section 2.2, with their code's horizon in samples. A penalty is a price: too low and the policy runs
-    away into whatever the reward model overrates, too high and it stays where it is.
+    away into whatever the reward model overrates, too high and it stays where it is. A rollout larger than the horizon would
+    change it by more than a fifth at once, and one of five horizons turn it into a reward for running away: both are refused.
     """
 
     beta: float
     target: float | None = None  # nats per answer; None = β stays as it is
     horizon: int = 10_000  # samples
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.beta < math.inf:
+            raise ValueError(f"beta is {self.beta}, a finite number of at least 0 expected")
+        if self.target is not None and not 0 < self.target < math.inf:
+            raise ValueError(f"target is {self.target}, a number above 0 (nats per answer) expected, or None for a fixed beta")
+        if not self.horizon >= 1:
+            raise ValueError(f"horizon is {self.horizon}, at least 1 sample expected")
+
+    def check_rollout(self, n_samples: int) -> None:
+        """ValueError if β is steered and `n_samples` answers at a time are more than the horizon."""
+        if self.target is not None and n_samples > self.horizon:
+            expected = f"at least the {n_samples} answers of a rollout expected (10,000 is usual)"
+            raise ValueError(f"the horizon of the KL controller is {self.horizon}, {expected}")
+
     def update(self, kl: float, n_samples: int) -> None:
         """After a rollout of `n_samples` answers whose mean KL (nats per answer) was `kl`."""
+        self.check_rollout(n_samples)
         if self.target is not None:
             error = min(max(kl / self.target - 1, -0.2), 0.2)
             self.beta *= 1 + error * n_samples / self.horizon

@@ -67,6 +67,11 @@ class PPOConfig(RolloutConfig):
         check_number(self, "kl_horizon", low=1)
         check_number(self, "stop_kl", low=0, optional=True)
         check_choice(self, "kl_estimator", ESTIMATORS)
+        self.controller().check_rollout(self.n_prompts * self.group_size)
+
+    def controller(self) -> KLController:
+        """What steers β."""
+        return KLController(self.kl_coefficient, self.kl_target, self.kl_horizon)
 
 
 def clipped_policy_loss(
@@ -101,7 +106,7 @@ class PPO(PolicyGradient):
         super().__init__(model.policy, prompts, reward, config=config, stop_id=stop_id, rng=rng, reference=reference)
         disable_dropout(model.critic)
         self.model = model
-        self.controller = KLController(config.kl_coefficient, config.kl_target, config.kl_horizon)
+        self.controller = config.controller()
         self._moved = 0.0  # approx_kl of the latest minibatch
 
     def estimate(self, rollout: Rollout) -> dict[str, np.ndarray]:

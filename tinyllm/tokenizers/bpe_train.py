@@ -2,7 +2,8 @@
 
     repeat:  (a, b) = argmax count(a, b);   every "a b" becomes "ab"           (Sennrich et al. 2016, algorithm 1)
 
-Recounting at each step would cost merges times text. Here each distinct piece is stored once with its count, and a merge
+Read `learn_merges_slowly` first: these two lines and nothing else. Recounting at each step costs merges times text; in
+`learn_merges`, which gives the same merges, each distinct piece is stored once with its count, and a merge
 visits only the places where the pair stands, correcting the counts of its neighbours: one long piece (DNA has no spaces)
 costs as little as many short ones. The most frequent pair comes from a heap whose entries may be out of date and are
 checked when they come up (lazy invalidation). Ties: the higher count wins, then the smaller id of the left token, then of
@@ -49,6 +50,38 @@ def count_pieces(
         if progress:
             progress("count", done, None)
     return Counter({to_bytes(piece): count for piece, count in counts.items()})
+
+
+def join_pair(word: list[int], pair: Pair, joined: int) -> list[int]:
+    """Replace each `pair` by `joined`, from left to right: join_pair([1, 1, 1, 2], (1, 1), 9) -> [9, 1, 2]."""
+    new: list[int] = []
+    for symbol in word:
+        if new and (new[-1], symbol) == pair:
+            new[-1] = joined
+        else:
+            new.append(symbol)
+    return new
+
+
+def learn_merges_slowly(
+    counts: dict[bytes, int], n_tokens: int, *, min_frequency: int = 2
+) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
+    """`learn_merges` as the paper writes it: count all pairs, join the most frequent, begin again. To read, and to test with."""
+    tokens = [bytes([byte]) for byte in BYTE_ORDER]
+    merges: list[tuple[bytes, bytes]] = []
+    words = [([BYTE_ORDER.index(byte) for byte in piece], count) for piece, count in counts.items()]
+    while len(merges) < n_tokens:
+        pairs: Counter[Pair] = Counter()
+        for word, count in words:
+            for pair in pairwise(word):
+                pairs[pair] += count
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair), default=None)
+        if best is None or pairs[best] < min_frequency:
+            break
+        words = [(join_pair(word, best, len(tokens)), count) for word, count in words]
+        merges.append((tokens[best[0]], tokens[best[1]]))
+        tokens.append(tokens[best[0]] + tokens[best[1]])
+    return tokens, merges
 
 
 class _Pieces:
