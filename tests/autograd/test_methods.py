@@ -99,6 +99,8 @@ def test_a_tensor_is_still_a_key():
 def test_numpy_functions_see_the_array_and_are_refused_one_with_gradient():
     x = Tensor([1.0, 2.0])
     assert np.mean(x) == 1.5 and np.concatenate([x, x]).tolist() == [1, 2, 1, 2] and np.argmax(x) == 1
+    y = Tensor([[1.0, 2.0]], requires_grad=True)
+    assert (np.shape(y), np.ndim(y), np.size(y), np.size(y, axis=1)) == ((1, 2), 2, 2, 2)
     for call in (np.mean, lambda t: np.concatenate([t, t]), lambda t: np.where(True, t, 0)):
         with pytest.raises(TypeError, match="drop this Tensor's gradient"):
             call(Tensor([1.0, 2.0], requires_grad=True))

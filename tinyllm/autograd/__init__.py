@@ -1,7 +1,7 @@
 """Autograd: the chain rule, walked backwards.
 
 A `Tensor` is a NumPy array that remembers how it was made. `@op` turns a function of plain arrays that returns
-`(value, backward)` into a function of Tensors. Read `graph.py`, the whole idea, then `tensor.py`.
+`(value, backward)` into a function of Tensors. Read `graph.py`, the whole idea, then `tensor.py`; `methods.py` is comfort.
 """
 
 from tinyllm.autograd.gradcheck import gradcheck, numerical_gradient

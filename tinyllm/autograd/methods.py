@@ -69,7 +69,9 @@ class Methods:
         return _compare(self, other, np.greater_equal)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        """NumPy's functions see the plain array; a Tensor with gradient is refused (`Tensor.__array__`)."""
+        """NumPy's functions see the plain array; a Tensor with gradient is refused, but for questions about its shape."""
+        if function in (np.shape, np.ndim, np.size):
+            return function(self.data, *args[1:], **kwargs)
         return function(*plain(args), **plain(kwargs))
 
     def __float__(self) -> float:

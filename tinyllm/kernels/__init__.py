@@ -2,7 +2,8 @@
 
 Kernels know only arrays: no Tensor, no gradient tape. Each one has a slow, obvious twin of the same name and signature in
 `reference.py`: read that first. Kernels take arrays of any strides, read-only or empty, all of one dtype (float32 or
-float64), return new C-contiguous arrays, keep the dtype and check nothing: what feeds an index is checked by the caller.
+float64), return new C-contiguous arrays and keep the dtype. What feeds an index is checked by the caller; those that follow
+raw addresses (products, attention, AdamW, row programs) refuse arrays that they would misread.
 This file imports neither Numba nor any kernel; a name is loaded when it is first used. With TINYLLM_KERNELS=numpy in the
 environment every name is the twin instead, for reading along in a debugger or for machines without Numba.
 """

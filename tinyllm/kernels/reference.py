@@ -367,9 +367,10 @@ def rotary_backward(dy: ndarray, cos: ndarray, sin: ndarray) -> ndarray:
 
 # ------------------------------------------------------------------------------------------------ optimizer
 def sum_of_squares(arrays: Sequence[ndarray]) -> float:
-    """Σ x² over all numbers of all arrays, each array in its own precision (where it may overflow), their sum in double."""
+    """Σ x² over all numbers of all arrays, in the widest of their dtypes (where it may overflow), the arrays' sums in double."""
+    dtype = np.result_type(np.float32, *(x.dtype for x in arrays))
     with np.errstate(over="ignore", invalid="ignore"):
-        return float(sum(float(np.square(x).sum()) for x in arrays))
+        return float(sum(float(np.square(x, dtype=dtype).sum()) for x in arrays))
 
 
 def adamw_update(
@@ -383,7 +384,7 @@ def adamw_update(
     """
     beta1, beta2 = betas
     for param, grad, m, v, decay in zip(params, grads, exp_avgs, exp_avg_sqs, weight_decays, strict=True):
-        g = grad * grad.dtype.type(grad_scale)
+        g = grad.astype(param.dtype) * param.dtype.type(grad_scale)
         param *= 1.0 - lr * decay
         m *= beta1
         m += (1.0 - beta1) * g
