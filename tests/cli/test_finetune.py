@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from tinyllm.cli.main import main
+from tinyllm.cli.tuning import load_for_chat
 from tinyllm.evaluation.held_out_answers import read_answers
-from tinyllm.models import GPT, load_tokenizer_for
+from tinyllm.models import GPT, load_adapters, load_tokenizer_for
+from tinyllm.nn import merge_lora
 from tinyllm.tokenizers import CONTROL_TOKENS
 from tinyllm.training import read_records
 
@@ -78,6 +80,28 @@ def test_made_instructions_are_the_default_and_a_context_too_short_for_them_is_r
 def test_a_run_that_was_stopped_ends_with_the_same_bits(words, model, byte_model, resumed, same_model):
     folder = byte_model("dropout", dropout=0.2) if model == "dropout" else byte_model("base")
     assert same_model(*resumed("finetune", folder, "--data", CHATS / "alpaca.json", *SHORT, *words, after=3))
+
+
+def test_adapters_have_a_learning_rate_of_their_own_unless_one_is_given(base, out, tmp_path):
+    def rates(folder):
+        training = json.loads((folder / "config.json").read_text())["settings"]["training"]
+        return training["learning_rate"], training["min_learning_rate"]
+
+    assert finetune(base, tmp_path / "all") == 0
+    assert finetune(base, out, "--lora-rank", 2) == 0
+    assert rates(out)[0] > 5 * rates(tmp_path / "all")[0] and rates(out)[1] == rates(out)[0] / 10
+    assert main(["finetune", "--out", str(out), "--resume"]) == 0  # with its own rate
+    assert finetune(base, tmp_path / "given", "--lora-rank", 2, "--learning-rate", 0.003) == 0
+    assert rates(tmp_path / "given")[0] == 0.003
+
+
+def test_adapters_are_kept_beside_the_merged_model_as_peft_keeps_them(base, out):
+    assert finetune(base, out, "--lora-rank", 2) == 0
+    assert {path.name for path in (out / "adapters").iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+    model, _ = load_for_chat(str(base), seed=1337)
+    merged = merge_lora(load_adapters(model, out / "adapters")).state_dict()
+    saved = GPT.from_pretrained(out / "model").state_dict()
+    assert all(np.allclose(merged[name], saved[name], atol=1e-6) for name in saved)
 
 
 def test_lora_moves_only_the_adapted_weights_and_is_merged(base, out):

@@ -95,7 +95,7 @@ def test_this_installation_has_a_corpus_of_three_sources():
 
 def test_a_missing_language_reference_is_said_in_one_line(monkeypatch):
     monkeypatch.setattr(standard_library.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"no language reference .*pydoc_data.topics.*use --data python:docstrings"):
+    with pytest.raises(ValueError, match=r"no language reference .*pydoc_data.topics.*use python:docstrings"):
         read_standard_library()
 
 

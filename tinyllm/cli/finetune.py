@@ -29,6 +29,7 @@ EPILOG = """examples:
 """
 
 
+LEARNING_RATE, LORA_LEARNING_RATE = 5e-4, 1e-2  # adapters begin at 0 and are few: they want twenty times the steps
 INPUTS = (MODEL, Input("data", "FILE", "files", required=False))
 
 
@@ -68,11 +69,17 @@ def add_parser(subparsers: Any) -> None:
     parser.later(fill)
 
 
-def groups() -> list[Group]:
-    """The settings of the verb."""
+def groups(*, lora: bool = False) -> list[Group]:
+    """The settings of the verb; with `lora` the defaults that suit adapters."""
     from tinyllm.cli.settings import Group
 
-    return [Group("finetuning", FinetuneConfig), tuning.reading_group(), tuning.training_group({})]
+    peak = LORA_LEARNING_RATE if lora else LEARNING_RATE
+    both = {
+        "learning_rate": f"peak, per step (default: {LEARNING_RATE}, with --lora-rank {LORA_LEARNING_RATE})",
+        "min_learning_rate": f"at the end (default: {LEARNING_RATE / 10}, with --lora-rank {LORA_LEARNING_RATE / 10})",
+    }
+    defaults = {"learning_rate": peak, "min_learning_rate": peak / 10}
+    return [Group("finetuning", FinetuneConfig), tuning.reading_group(), tuning.training_group(defaults, words=both)]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -84,6 +91,8 @@ def run(args: argparse.Namespace) -> int:
 
     out = tuning.out_folder(args)
     settings = tuning.read_settings(groups(), args, INPUTS)
+    if settings["finetuning"].lora_rank:
+        settings = tuning.read_settings(groups(lora=True), args)
     config, training = settings["finetuning"], settings["training"]
     model, tokenizer = tuning.load_for_chat(args.model, seed=training.seed)
     demonstrations = read_demonstrations(args.data, settings, tokenizer=tokenizer, block_size=model.config.block_size)

@@ -30,7 +30,7 @@ VERBS = (
 DESCRIPTION = "A language model from raw text to generated text, on an ordinary CPU, with every step open to read."
 EPILOG = """examples:
   tinyllm quickstart                                  the whole journey, in less than ten minutes
-  tinyllm train --data my/texts --out runs/mine       a GPT on your own text
+  tinyllm train my/texts --out runs/mine              a GPT on your own text
   tinyllm generate runs/mine --prompt "Once upon"     what it writes
   tinyllm train --help                                every setting, with its default
 """

@@ -50,7 +50,7 @@ def _reference() -> list[bytes]:
     if importlib.util.find_spec("pydoc_data.topics") is None:
         raise ValueError(
             "this Python installation has no language reference (module pydoc_data.topics); "
-            "use --data python:docstrings,source, or name a file, folder or URL"
+            "use python:docstrings,source, or name a file, folder or URL"
         )
     from pydoc_data.topics import topics
 
