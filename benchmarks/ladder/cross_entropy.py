@@ -91,7 +91,7 @@ def numba_vector_exp(logits, targets):
 
 
 def tinyllm_fused(logits, targets):
-    """A row at a time, and one number of it is kept (kernels/cross_entropy.py): the probabilities are never stored."""
+    """A row at a time, and two numbers of it are kept (kernels/cross_entropy.py): the probabilities are never stored."""
     return kernels.cross_entropy_forward(logits, targets)[0]
 
 

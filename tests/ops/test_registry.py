@@ -439,7 +439,7 @@ def read_only(x):
     return x
 
 
-LAYOUTS = {"fortran": np.asfortranarray, "strided": strided, "mirrored": mirrored, "read_only": read_only}
+LAYOUTS = {"fortran": lambda x: np.array(x, order="F"), "strided": strided, "mirrored": mirrored, "read_only": read_only}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
