@@ -8,7 +8,7 @@ from tinyllm.cli.main import main
 
 TINY = "--tokenizer character --block-size 16 --n-layers 1 --n-heads 2 --d-model 8 --num-samples 0"
 RL = "--n-answers 4 --group-size 2 --max-new-tokens 4 --minibatch-size 2"
-HUGE = "--learning-rate 1e38 --warmup-steps 0 --max-steps 2 --batch-size 2".split()
+HUGE = "--learning-rate 1e38 --warmup-steps 0 --max-steps 3 --batch-size 2".split()
 
 
 @pytest.fixture
@@ -22,11 +22,12 @@ def words_of(base, judge, pairs_file, prompts_file, text_file, tmp_path):
         "reward": [base, pairs_file, *HUGE],
         "dpo": [base, pairs_file, "--eval-interval", "1", *HUGE],
         "rl": [base, prompts_file, "--reward-model", judge, *RL.split(), *HUGE[:-2]],
+        "rl --method grpo": [base, prompts_file, "--reward-model", judge, "--method", "grpo", *RL.split()[:6], *HUGE[:-2]],
     }
 
 
 @pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
-@pytest.mark.parametrize("case", ["train", "finetune", "finetune --lora-rank", "reward", "dpo", "rl"])
+@pytest.mark.parametrize("case", ["train", "finetune", "finetune --lora-rank", "reward", "dpo", "rl", "rl --method grpo"])
 def test_a_run_that_diverges_says_so(case, words_of, tmp_path, capsys):
     out = tmp_path / "run"
     assert main([case.split()[0], *map(str, words_of[case]), "--out", str(out)]) == 2

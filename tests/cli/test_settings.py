@@ -185,3 +185,24 @@ def test_the_parser_raises_instead_of_exiting():
     with pytest.raises(UsageError, match=r"required: --out \(see test --help\)"):
         parser.parse_args([])
     assert isinstance(parser, argparse.ArgumentParser)
+
+
+def test_files_may_stand_before_between_and_after_options():
+    parser = Parser(prog="test")
+    parser.add_argument("model", nargs="?")
+    parser.add_argument("files", nargs="*", default=[], metavar="FILE")
+    parser.add_argument("--out", required=True)
+    for words in ("m a b --out x", "--out x m a b", "m --out x a b", "m a --out=x b"):
+        args = parser.parse_args(words.split())
+        assert (args.model, args.files, args.out) == ("m", ["a", "b"], "x"), words
+    assert parser.parse_args(["--out", "x"]).files == []
+    assert parser.parse_args(["--out", "x", "m", "--", "--odd"]).files == ["--odd"]
+    assert parser.format_usage() == "usage: test [MODEL] [FILE ...] --out OUT [options]\n"
+
+
+def test_only_what_must_be_given_is_missed():
+    parser = Parser(prog="test")
+    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument("files", nargs="*", default=[], metavar="FILE")
+    with pytest.raises(UsageError, match=r"required: MODEL \(see"):
+        parser.parse_args([])

@@ -37,7 +37,13 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("evaluate", help="loss, perplexity, right answers", description=lesson(__doc__), epilog=EPILOG)
     add = parser.add_argument
     add("model", metavar="MODEL", help="folder of a model, or of a run")
-    add("files", nargs="*", metavar="FILE", help="texts, as train reads them, or tests (.jsonl with prompt and answer)")
+    add(
+        "files",
+        nargs="*",
+        default=[],
+        metavar="FILE",
+        help="texts, as train reads them, or tests (.jsonl with prompt and answer)",
+    )
     add("--json", action="store_true", help="print one JSON object, for programs")
     add("--max-windows", type=int, metavar="N", help="so many windows of each text at most, evenly spread (default: all)")
     add("--max-new-tokens", type=int, default=64, metavar="N", help="longest answer to a question (default: 64)")

@@ -39,7 +39,7 @@ BUILT_IN = ("news",)  # words that stand for built-in text where a file could st
 
 def add_files(parser: argparse.ArgumentParser, name: str, *, metavar: str, flag: str, text: str) -> None:
     """The positional list of files `name`; `flag`, which --help does not list, names a single one."""
-    parser.add_argument(name, nargs="*", metavar=metavar, help=text)
+    parser.add_argument(name, nargs="*", default=[], metavar=metavar, help=text)
     parser.add_argument(flag, dest=f"{name}_flag", help=argparse.SUPPRESS)
 
 

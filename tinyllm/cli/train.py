@@ -41,7 +41,13 @@ def add_parser(subparsers: Any) -> None:
     """Describe the verb to argparse."""
     parser = subparsers.add_parser("train", help="a GPT on your own text", description=lesson(__doc__), epilog=EPILOG)
     add = parser.add_argument
-    add("files", nargs="*", metavar="FILE", help="text to learn from: files, folders, patterns, URLs (default: Python's manual)")
+    add(
+        "files",
+        nargs="*",
+        default=[],
+        metavar="FILE",
+        help="text to learn from: files, folders, patterns, URLs (default: Python's manual)",
+    )
     add("--out", required=True, metavar="FOLDER", help="folder of this run, such as runs/mine")
     add("--resume", action="store_true", help="go on with the run in --out, with its settings; a larger --max-steps extends it")
     add("--init-from", metavar="MODEL", help="go on from this model's weights, with its tokenizer and shape")

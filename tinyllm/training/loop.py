@@ -160,7 +160,11 @@ def _step(
     """One optimizer step, or what is left of one that was interrupted between micro-batches."""
     start = time.perf_counter()
     state.source_state = state.source.state()
-    batches = [state.source.next_batch() for _ in range(config.gradient_accumulation)]
+    try:
+        batches = [state.source.next_batch() for _ in range(config.gradient_accumulation)]
+    except ValueError:
+        refuse_diverged(state.model, state.optimizer, step=state.step)  # a policy of NaN cannot write what it is to learn from
+        raise
     learning_rate = config.learning_rate_at(state.step)
     n_counted = count_tokens(batches)
     generators, done = state.generators.values(), []
