@@ -118,21 +118,32 @@ def test_a_base_model_is_asked_as_well_as_it_can_be(base, questions, capsys):
 @pytest.mark.parametrize(
     ("record", "fault"),
     [
-        ({"prompt": "a", "answer": ""}, "record 1: expected an answer, and a task's name, in letters"),
-        ({"answer": "b"}, "record 1: expected a 'prompt'"),
-        ({"prompt": [{"role": "assistant", "content": "a"}], "answer": "b"}, "record 1: prompt: expected a user's message"),
-        ({"prompt": "a", "answer": "b", "task": 3}, "record 1: expected an answer, and a task's name"),
+        ({"prompt": "a", "answer": ""}, "1 record, 1 skipped: 1 with an empty answer"),
+        ({"answer": "b"}, "line 1: expected a 'prompt'"),
+        ({"prompt": [{"role": "assistant", "content": "a"}], "answer": "b"}, "1 skipped: 1 with speakers out of turn"),
+        ({"prompt": "a", "answer": "b", "task": 3}, "line 1: task: expected a string, found 3"),
     ],
 )
 def test_a_record_that_is_no_question_is_named(record, fault, base, questions, fails):
     assert fault in fails("evaluate", base, questions(record))
 
 
-def test_a_record_without_an_answer_is_named(questions):
-    with pytest.raises(ValueError, match="record 2: expected a 'answer'"):
-        read_tasks(questions({"prompt": "a", "answer": "b"}, {"prompt": "a"}))
-    with pytest.raises(ValueError, match="records: expected at least one"):
+def test_records_that_are_no_question_are_counted_and_the_others_asked(parrot, questions, capsys):
+    records = [{"prompt": "a", "answer": "ok", "hint": "b"}, {"prompt": "a"}, {"prompt": [], "answer": "b"}]
+    found, report = read_tasks(questions(*records))
+    assert len(found) == 1 and report.reasons == {"malformed": 1, "without messages": 1} and report.unused == {"hint": ["line 1"]}
+    (test,) = measured(capsys, parrot, questions(*records))["tests"]
+    assert (test["n"], test["n_skipped"]) == (1, 2)
+    with pytest.raises(ValueError, match="holds no records"):
         read_tasks(questions())
+
+
+def test_a_text_is_cut_at_the_end_of_text_marks_in_it(parrot, tmp_path, capsys):
+    """Their letters are not measured."""
+    (tmp_path / "a.txt").write_text("<|endoftext|>\n".join(f"Story {i}.\n" for i in range(40)))
+    (tmp_path / "b.jsonl").write_text("".join(json.dumps({"text": f"Story {i}.\n"}) + "\n" for i in range(40)))
+    one, two = (measured(capsys, parrot, tmp_path / name)["texts"][0]["n_tokens"] for name in ("a.txt", "b.jsonl"))
+    assert one == two
 
 
 @pytest.mark.parametrize(

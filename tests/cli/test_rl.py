@@ -132,7 +132,10 @@ def nan_judge(respoiled, judge):
         ("--prompts {tmp}/blank.txt", "blank.txt holds no prompt; give one a line"),
         ("--prompts {tmp}/table.csv", "table.csv is a table (.csv); expected one JSON object a line"),
         ("--prompts {tmp}/latin.txt", "latin.txt: line 2: byte 0xf6 is not UTF-8; save the file as UTF-8 text"),
-        ("--prompts {tmp}/odd.jsonl", "prompts: number 2: messages[0]: got role 'assistant' at the start"),
+        (
+            "--prompts {tmp}/odd.jsonl",
+            "odd.jsonl: 1 record, 1 skipped: 1 with speakers out of turn (first: line 1); nothing is left",
+        ),
         ("--prompts {tmp}", "that is a folder, a file is wanted"),
         ("--prompts {tmp}/nowhere", "No such file or directory"),
         ("--reward-model {nan}", "the weight head.weight in {nan} holds a value that is not finite"),
@@ -152,7 +155,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     (tmp_path / "blank.txt").write_text("\n \n")
     (tmp_path / "table.csv").write_text("id,prompt\n1,Hi\n")
     (tmp_path / "latin.txt").write_bytes("Hi\nWie schön?\n".encode("latin-1"))
-    odd = [{"prompt": "Hi"}, {"prompt": [{"role": "assistant", "content": "Hello"}, {"role": "user", "content": "Hi"}]}]
+    odd = [{"prompt": [{"role": "assistant", "content": "Hello"}, {"role": "user", "content": "Hi"}]}]
     (tmp_path / "odd.jsonl").write_text("\n".join(map(json.dumps, odd)))
     places = {"base": base, "judge": judge, "broken": broken, "nan": nan_judge, "other": other_judge, "tmp": tmp_path}
     given = words.format(**places).split()

@@ -133,6 +133,18 @@ def test_documents_of_one_source_that_stand_in_another_are_on_one_side(tmp_path,
     assert not training & validation and all(texts.validation.values())
 
 
+def test_text_that_is_read_twice_but_cut_at_other_places_is_said(tmp_path):
+    """A file by itself is cut into many documents; in a folder it is one."""
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b", "c"):
+        lines = [f"Line {i} of the text {name}, long enough to be told from others.\n\n" for i in range(200)]
+        (tmp_path / f"in/{name}.txt").write_text("".join(lines))
+    once = DataConfig(data=(f"{tmp_path}/in",), validation_fraction=0.4)
+    assert read_texts(once).notes == ()
+    both = read_texts(DataConfig(data=(f"{tmp_path}/in", f"{tmp_path}/in/a.txt"), validation_fraction=0.4))
+    assert "of the held-out text stands in training documents too" in both.notes[0]
+
+
 def test_a_source_of_one_document_is_refused_by_name(tmp_path):
     (tmp_path / "a.txt").write_text("too short")
     with pytest.raises(ValueError, match="source 'a': documents must hold at least 2"):

@@ -3,6 +3,7 @@ import ast
 import pytest
 
 from tinyllm.data import standard_library
+from tinyllm.data.split import shared_text, split_sources
 from tinyllm.data.standard_library import docstrings_of, is_data_table, read_standard_library, without_docstrings
 
 MODULE = '''"""About the module."""
@@ -107,3 +108,11 @@ def test_a_library_without_source_files_is_said_in_one_line(tmp_path):
 def test_an_unknown_part_names_the_parts():
     with pytest.raises(ValueError, match="unknown part 'doc' .* reference, docstrings, source"):
         read_standard_library(("doc",))
+
+
+def test_no_topic_of_the_reference_is_a_section_of_another_and_none_that_is_held_out_is_trained_on():
+    """The chapter on compound statements holds the topics "if", "while" and so on, which are topics of their own too."""
+    (reference,) = read_standard_library(("reference",))
+    assert not any(one is not other and one.strip() in other for one in reference.documents for other in reference.documents)
+    training, validation = split_sources({"reference": reference.documents}, 0.1)
+    assert shared_text(training, validation) < 0.02

@@ -82,9 +82,9 @@ def run(args: argparse.Namespace) -> int:
 
 def measure_file(setup: Setup, file: str) -> tuple[str, dict[str, Any]]:
     """("tests" or "texts", what was measured on a file)."""
-    from tinyllm.evaluation.task_file import first_keys
+    from tinyllm.evaluation.task_file import holds_questions
 
-    if "answer" in first_keys(file):
+    if holds_questions(file):
         return "tests", measure_test(setup, file)
     return "texts", measure_ids(setup, file, encode(setup.tokenizer, file))
 
@@ -123,10 +123,14 @@ def held_out_conversations(setup: Setup, saved: dict[str, Any], *, where: Path) 
 
 
 def encode(tokenizer: Any, where: str) -> Any:
-    """The ids of all documents in a file, a folder, or whatever else `train` reads."""
+    """The ids of all documents in a file, a folder, or whatever else `train` reads; says what was not read."""
+    from tinyllm.cli.stages import end_of_text_marks
     from tinyllm.data import read_corpus
 
-    return join(tokenizer, [document for source in read_corpus(where) for document in source.documents])
+    sources = read_corpus(where, end_of_text=end_of_text_marks(tokenizer))
+    for line in (line for source in sources for line in (*source.notes, *source.skipped)):
+        print(line, file=sys.stderr)
+    return join(tokenizer, [document for source in sources for document in source.documents])
 
 
 def join(tokenizer: Any, documents: list[bytes]) -> Any:
@@ -167,12 +171,15 @@ def measure_batches(setup: Setup, name: str, batches: Any) -> dict[str, Any]:
 
 
 def measure_test(setup: Setup, file: str) -> dict[str, Any]:
-    """The share of right answers to the questions of a file; one without room in the context is left out and counted."""
+    """The share of right answers to the questions of a file; what is none, or has no room in the context, is counted."""
     from tinyllm.evaluation import measure_exact_match
     from tinyllm.evaluation.task_file import read_tasks
     from tinyllm.tokenizers.chat import chat_format
 
-    chat, asked = chat_format(setup.tokenizer), read_tasks(file)
+    asked, reading = read_tasks(file)
+    if reading.says_something:
+        print(reading, file=sys.stderr)
+    chat = chat_format(setup.tokenizer)
     fitting = [one for one in asked if len(chat.prompt(one.prompt)) < setup.model.config.block_size]
     if not fitting:
         raise ValueError(
@@ -182,7 +189,7 @@ def measure_test(setup: Setup, file: str) -> dict[str, Any]:
     found = measure_exact_match(setup.model, fitting, chat=chat, **how)
     whole = _match(found.pop("all"))
     tasks = {task: _match(result) for task, result in found.items()} if len(found) > 1 else {}
-    return {"name": file, **whole, "n_left_out": len(asked) - len(fitting), "tasks": tasks}
+    return {"name": file, **whole, "n_left_out": len(asked) - len(fitting), "n_skipped": reading.n_skipped, "tasks": tasks}
 
 
 def _match(found: ExactMatch) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from tinyllm.data import (
     mix,
     open_shard,
     read_corpus,
+    shared_text,
     split_sources,
     split_tail,
     verify,
@@ -145,7 +146,7 @@ def read_texts(config: DataConfig, *, progress: Callable[[int, int | None], None
     """All documents that `config.data` names. `progress`: of downloads. ValueError for what cannot be read or divided."""
     sources: dict[str, Source] = {}
     weights: dict[str, float | None] = {}
-    marks = end_of_text_marks(config)
+    marks = (END_OF_TEXT,) if config.tokenizer in TOKENIZERS else end_of_text_marks(load_named_tokenizer(config.tokenizer))
     for name, where, weight in map(parse_data, config.data):
         found = read_corpus(where, max_bytes=config.max_bytes, progress=progress, end_of_text=marks)
         for source in found:
@@ -161,14 +162,14 @@ def read_texts(config: DataConfig, *, progress: Callable[[int, int | None], None
     training, validation = divide(documents, config.validation_fraction)
     given = {name: weight for name, weight in weights.items() if weight is not None}
     skipped = tuple(line for source in sources.values() for line in source.skipped)
-    return Texts(training, validation, given or None, skipped, tuple(_notes(sources, marks)))
+    notes = [*_notes(sources, marks)]
+    if (shared := shared_text(training, validation)) > 0.05:
+        notes.append(f"{shared:.0%} of the held-out text stands in training documents too: its loss will look better than it is")
+    return Texts(training, validation, given or None, skipped, tuple(notes))
 
 
-def end_of_text_marks(config: DataConfig) -> tuple[str, ...]:
-    """What a text may have between its documents: the usual mark, and that of a tokenizer that is loaded."""
-    if config.tokenizer in TOKENIZERS:
-        return (END_OF_TEXT,)
-    tokenizer = load_named_tokenizer(config.tokenizer)
+def end_of_text_marks(tokenizer: Tokenizer) -> tuple[str, ...]:
+    """What a text may have between its documents: the usual mark, and that of this tokenizer."""
     own = [] if tokenizer.eos_id is None else [name for name, i in tokenizer.special_tokens.items() if i == tokenizer.eos_id]
     return tuple(dict.fromkeys([END_OF_TEXT, *own]))
 

@@ -17,7 +17,7 @@ from tinyllm.data.packing import PackedConversations, PaddedConversations, conve
 from tinyllm.data.preferences import Preference, read_preferences, write_preferences
 from tinyllm.data.records import ReadReport
 from tinyllm.data.shards import Shard, ShardHeader, open_shard, read_header, verify, write_shard
-from tinyllm.data.split import hold_out, split_documents, split_sources, split_tail
+from tinyllm.data.split import hold_out, shared_text, split_documents, split_sources, split_tail
 from tinyllm.data.standard_library import read_standard_library
 
 __all__ = [
@@ -54,6 +54,7 @@ __all__ = [
     "read_header",
     "read_preferences",
     "read_standard_library",
+    "shared_text",
     "split_documents",
     "split_sources",
     "split_tail",

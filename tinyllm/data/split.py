@@ -8,6 +8,7 @@ choice looks random, is the same on every machine, and moves little when some ar
 
     split_sources    a corpus: documents of several sources, a share of the bytes of each
     hold_out         conversations, compared answers, labelled texts: a number of them, another choice for each seed
+    shared_text      how much of what was held out is trained on all the same, in other documents
     split_tail       the end of each source instead, as nanoGPT does for a single text: the last tenth of a novel, say
 """
 
@@ -69,6 +70,21 @@ def split_tail(sources: Mapping[str, Sequence[bytes]], fraction: float = 0.1) ->
         if not documents:
             raise ValueError(f"{_of(name)}all that comes before the held-out documents is a copy of them: nothing would be left")
     return training, tails
+
+
+def shared_text(training: Mapping[str, Documents], validation: Mapping[str, Documents]) -> float:
+    """The part of the held-out text, from 0 to 1, whose lines stand in training documents too: a file read twice, say, but cut
+    at other places. Lines of fewer than 40 bytes are left out: many a short one is in every text."""
+    held_out = [line for documents in validation.values() for document in documents for line in _long_lines(document)]
+    wanted, found = set(held_out), set()
+    for documents in training.values():
+        for document in documents:
+            found |= wanted.intersection(document.split(b"\n"))
+    return sum(len(line) for line in held_out if line in found) / max(sum(map(len, held_out)), 1)
+
+
+def _long_lines(document: bytes) -> list[bytes]:
+    return [line for line in document.split(b"\n") if len(line) >= 40]
 
 
 def hold_out(

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tinyllm.data.documents import Source, without_duplicates
+from tinyllm.data.split import canonical
 
 SOURCE_NAMES = ("reference", "docstrings", "source")
 
@@ -26,6 +27,7 @@ _SKIPPED_FOLDERS = re.compile(
     r"__pycache__|(site|dist)-packages|tests?|idle_test|encodings|pydoc_data|_bundled|turtledemo|config-.*|lib2to3|\..*"
 )
 _SKIPPED_FILES = re.compile(r"(_sysconfigdata.*|_sysconfig_vars.*|__phello__.*|this)\.py")
+_BLANK_LINE = re.compile(rb"\n[ \t]*\n")
 _SMALLEST_BYTES = 200  # an empty __init__.py teaches nothing
 _LARGEST_TABLE = (60, 0.25)  # a file whose longest value has over 60 lines and a quarter of the file is a data table
 
@@ -54,7 +56,24 @@ def _reference() -> list[bytes]:
         )
     from pydoc_data.topics import topics
 
-    return [topics[name].strip().encode() + b"\n" for name in sorted(topics)]
+    return _without_sections([topics[name].strip().encode() + b"\n" for name in sorted(topics)])
+
+
+def _without_sections(topics: list[bytes]) -> list[bytes]:
+    """The topics without those that a larger one holds: `help()` shows a chapter, and each of its sections again by itself.
+
+    Held out, a section would be trained on in its chapter.
+    """
+    seen: set[bytes] = set()
+    left_out = set()
+    for topic in sorted(topics, key=len, reverse=True):
+        paragraphs = [text for text in map(canonical, _BLANK_LINE.split(topic)) if len(text) >= 60]
+        n_bytes, n_seen = (sum(map(len, texts)) for texts in (paragraphs, [text for text in paragraphs if text in seen]))
+        if n_bytes and n_seen > 0.8 * n_bytes:
+            left_out.add(topic)
+        else:
+            seen.update(paragraphs)
+    return [topic for topic in topics if topic not in left_out]
 
 
 def _read_modules(folder: Path) -> dict[str, list[bytes]]:
