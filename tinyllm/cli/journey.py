@@ -24,7 +24,7 @@ from tinyllm.data.preferences import Preference
 from tinyllm.models import GPT, GPTConfig, RewardModel, load_tokenizer_for
 from tinyllm.rlhf.news_task import make_stories
 from tinyllm.rlhf.report import write_rl_report
-from tinyllm.storage import write_folder
+from tinyllm.storage import remove_leftovers, write_folder
 from tinyllm.tokenizers import END_OF_TEXT, BPETokenizer, load_tokenizer
 from tinyllm.tokenizers.chat import CONTROL_TOKENS
 from tinyllm.training import TrainConfig
@@ -38,6 +38,8 @@ class Journey:
 
     def __init__(self, out: Path, *, plan: Plan):
         self.out, self.plan = out, plan
+        for folder in (out, out / "labels"):  # each run cleans its own
+            remove_leftovers(folder)
         self.tokenizer: Any = None
         self.base: Any = None
         self.tuned: Any = None
