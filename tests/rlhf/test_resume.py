@@ -1,5 +1,6 @@
 """Facts about going on: a trainer stopped anywhere, within a rollout too, ends with the bits of one never stopped."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -14,7 +15,9 @@ import tiny_rl
 import tiny_run
 
 from tinyllm.nn import add_lora
-from tinyllm.training import Stopped, latest_checkpoint, open_run, train
+from tinyllm.rlhf.sequences import Sequences
+from tinyllm.training import Stopped, TrainState, latest_checkpoint, make_optimizer, open_run, save_checkpoint, train
+from tinyllm.training.resume import restore_checkpoint
 
 N_STEPS, ACCUMULATION = 7, 2
 ADAPTIVE = {"kl_coefficient": 0.2, "kl_target": 0.5, "kl_horizon": 50}
@@ -152,3 +155,21 @@ def test_other_settings_of_the_algorithm_are_refused(place):
     with pytest.raises(ValueError, match="algorithm.clip_low was 0.2 in .* is 0.1 now"):
         run_in(place / "changed", "changed", resume=True)
     del CASES["changed"]
+
+
+def test_answers_of_any_length_that_are_not_yet_learned_from_are_saved_as_arrays(place):
+    """1,024 answers of 768 tokens: as text they were 146 MB, which was written, and refused when it was read."""
+    model, trainer = tiny_rl.make("ppo")
+    rng = tiny_rl.np.random.default_rng(0)
+    names = ("old_log_probs", "weights", "ref_log_probs", "advantages", "values", "returns")
+    trainer._arrays = {name: rng.standard_normal((1024, 768)).astype("f") for name in names}
+    trainer._sequences = Sequences(rng.integers(0, 11, (1024, 800)), rng.random((1024, 800)) < 0.9, 32)
+    trainer._minibatches = [list(range(512)), list(range(512, 1024))]
+    state = TrainState(model, make_optimizer(model, tiny_rl.train_config(1)), trainer)
+    checkpoint = save_checkpoint(place / "large", state, settings={})
+    assert (checkpoint / "state.json").stat().st_size < 100_000
+    _, other = tiny_rl.make("ppo")
+    restore_checkpoint(checkpoint, dataclasses.replace(state, source=other), settings={}, tokenizer_sha256=None)
+    for wanted, got in ((trainer.next_batch(), other.next_batch()) for _ in range(2)):
+        assert got.tokens.tobytes() == wanted.tokens.tobytes() and got.arrays.keys() == {*names}
+        assert all(got.arrays[name].tobytes() == wanted.arrays[name].tobytes() for name in names)
