@@ -264,6 +264,16 @@ def test_numpy_scalars_as_settings_do_not_widen_float32():
     assert ops.rms_norm(x, w, eps=np.float64(1e-6)).dtype == np.float32
 
 
+def test_an_op_of_one_operand_takes_a_number_too():
+    for call, value in [(ops.exp, np.exp(2.0)), (ops.sum, 2.0), (ops.max, 2.0), (ops.gelu, 1.9545977)]:
+        assert call(2.0).item() == pytest.approx(value) and call(2.0).dtype == np.float32
+
+
+def test_a_number_where_arrays_are_read_by_kernels_is_refused():
+    with pytest.raises(TypeError, match="rms_norm: x float, weight ndarray, .*arrays or Tensors expected"):
+        ops.rms_norm(2.0, np.ones(3))
+
+
 def test_op_registers_keeps_the_name_and_documents():
     @op
     def tripled_for_test(x):

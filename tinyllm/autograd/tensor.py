@@ -201,6 +201,11 @@ def _array(x: Any) -> Any:
     return x if x is None or isinstance(x, (np.ndarray, int, float)) else Tensor(x).data
 
 
+def _only_array(x: Any) -> Any:
+    """What an op of one operand sees: always an array, since there is no other one that a number could widen."""
+    return x.data if isinstance(x, Tensor) else x if isinstance(x, np.ndarray) else Tensor(x).data
+
+
 def _setting(op_name: str, key: str, value: Any) -> Any:
     """A keyword argument as an op sees it: NumPy scalars become Python numbers, for the same reason."""
     if isinstance(value, Tensor):
@@ -223,6 +228,7 @@ def op(function: Callable[..., tuple]) -> Callable[..., Tensor]:
     parameters = inspect.signature(function).parameters
     takes_needs = "needs" in parameters
     positional = [p.default for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    seen = _only_array if len(positional) == 1 else _array
     n_required = sum(default is inspect.Parameter.empty for default in positional)
     defaults = {key: p.default for key, p in parameters.items() if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
 
@@ -235,7 +241,7 @@ def op(function: Callable[..., tuple]) -> Callable[..., Tensor]:
         recording = any(parent is not None for parent in parents)
         if takes_needs:
             settings["needs"] = tuple(p is not None for p in parents) if recording else (False,) * len(inputs)
-        value, backward = function(*map(_array, inputs), **settings)
+        value, backward = function(*map(seen, inputs), **settings)
         if MODE.detecting and not np.isfinite(value).all():
             raise NonFiniteError(name, "value")
         out = Tensor(np.asarray(value))
@@ -262,7 +268,11 @@ def _share_changes(view: Tensor, inputs: tuple) -> None:
 
 def check_dtypes(op_name: str, **arrays: np.ndarray | None) -> None:
     """ValueError unless all arrays are float32, or all float64: kernels read memory as the first one's dtype."""
-    dtypes = [array.dtype for array in arrays.values() if array is not None]
+    try:
+        dtypes = [array.dtype for array in arrays.values() if array is not None]
+    except AttributeError:
+        kinds = ", ".join(f"{name} {type(array).__name__}" for name, array in arrays.items())
+        raise TypeError(f"{op_name}: {kinds} came; arrays or Tensors expected") from None
     if dtypes and dtypes[0] in NATIVE_FLOATS and dtypes.count(dtypes[0]) == len(dtypes):
         return
     came = ", ".join(f"{name} {array.dtype}" for name, array in arrays.items() if array is not None)
