@@ -10,7 +10,7 @@ from tinyllm.tokenizers import ByteTokenizer, CharacterTokenizer
 class ChunkTokenizer:
     """Token i is the i-th piece of a byte string, cut anywhere."""
 
-    eos_id = None
+    stop_ids = ()
 
     def __init__(self, chunks):
         self.chunks = chunks
@@ -106,6 +106,15 @@ def test_an_empty_prompt_starts_from_the_end_of_text_token(script_model):
         generate_text(model, ByteTokenizer(special_tokens=()), "", temperature=0)
 
 
+def test_every_id_that_the_folder_says_ends_the_text_and_its_first_token_begins_it(script_model):
+    tokenizer = ByteTokenizer(special_tokens=["[BOS]", "[EOS]"]).with_said_ids(bos_id=256, stop_ids=[257, 33])
+    for end in (257, 33):
+        model = script_model([*b"hi", end], vocab_size=258)
+        assert generate_text(model, tokenizer, "", temperature=0) == "hi"
+        assert list(stream_text(model, tokenizer, "", temperature=0)) == ["h", "i"]
+    assert encode_prompt(tokenizer, "") == [256]
+
+
 def test_a_prompt_may_be_token_ids(script_model):
     model = script_model([*b"hi", TOKENIZER.eos_id], vocab_size=TOKENIZER.vocab_size, n_prompt=3)
     assert generate_text(model, TOKENIZER, [1, 2, TOKENIZER.eos_id], temperature=0) == "hi"
@@ -127,7 +136,7 @@ def test_texts_of_a_batch_are_those_of_each_prompt_alone(hand_made_model):
 
 def test_streaming_and_whole_text_agree_when_sampling(small_gpt):
     class Letters(ChunkTokenizer):
-        eos_id = 39
+        stop_ids = (39,)
 
         def encode(self, text):
             return [ord(c) - 97 for c in text]

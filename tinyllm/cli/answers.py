@@ -115,8 +115,7 @@ def _answers(
     if room < 1:
         raise ValueError(f"prompts: one has {len(ids)} tokens, the model's context {model.config.block_size}: no room to answer")
     config = GenerationConfig(**{**settings, "max_new_tokens": min(settings["max_new_tokens"], room)})
-    stops = tuple(i for i in (chat.end_id, chat.tokenizer.eos_id) if i is not None)
-    config = dataclasses.replace(config, stop_tokens=stops)
+    config = dataclasses.replace(config, stop_tokens=chat.tokenizer.stop_ids)
     answers: dict[str, None] = {}  # in the order in which they came
     for _ in range(MOST_DRAWS if config.samples else 1):
         result = generate(model, [ids] * (n_answers - len(answers)), config=config, rng=rng)

@@ -166,7 +166,8 @@ class _Turn:
 
     def __init__(self, model: Any, form: ChatFormat | PlainChatFormat, config: GenerationConfig, rng: Any):
         self.model, self.form, self.config, self.rng = model, form, config, rng
-        ends = (i for i in form.tokenizer.special_tokens.values() if i != form.call_id)  # who gives the word away has ended
+        special = form.tokenizer.special_tokens.values()  # who gives the word away has ended
+        ends = (i for i in (*form.tokenizer.stop_ids, *special) if i != form.call_id)
         self.stop_tokens = tuple(dict.fromkeys((*config.stop_tokens, *ends)))
         self.block_size = model.config.block_size
         self.reserve = min(config.max_new_tokens, max(self.block_size // 4, 1))  # tokens that an answer can count on

@@ -75,8 +75,8 @@ def stream_text(
     """Yield what follows `prompt`, piece by piece as it becomes certain; joined, the pieces are `generate_text`.
 
     prompt  text or its bytes, in which special tokens are ordinary text, or token ids (a chat template's, say). An empty one
-            starts from the tokenizer's eos_id, which usually stands between documents.
-    config, rng, settings as in `generate_steps`; stop_strings work here, and the tokenizer's eos_id always stops.
+            starts from the tokenizer's bos_id: the token that stands between documents.
+    config, rng, settings as in `generate_steps`; stop_strings work here, and the tokenizer's stop_ids always stop.
     Raises ValueError as `generate_steps` does, at once.
     """
     config = make_config(config, settings)
@@ -143,8 +143,8 @@ def pieces_of(stream: TextStream, tokens: Iterator[int]) -> Iterator[str]:
 
 
 def stop_tokens(tokenizer: Any, config: GenerationConfig) -> tuple[int, ...]:
-    """The ids that end a text: those of the settings, and the tokenizer's end-of-text token."""
-    return config.stop_tokens if tokenizer.eos_id is None else (*config.stop_tokens, tokenizer.eos_id)
+    """The ids that end a text: those of the settings, and those of the tokenizer and its folder."""
+    return (*config.stop_tokens, *tokenizer.stop_ids)
 
 
 def _text_stream(tokenizer: Any, config: GenerationConfig) -> TextStream:
@@ -166,6 +166,6 @@ def encode_prompt(tokenizer: Any, prompt: str | bytes | Sequence[int] | np.ndarr
     if not isinstance(prompt, str | bytes | Sequence | np.ndarray):
         raise ValueError(f"prompt is a {type(prompt).__name__}; expected text, bytes of text, or a list of token ids")
     ids = tokenizer.encode(prompt) if isinstance(prompt, str | bytes) else list(prompt)
-    if not ids and tokenizer.eos_id is None:
-        raise ValueError("the prompt is empty, and the tokenizer has no eos_id to start from; give at least a character")
-    return ids or [tokenizer.eos_id]
+    if not ids and tokenizer.bos_id is None:
+        raise ValueError("the prompt is empty, and the tokenizer has no eos_id or bos_id to start from; give at least a character")
+    return ids or [tokenizer.bos_id]

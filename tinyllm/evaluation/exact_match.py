@@ -118,8 +118,7 @@ def next_messages(model: Any, prompts: Mapping[int, list[int]], *, chat: Any, ma
     messages: dict[int, dict[str, str]] = {}
     for rows in [together, *alone] if together else alone:
         limit = min(max_new_tokens, rooms[rows[0]])
-        stops = () if chat.end_id is None else (chat.end_id,)
-        settings = {"max_new_tokens": limit, "temperature": 0, "stop_tokens": stops}
+        settings = {"max_new_tokens": limit, "temperature": 0, "stop_tokens": chat.tokenizer.stop_ids}
         result = generate(model, [prompts[i] for i in rows], **settings)
         messages |= {i: chat.parse(ids) for i, ids in zip(rows, result.tokens, strict=True)}
     return messages

@@ -1,5 +1,8 @@
 """A model as a folder that others can read: config.json, model.safetensors, tokenizer.json (Hugging Face's layout).
 
+With a tokenizer come two small files more, tokenizer_config.json and generation_config.json: they say with which tokens a text
+begins and ends and how a chat is written, so that transformers stops where we stop and chats as we chat.
+
 The weights carry the sha256 of the tokenizer they were trained with. A model does not read text but ids: with another
 tokenizer's ids it would answer fluent nonsense, so a folder whose tokenizer was exchanged is refused.
 """
@@ -17,15 +20,17 @@ import numpy as np
 from tinyllm.models.gpt_layout import check_count
 from tinyllm.nn import Module
 from tinyllm.storage import FormatError, safetensors, sharded, strict_json, write_file
-from tinyllm.tokenizers import load_tokenizer
+from tinyllm.tokenizers import Tokenizer, load_tokenizer
+from tinyllm.tokenizers.special import declared_ids
 
 Folder = str | os.PathLike[str]
 WEIGHTS = "model.safetensors"
+GENERATION = "generation_config.json"
 _FINGERPRINT = "tokenizer_sha256"
 
 
 def save(folder: Folder, config: Mapping[str, Any], tensors: Mapping[str, np.ndarray], *, tokenizer: Any = None) -> None:
-    """Write the three files, each whole or not at all; config.json comes last, so a folder without it is unfinished."""
+    """Write the files, each whole or not at all; config.json comes last, so a folder without it is unfinished."""
     folder = Path(folder)
     if rounded := [name for name, array in tensors.items() if array.dtype.kind != "f"]:
         raise ValueError(f"{rounded[0]} is {tensors[rounded[0]].dtype}: save the float model, and quantize it when it is loaded")
@@ -45,6 +50,9 @@ def save(folder: Folder, config: Mapping[str, Any], tensors: Mapping[str, np.nda
     if tokenizer is not None:
         metadata[_FINGERPRINT] = tokenizer.fingerprint()
         tokenizer.save(folder)
+        ids, generation = _ids_of(tokenizer)
+        config = {**config, **ids}
+        write_file(folder / GENERATION, json.dumps(generation, indent=2).encode() + b"\n")
     safetensors.save(folder / WEIGHTS, tensors, metadata=metadata)
     write_file(folder / "config.json", json.dumps(dict(config), indent=2).encode() + b"\n")
 
@@ -94,7 +102,7 @@ def adopt(model: Module, state: Mapping[str, np.ndarray], *, file: Folder) -> No
         raise FormatError(file, field="tensors", expected="the shapes that config.json gives", found=str(error)) from None
 
 
-def load_tokenizer_for(folder: Folder) -> Any:
+def load_tokenizer_for(folder: Folder) -> Tokenizer:
     """The tokenizer in a model folder, after checking that the weights beside it, if any, were trained with it."""
     folder = Path(folder)
     tokenizer = load_tokenizer(folder)
@@ -107,8 +115,31 @@ def load_tokenizer_for(folder: Folder) -> Any:
             expected=f"{expected[:12]}..., the tokenizer these weights were trained with",
             found=f"{tokenizer.fingerprint()[:12]}... (put the model's own tokenizer.json back)",
         )
-    _check_size(tokenizer.vocab_size, check_count(read_config(folder), "vocab_size", file=folder / "config.json"), folder)
-    return tokenizer
+    config = read_config(folder)
+    size = check_count(config, "vocab_size", file=folder / "config.json")
+    _check_size(tokenizer.vocab_size, size, folder)
+    return _with_ids(tokenizer, config, size, folder)
+
+
+def _with_ids(tokenizer: Tokenizer, config: Mapping[str, Any], size: int, folder: Path) -> Tokenizer:
+    """The tokenizer, knowing the ids that config.json and generation_config.json give for the begin and the end of a text.
+
+    An id that the model has no token for (GPT-2's own 50256 stands in many small models' files) can never come: it says nothing.
+    """
+    sources = [(config, folder / "config.json")]
+    if (folder / GENERATION).is_file():
+        sources.append((strict_json.read(folder / GENERATION, schema=strict_json.MapOf(object)), folder / GENERATION))
+    begins, ends = ([i for settings, file in sources for i in declared_ids(settings, key, file=file) if i < size]
+                    for key in ("bos_token_id", "eos_token_id"))  # fmt: skip
+    bos_id = next((i for i in begins if i < tokenizer.vocab_size), None)
+    return tokenizer.with_said_ids(bos_id=bos_id, stop_ids=ends)
+
+
+def _ids_of(tokenizer: Tokenizer) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What config.json and generation_config.json say of the ids that begin, end and pad a text. Several ends are a list."""
+    ends = list(tokenizer.stop_ids)
+    ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
+    return ids, {**ids, "eos_token_id": ends if len(ends) > 1 else tokenizer.eos_id, "pad_token_id": tokenizer.eos_id}
 
 
 def _check_size(tokenizer_size: int, model_size: int, folder: Path) -> None:

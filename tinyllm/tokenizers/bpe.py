@@ -18,7 +18,8 @@ from typing import Any
 from tinyllm.tokenizers.bpe_train import check_min_frequency, count_pieces, learn_merges
 from tinyllm.tokenizers.layout import bpe_layout
 from tinyllm.tokenizers.pretokenize import LOOKAHEAD, get_pattern
-from tinyllm.tokenizers.tokenizer import END_OF_TEXT, Tokenizer, add_special_tokens, to_bytes, to_text
+from tinyllm.tokenizers.special import END_OF_TEXT
+from tinyllm.tokenizers.tokenizer import Tokenizer, add_special_tokens, to_bytes, to_text
 
 Ranks = dict[tuple[int, int], tuple[int, int]]  # (left id, right id) -> (rank: lower is earlier, id of the joined token)
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from tinyllm.tokenizers.special import CONTROL_TOKENS
 from tinyllm.tokenizers.tokenizer import Tokenizer
 
-CONTROL_TOKENS = ("<|system|>", "<|user|>", "<|assistant|>", "<|call|>", "<|tool|>", "<|end|>")
 ROLES = ("system", "user", "assistant", "tool")
 # Whose turn may follow: None is the start, "call" an assistant's message that calls a tool.
 FOLLOWING = {
@@ -97,7 +97,7 @@ class ChatFormat:
             advice = "add them with tokenizer.with_special_tokens (and to a model with models.extend_vocabulary)"
             raise ValueError(f"tokenizer: has no {', '.join(missing)}, which a chat needs; {advice}")
         self.tokenizer = tokenizer
-        self.start_id = int(tokenizer.eos_id)  # type: ignore[arg-type]
+        self.start_id = int(tokenizer.bos_id)  # type: ignore[arg-type]
         self.role_ids = {role: special[f"<|{role}|>"] for role in ROLES}
         self.call_id, self.end_id = special["<|call|>"], special["<|end|>"]
         self._special_ids = frozenset(special.values())
@@ -163,7 +163,7 @@ class PlainChatFormat:
 
     def __init__(self, tokenizer: Tokenizer):
         self.tokenizer = tokenizer
-        self._start = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
+        self._start = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
         self._special_ids = frozenset(tokenizer.special_tokens.values())
 
     def encode(self, messages: Sequence[Message]) -> tuple[list[int], list[bool]]:

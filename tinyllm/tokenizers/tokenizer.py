@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from tinyllm.storage import strict_json, write_file
+from tinyllm.tokenizers.special import EOS_NAMES, SETTINGS, TURN_ENDS, chat_template
 
-END_OF_TEXT = "<|endoftext|>"
-_EOS_NAMES = (END_OF_TEXT, "</s>", "<eos>", "<|end_of_text|>")
 _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _LONE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
@@ -57,6 +56,9 @@ class Tokenizer:
     `tokens[i]` is the bytes of id i; `special_tokens` maps their text to their ids, which lie inside `tokens`.
     Raises ValueError for a special token that is empty, has no UTF-8 form or has no place in `tokens`.
     """
+
+    _said_bos_id: int | None = None
+    _said_stop_ids: tuple[int, ...] = ()
 
     def __init__(self, tokens: list[bytes], special_tokens: dict[str, int]):
         for text, index in special_tokens.items():
@@ -97,8 +99,30 @@ class Tokenizer:
 
     @property
     def eos_id(self) -> int | None:
-        """The id of the end-of-text token: <|endoftext|>, </s>, <eos> or <|end_of_text|>, or None if there is none."""
-        return next((self.special_tokens[name] for name in _EOS_NAMES if name in self.special_tokens), None)
+        """The id that ends a document: what its folder says, else <|endoftext|>, </s>, <eos> or <|end_of_text|>, or None."""
+        special = self.special_tokens
+        ids = [*(i for i in self._said_stop_ids if i in special.values()), *(special[n] for n in EOS_NAMES if n in special)]
+        return next(iter([*ids, *(i for i in self._said_stop_ids if i < self.vocab_size)]), None)
+
+    @property
+    def bos_id(self) -> int | None:
+        """The id that begins a document: the one that its folder says, else the one that ends the document before, `eos_id`."""
+        said = self._said_bos_id
+        return said if said is not None and (said in self.special_tokens.values() or self.eos_id is None) else self.eos_id
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """All ids that end what a model writes: `eos_id`, others that the folder says, and in a chat what ends a turn."""
+        turns = TURN_ENDS if chat_template(self.special_tokens) else ()
+        ids = (self.eos_id, *self._said_stop_ids, *(self.special_tokens[name] for name in turns))
+        return tuple(dict.fromkeys(i for i in ids if i is not None))
+
+    def with_said_ids(self, *, bos_id: int | None, stop_ids: Iterable[int]) -> Tokenizer:
+        """This tokenizer, knowing what a folder says of ids that begin and end a text (see `special`), beside its own."""
+        copied = copy.copy(self)
+        copied._said_bos_id = self._said_bos_id if bos_id is None else bos_id
+        copied._said_stop_ids = tuple(dict.fromkeys((*self._said_stop_ids, *stop_ids)))
+        return copied
 
     def with_special_tokens(self, names: Iterable[str]) -> Tokenizer:
         """This tokenizer with the special tokens `names` after all others; those it has already keep their ids.
@@ -188,11 +212,27 @@ class Tokenizer:
         return self.decode_bytes(ids).decode("utf-8", errors)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write `folder`/tokenizer.json, whole or not at all, and return its path. The folder is made if needed."""
+        """Write `folder`/tokenizer.json, whole or not at all, and return its path. The folder is made if needed.
+
+        Beside it tokenizer_config.json says for transformers which tokens begin and end a text, and how a chat is written.
+        """
         path = Path(folder) / "tokenizer.json"
         path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path.parent / SETTINGS, strict_json.dump(self._settings(), indent=1))
         write_file(path, strict_json.dump(self.to_json(), indent=1))
         return path
+
+    def _settings(self) -> dict[str, Any]:
+        """The content of tokenizer_config.json."""
+        bos, eos = (None if i is None else self.tokens[i].decode("utf-8", "replace") for i in (self.bos_id, self.eos_id))
+        template = chat_template(self.special_tokens)
+        return {
+            "tokenizer_class": "PreTrainedTokenizerFast",  # tokenizer.json as it stands
+            "model_input_names": ["input_ids", "attention_mask"],  # no token_type_ids: GPT-2 would add them to its input
+            "clean_up_tokenization_spaces": False,  # the spaces in front of commas are the text's own
+            **{"bos_token": bos, "eos_token": eos, "pad_token": eos},
+            **({} if template is None else {"chat_template": template}),
+        }
 
     def fingerprint(self) -> str:
         """The sha256 (64 hexadecimal digits) of the canonical tokenizer.json: equal means the same ids for any text."""

@@ -67,6 +67,11 @@ def _set(content, field, value):
 
 
 SPLIT = "pre_tokenizer.pretokenizers.0"
+NFC_INSIDE = {
+    "type": "Sequence",
+    "normalizers": [{"type": "Sequence", "normalizers": []}, {"type": "Sequence", "normalizers": [{"type": "NFC"}]}],
+}
+ADDS = {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A"}}]}
 STRING = {"String": GPT4["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"]}
 
 
@@ -92,21 +97,28 @@ STRING = {"String": GPT4["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"
         (GPT2, "model.merges.3", 7, "model.merges[3]: expected a list"),
         (GPT2, "model.merges.3", ["中", "b"], "model.merges[3]: expected tokens of the byte-level alphabet"),
         (GPT2, "model.type", "Unigram", "model.type: expected 'BPE' or 'WordLevel' (of single characters), found Unigram"),
-        (GPT2, "model.dropout", 0.1, "model.dropout: expected None"),
-        (GPT2, "model.byte_fallback", True, "model.byte_fallback: expected False"),
-        (GPT2, "model.ignore_merges", True, "model.ignore_merges: expected False"),
-        (GPT2, "model.unk_token", "<unk>", "model.unk_token: expected None"),
+        (GPT2, "model.dropout", 0.1, "model.dropout: expected null or 0"),
         (GPT2, "model.end_of_word_suffix", "</w>", "model.end_of_word_suffix: expected null"),
         (GPT2, "model.surprise", 1, "model.surprise: expected one of"),
         (GPT2, "surprise", 1, "surprise: expected one of"),
-        (GPT2, "normalizer", {"type": "NFC"}, "normalizer: expected null (it is not supported), found NFC"),
-        (GPT2, "truncation", {"max_length": 5}, "truncation: expected null"),
-        (GPT2, "padding", {"strategy": "x"}, "padding: expected null"),
-        (GPT2, "decoder", None, "decoder: expected ByteLevel"),
-        (GPT2, "decoder", {"type": "WordPiece"}, "decoder: expected ByteLevel, found WordPiece"),
-        (GPT2, "post_processor", {"type": "TemplateProcessing"}, "post_processor: expected null or ByteLevel, found Templ"),
-        (GPT2, "pre_tokenizer", None, "pre_tokenizer: expected ByteLevel"),
-        (GPT2, "pre_tokenizer", {"type": "Whitespace"}, "pre_tokenizer: expected ByteLevel, or Sequence"),
+        (GPT2, "normalizer", {"type": "NFC"}, "normalizer: expected nothing that changes the text, found NFC"),
+        (
+            GPT2,
+            "normalizer",
+            NFC_INSIDE,
+            "normalizer.normalizers[1].normalizers[0]: expected nothing that changes the text, found NFC",
+        ),
+        (GPT2, "normalizer", {"type": "Strip", "strip_left": True, "strip_right": False}, "found Strip"),
+        (GPT2, "normalizer", {"type": "Prepend", "prepend": "x"}, "found Prepend"),
+        (GPT2, "normalizer", {"type": "Sequence"}, "normalizer.normalizers: expected a list"),
+        (GPT2, "normalizer", "NFC", "normalizer: expected null or an object"),
+        (GPT2, "truncation", 5, "truncation: expected null or an object"),
+        (GPT2, "decoder", {"type": "WordPiece"}, "decoder: expected null, ByteLevel or Fuse, found WordPiece"),
+        (GPT2, "post_processor", ADDS, "post_processor: expected none that adds tokens to a text, found {'SpecialToken'"),
+        (GPT2, "post_processor", {"type": "BertProcessing"}, "none that adds tokens to a text, found BertProcessing"),
+        (GPT2, "post_processor", {"type": "TemplateProcessing"}, "post_processor.single: expected a list"),
+        (GPT2, "pre_tokenizer", None, "pre_tokenizer: expected ByteLevel, or Split and ByteLevel: a BPE of bytes, found null"),
+        (GPT2, "pre_tokenizer", {"type": "Whitespace"}, "pre_tokenizer: expected ByteLevel, or Split and ByteLevel"),
         (GPT2, "pre_tokenizer.add_prefix_space", True, "pre_tokenizer.add_prefix_space: expected False"),
         (GPT2, "pre_tokenizer.use_regex", False, "pre_tokenizer: expected a known cut (gpt2, gpt4, qwen2), found none"),
         (GPT2, "added_tokens.0.lstrip", True, "added_tokens[0].lstrip: expected False"),
@@ -121,13 +133,152 @@ STRING = {"String": GPT4["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"
         (GPT4, f"{SPLIT}.behavior", "Removed", "pretokenizers[0].behavior: expected 'Isolated'"),
         (GPT4, f"{SPLIT}.invert", True, "pretokenizers[0].invert: expected False"),
         (GPT4, "pre_tokenizer.pretokenizers.1.use_regex", True, "pretokenizers[1].use_regex: expected false"),
-        (GPT4, "pre_tokenizer.pretokenizers.1", ..., "pre_tokenizer.pretokenizers: expected [Split, ByteLevel]"),
+        (
+            GPT4,
+            "pre_tokenizer.pretokenizers.1",
+            ...,
+            "pre_tokenizer: expected ByteLevel, or Split and ByteLevel: a BPE of bytes, found Split",
+        ),
     ],
 )
 def test_what_we_do_not_have_is_refused_by_name(content, field, value, complaint):
     with pytest.raises(FormatError) as caught:
         _load(_set(content, field, value))
     assert "tokenizer.json: " in str(caught.value) and complaint in str(caught.value)
+
+
+TRUNCATED = {"direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0}
+PADDED = {
+    "strategy": {"Fixed": 8},
+    "direction": "Left",
+    "pad_to_multiple_of": None,
+    "pad_id": 0,
+    "pad_type_id": 0,
+    "pad_token": "<|endoftext|>",
+}
+ALONE = {"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A", "type_id": 0}}], "pair": [], "special_tokens": {}}
+EMPTY = {"type": "Sequence", "normalizers": [{"type": "Sequence", "normalizers": []}]}
+BYTES = GPT2["pre_tokenizer"]
+NESTED = {
+    "type": "Sequence",
+    "pretokenizers": [
+        {"type": "Sequence", "pretokenizers": GPT4["pre_tokenizer"]["pretokenizers"]},
+        {"type": "Sequence", "pretokenizers": []},
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("content", "field", "value"),
+    [
+        (GPT2, "truncation", TRUNCATED),
+        (GPT2, "padding", PADDED),
+        (GPT2, "normalizer", EMPTY),
+        (GPT2, "normalizer", {"type": "Strip", "strip_left": False, "strip_right": False}),
+        (GPT2, "normalizer", {"type": "Prepend", "prepend": ""}),
+        (GPT2, "pre_tokenizer", {"type": "Sequence", "pretokenizers": [BYTES]}),
+        (GPT4, "pre_tokenizer", NESTED),
+        (GPT2, "post_processor", None),
+        (GPT2, "post_processor", ALONE),
+        (GPT2, "post_processor", {"type": "Sequence", "processors": [{"type": "ByteLevel"}, ALONE]}),
+        (GPT2, "decoder", None),
+        (GPT2, "decoder", {"type": "Sequence", "decoders": [{"type": "ByteLevel"}, {"type": "Fuse"}]}),
+        (GPT2, "model.unk_token", "<unk>"),
+        (GPT2, "model.unk_token", "<|endoftext|>"),
+        (GPT2, "model.fuse_unk", True),
+        (GPT2, "model.byte_fallback", True),
+        (GPT2, "model.ignore_merges", True),
+        (GPT2, "model.dropout", 0.0),
+        (GPT2, "model.end_of_word_suffix", ""),
+        (GPT2, "model.surprise", None),
+        (GPT2, "surprise", False),
+    ],
+)
+def test_a_part_without_effect_on_the_ids_is_read_whatever_its_type(content, field, value):
+    name = "gpt2" if content is GPT2 else "gpt4"
+    tokenizer = _load(_set(content, field, value))
+    assert tokenizer.encode_batch(EXPECTED["texts"]) == EXPECTED[name]["ids"]
+    assert tokenizer.fingerprint() == load_tokenizer(FIXTURES / f"{name}.json").fingerprint()
+
+
+def test_merges_that_do_not_lead_to_a_token_are_needed_where_pieces_are_looked_up_first():
+    """Without its merge the token "the" comes from looking up the piece alone, which is not done here."""
+    target = next(merge for merge in GPT2["model"]["merges"] if len("".join(merge)) > 3)
+    merges = [merge for merge in GPT2["model"]["merges"] if merge != target and "".join(target) not in merge]
+    content = _set(_set(GPT2, "model.ignore_merges", True), "model.merges", merges)
+    with pytest.raises(FormatError, match="model.ignore_merges: expected false, or merges that lead to every token"):
+        _load(content)
+    _load(_set(content, "model.ignore_merges", False))
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"model": {"type": "Unigram", "vocab": {}}, "normalizer": {"type": "Precompiled"}}, "model.type: expected"),
+        (
+            {"pre_tokenizer": None, "normalizer": {"type": "Prepend", "prepend": "_"}, "decoder": {"type": "Strip"}},
+            "pre_tokenizer: expec",
+        ),
+    ],
+)
+def test_the_first_complaint_is_the_reason_behind_the_others(changes, complaint):
+    with pytest.raises(FormatError, match=complaint):
+        _load({**copy.deepcopy(GPT2), **changes})
+
+
+# ---- GPT-2's two files
+
+
+def two_files(folder, *, merges=None):
+    vocab = GPT2["model"]["vocab"] | {"<|endoftext|>": 0}
+    lines = [" ".join(merge) for merge in GPT2["model"]["merges"]] if merges is None else merges
+    (folder / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(lines) + "\n", encoding="utf-8")
+
+
+def test_vocab_json_and_merges_txt_give_the_ids_of_the_one_file(tmp_path):
+    two_files(tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer.encode_batch(EXPECTED["texts"]) == EXPECTED["gpt2"]["ids"]
+    assert tokenizer.special_tokens == {"<|endoftext|>": 0} and tokenizer.eos_id == 0
+    (tmp_path / "added_tokens.json").write_text('{"<|pad|>": 600}')
+    assert load_tokenizer(tmp_path).special_tokens == {"<|endoftext|>": 0, "<|pad|>": 600}
+
+
+@pytest.mark.parametrize("name", ["vocab.json", "merges.txt"])
+def test_one_of_the_two_files_says_that_the_other_is_missing(tmp_path, name):
+    two_files(tmp_path)
+    for path in tmp_path.iterdir():
+        if path.name != name:
+            path.unlink()
+    text = f"expected tokenizer.json, or vocab.json and merges.txt; found only {name}, from which no tokenizer can be read"
+    with pytest.raises(FileNotFoundError, match=text):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("merges", "complaint"),
+    [
+        (["a"], "merges.txt: merge 1: expected two tokens with a space between, found a"),
+        (["a b", "a b c"], "merges.txt: merge 2: expected two tokens"),
+        (["a Ġzzz"], "vocab.json: model.merges.0.: expected a consistent vocabulary"),
+        (["中 b"], "expected tokens of the byte-level alphabet"),
+    ],
+)
+def test_merges_that_are_none_are_refused(tmp_path, merges, complaint):
+    two_files(tmp_path, merges=merges)
+    with pytest.raises(FormatError, match=complaint):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"), [(b"version https://git-lfs.github.com", "a Git LFS pointer"), (b"\xff", "UTF-8")]
+)
+def test_a_merges_txt_that_is_something_else_says_so(tmp_path, content, complaint):
+    two_files(tmp_path)
+    (tmp_path / "merges.txt").write_bytes(content)
+    with pytest.raises(FormatError, match=f"merges.txt: content: .*{complaint}"):
+        load_tokenizer(tmp_path)
 
 
 CHARACTER = CharacterTokenizer.train(["ab"]).to_json()
@@ -141,8 +292,9 @@ BYTE = ByteTokenizer().to_json()
         (CHARACTER, "model.vocab.ab", 4, "expected single characters first, special tokens last"),
         (CHARACTER, "pre_tokenizer.pattern", {"Regex": r"\w+"}, "pre_tokenizer: expected a Split by"),
         (CHARACTER, "pre_tokenizer", {"type": "Whitespace"}, "pre_tokenizer: expected Split, found Whitespace"),
+        (CHARACTER, "pre_tokenizer", None, "pre_tokenizer: expected a Split by"),
         (CHARACTER, "decoder", None, "decoder: expected Fuse"),
-        (CHARACTER, "post_processor", {"type": "ByteLevel"}, "post_processor: expected null"),
+        (CHARACTER, "post_processor", ADDS, "post_processor: expected none that adds tokens"),
         (BYTE, "model.merges", [["a", "b"]], "pre_tokenizer: expected a known cut"),
         (BYTE, "model.vocab.ab", 257, "pre_tokenizer: expected a known cut"),
     ],

@@ -1,9 +1,11 @@
-"""Reading tokenizer.json, the file Hugging Face's `tokenizers` writes: every part is checked, none is skipped in silence.
+"""Reading tokenizer.json, the file Hugging Face's `tokenizers` writes: every part is looked at, none is skipped in silence.
 
 A file is a pipeline: added_tokens -> normalizer -> pre_tokenizer -> model -> post_processor -> decoder. We read those
-that are byte-level BPE (GPT-2's and GPT-4's cuts), and our own character and byte tokenizers. A part that would change the
-ids and that we do not have is refused by name, for a tokenizer that is almost right ruins a model without a word.
-Trap: {"Split": {"pattern": {"String": p}}} is a literal text, {"Regex": p} an expression; mixing them up has broken tokenizers.
+that are byte-level BPE (GPT-2's and GPT-4's cuts), and our own character and byte tokenizers. Parts are judged by what they
+do: one that leaves the ids as they are is read (an empty sequence, an unknown token that no text can reach, how batches
+were cut and padded), one that would change them is refused by name, for a tokenizer that is almost right ruins a model
+without a word. Trap: {"Split": {"pattern": {"String": p}}} is a literal text, {"Regex": p} an expression; mixing them up
+has broken tokenizers. Older folders hold vocab.json and merges.txt instead: the model alone, cut as GPT-2 cuts.
 """
 
 from __future__ import annotations
@@ -12,13 +14,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tinyllm.storage import FormatError, strict_json
+from tinyllm.storage import FormatError, foreign, strict_json
 from tinyllm.storage.strict_json import MapOf, Optional
 from tinyllm.tokenizers.bpe import BPETokenizer
 from tinyllm.tokenizers.byte import ByteTokenizer
 from tinyllm.tokenizers.character import UNKNOWN, CharacterTokenizer
 from tinyllm.tokenizers.layout import EVERY_CHARACTER, from_visible
 from tinyllm.tokenizers.pretokenize import PATTERNS, pattern_from_regex
+from tinyllm.tokenizers.special import END_OF_TEXT, named_tokens
 from tinyllm.tokenizers.tokenizer import Tokenizer
 
 _ADDED = {
@@ -32,8 +35,8 @@ _ADDED = {
 }
 _FILE = {
     "version": Optional(str),
-    "truncation": Optional(object),
-    "padding": Optional(object),
+    "truncation": Optional((None, MapOf(object))),  # how a batch was made when the file was saved: of no effect on a text
+    "padding": Optional((None, MapOf(object))),
     "added_tokens": Optional([_ADDED]),
     "normalizer": Optional(object),
     "pre_tokenizer": object,
@@ -61,22 +64,23 @@ _BYTE_LEVEL = {
     "use_regex": Optional(bool),
 }
 _SPLIT = {"type": str, "pattern": MapOf(str), "behavior": str, "invert": Optional(bool)}
-_SEQUENCE = {"type": str, "pretokenizers": [MapOf(object)]}
 
 
 class _File:
     """A parsed file that knows its name, so that every complaint can say file and field."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, content: dict[str, Any]):
         self.path = path
-        self.content: dict[str, Any] = strict_json.read(path, schema=_FILE)
+        self.content: dict[str, Any] = self.check(content, _FILE, "JSON")
 
     def error(self, field: str, expected: str, found: object) -> FormatError:
         """A FormatError about one field."""
         return FormatError(self.path, field=field, expected=expected, found=found)
 
     def check(self, value: Any, schema: Any, field: str) -> Any:
-        """`value`, if it follows `schema`."""
+        """`value`, if it follows `schema`, without unknown settings that are off (null, false, 0 or empty)."""
+        if isinstance(schema, dict) and isinstance(value, dict):
+            value = {key: item for key, item in value.items() if item or key in schema}
         strict_json.check(value, schema, file=self.path, field=field)
         return value
 
@@ -86,24 +90,99 @@ class _File:
             if part.get(key, value) != value:
                 raise self.error(f"{field}.{key}", f"{value!r} (nothing else is supported)", part[key])
 
+    def leaves(self, field: str, members: str) -> list[tuple[str, dict[str, Any]]]:
+        """(field, part) of the parts that one field holds: a Sequence, which may hold others, is taken apart; null is none."""
+        found: list[tuple[str, dict[str, Any]]] = []
+        waiting = [(field, self.content.get(field))]
+        while waiting:
+            name, part = waiting.pop(0)
+            self.check(part, (None, MapOf(object)), name)
+            if _kind(part) == "Sequence":
+                inner = self.check((part or {}).get(members), [MapOf(object)], f"{name}.{members}")
+                waiting = [(f"{name}.{members}[{i}]", one) for i, one in enumerate(inner)] + waiting
+            elif part is not None:
+                found.append((name, part))
+        return found
+
 
 def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
     """The tokenizer in a tokenizer.json, or in the folder that holds one. The file's content decides its class.
 
-    FormatError (a ValueError) names file, field, what was expected and found; OSError if it cannot be read.
+    A folder without it may hold vocab.json and merges.txt, GPT-2's own two files. What tokenizer_config.json says of the
+    tokens that begin and end a text is known to the tokenizer (`special`). FormatError (a ValueError) names file, field,
+    what was expected and found; OSError if there is no such file.
     """
     path = Path(path)
-    file = _File(path / "tokenizer.json" if path.is_dir() else path)
-    for field in ("truncation", "padding", "normalizer"):
-        if file.content.get(field) is not None:
-            raise file.error(field, "null (it is not supported)", _kind(file.content[field]))
+    folder = path if path.is_dir() else path.parent
+    if path.is_dir() and not (path / "tokenizer.json").is_file():
+        file = _File(path / "vocab.json", _two_files(path))
+    else:
+        path = path / "tokenizer.json" if path.is_dir() else path
+        file = _File(path, strict_json.read(path, schema=MapOf(object)))
+    tokenizer = _read(file)
+    return _with_named(tokenizer, named_tokens(folder)) if path.is_dir() or path.name == "tokenizer.json" else tokenizer
+
+
+def _read(file: _File) -> Tokenizer:
+    """The tokenizer of a parsed file. What kind of model it is comes first: it is the reason behind all other differences."""
+    model = file.content["model"]
+    kind = model.get("type") or ("BPE" if "merges" in model else None)
+    if kind not in ("BPE", "WordLevel"):
+        raise file.error("model.type", "'BPE' or 'WordLevel' (of single characters)", kind)
+    pattern = None if kind == "WordLevel" else _cut(file)
+    for field, part in file.leaves("normalizer", "normalizers"):
+        if part != _NO_STRIP and not (_kind(part) == "Prepend" and not part.get("prepend")):
+            raise file.error(field, "nothing that changes the text", _kind(part))
+    _check_post_processor(file)
     special = _special_tokens(file)
-    kind = file.content["model"].get("type", "BPE" if "merges" in file.content["model"] else None)
-    if kind == "WordLevel":
-        return _read_character(file, special)
-    if kind == "BPE":
-        return _read_bpe(file, special)
-    raise file.error("model.type", "'BPE' or 'WordLevel' (of single characters)", kind)
+    return _read_character(file, special) if kind == "WordLevel" else _read_bpe(file, special, pattern)
+
+
+def _with_named(tokenizer: Tokenizer, names: dict[str, str]) -> Tokenizer:
+    """The tokenizer, knowing the tokens that the settings beside it name. A name that it has no token for says nothing."""
+    ids = {token: i for i, token in reversed(list(enumerate(tokenizer.tokens)))} if names else {}
+    begin, end = (ids.get(names.get(key, "").encode("utf-8", "replace")) for key in ("bos_token", "eos_token"))
+    return tokenizer.with_said_ids(bos_id=begin, stop_ids=[] if end is None else [end]) if names else tokenizer
+
+
+def _two_files(folder: Path) -> dict[str, Any]:
+    """vocab.json and merges.txt as the tokenizer.json that says the same: GPT-2's cut, nothing before and nothing after it."""
+    paths = vocab_path, merges_path = folder / "vocab.json", folder / "merges.txt"
+    if not all(path.is_file() for path in paths):
+        others = [name for name in ("vocab.json", "merges.txt", "tokenizer.model", "vocab.txt") if (folder / name).is_file()]
+        found = f"only {', '.join(others)}, from which no tokenizer can be read here" if others else "none of them"
+        raise FileNotFoundError(f"{folder}: expected tokenizer.json, or vocab.json and merges.txt; found {found}")
+    vocab = strict_json.read(vocab_path, schema=MapOf(int))
+    added_path = folder / "added_tokens.json"
+    added = strict_json.read(added_path, schema=MapOf(int)) if added_path.is_file() else {}
+    named = {text for text in (END_OF_TEXT, *named_tokens(folder).values()) if text in vocab}
+    special = {**added, **{text: vocab[text] for text in sorted(named, key=vocab.__getitem__)}}
+    return {
+        "added_tokens": [{"id": i, "content": text, "special": True} for text, i in special.items()],
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False},
+        "model": {"type": "BPE", "vocab": vocab, "merges": _merge_lines(merges_path)},
+    }
+
+
+def _merge_lines(path: Path) -> list[str]:
+    """The lines of a merges.txt, "a b" each, without the first one ("#version: 0.2") and empty ones."""
+    content = path.read_bytes()
+    if len(content) > strict_json.MAX_BYTES:
+        raise FormatError(path, field="size", expected=f"at most {strict_json.MAX_BYTES} bytes", found=len(content))
+    if what := foreign.recognised(content[: foreign.LENGTH]):
+        raise FormatError(path, field="content", expected="merges, one a line", found=what)
+    try:
+        lines = content.decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise FormatError(path, field="content", expected="UTF-8 text", found=f"byte {content[error.start]:#x}") from None
+    lines = [line.rstrip("\r") for line in lines[lines[0].startswith("#version") :]]
+    for number, line in enumerate(lines, start=1):
+        if line and len(line.split(" ")) != 2:
+            raise FormatError(path, field=f"merge {number}", expected="two tokens with a space between", found=line)
+    return [line for line in lines if line]
+
+
+_NO_STRIP = {"type": "Strip", "strip_left": False, "strip_right": False}
 
 
 def _kind(part: Any) -> object:
@@ -145,12 +224,11 @@ def _read_character(file: _File, special: dict[str, int]) -> CharacterTokenizer:
     """The WordLevel layout of `layout.character_layout`; a table of real words is refused."""
     model = file.check(file.content["model"], _WORD_LEVEL, "model")
     texts = _token_list(file, model["vocab"], special)
-    if _split_pattern(file, file.content["pre_tokenizer"], "pre_tokenizer") != EVERY_CHARACTER:
-        raise file.error("pre_tokenizer", f"a Split by {EVERY_CHARACTER}", _kind(file.content["pre_tokenizer"]))
-    if _kind(file.content.get("decoder")) != "Fuse":
-        raise file.error("decoder", "Fuse", _kind(file.content.get("decoder")))
-    if file.content.get("post_processor") is not None:
-        raise file.error("post_processor", "null", _kind(file.content["post_processor"]))
+    cuts, joins = file.leaves("pre_tokenizer", "pretokenizers"), file.leaves("decoder", "decoders")
+    if len(cuts) != 1 or _split_pattern(file, cuts[0][1], cuts[0][0]) != EVERY_CHARACTER:
+        raise file.error("pre_tokenizer", f"a Split by {EVERY_CHARACTER}", " and ".join(str(_kind(p)) for _, p in cuts) or "null")
+    if [_kind(part) for _, part in joins] != ["Fuse"]:
+        raise file.error("decoder", "Fuse", " and ".join(str(_kind(part)) for _, part in joins) or "null")
     n = len(texts) - len(special)
     for index, text in enumerate(texts):
         if (text in special) != (index >= n) or (index < n and len(text) != 1):
@@ -160,28 +238,43 @@ def _read_character(file: _File, special: dict[str, int]) -> CharacterTokenizer:
     return CharacterTokenizer(texts[:n], special_tokens=texts[n:])
 
 
-def _read_bpe(file: _File, special: dict[str, int]) -> Tokenizer:
+def _read_bpe(file: _File, special: dict[str, int], pattern: str | None) -> Tokenizer:
     """A byte-level BPE; without merges and cuts, and with ids that are byte values, it is the byte tokenizer."""
     model = file.check(file.content["model"], _BPE, "model")
-    off = dict.fromkeys(("dropout", "unk_token"), None) | dict.fromkeys(("fuse_unk", "byte_fallback", "ignore_merges"), False)
-    file.require(model, "model", off)
+    if model.get("dropout"):
+        raise file.error("model.dropout", "null or 0: one text, one sequence of ids", model["dropout"])
     for key in ("continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(key):  # null and "" both mean none
             raise file.error(f"model.{key}", "null (it is not supported)", model[key])
-    _check_byte_level_ends(file)
+    for field, part in file.leaves("decoder", "decoders"):  # none at all: tokens are bytes all the same
+        if _kind(part) not in ("ByteLevel", "Fuse"):
+            raise file.error(field, "null, ByteLevel or Fuse", _kind(part))
     texts = _token_list(file, model["vocab"], special)
     tokens = [_token_bytes(file, text, special) for text in texts]
     merges = [_merge(file, i, merge) for i, merge in enumerate(model["merges"])]
-    pattern = _cut(file)
     try:
         if pattern is None:
             return _read_byte(file, tokens, merges, special)
-        return BPETokenizer(tokens, merges, pattern=pattern, special_tokens=special)
+        # every byte must have a token here: so unk_token, fuse_unk and byte_fallback, whatever they are, have no effect
+        tokenizer = BPETokenizer(tokens, merges, pattern=pattern, special_tokens=special)
     except FormatError:
         raise
     except ValueError as error:  # the constructor names the field: "merges[3]: ..."
         field, _, text = str(error).partition(": ")
         raise file.error(f"model.{field}", "a consistent vocabulary", text) from None
+    if model.get("ignore_merges"):
+        _check_merges_reach_all(file, tokenizer)
+    return tokenizer
+
+
+def _check_merges_reach_all(file: _File, tokenizer: BPETokenizer) -> None:
+    """With ignore_merges a piece that is a token is not merged but looked up: the same, if merging leads to that token."""
+    special = set(tokenizer.special_tokens.values())
+    for index, token in enumerate(tokenizer.tokens):
+        text = token.decode("utf-8", "surrogateescape")
+        if index not in special and tokenizer.pattern.split(text) == [text] and tokenizer.encode(text) != [index]:
+            found = f"true, and merges that do not lead to the token {text!r}"
+            raise file.error("model.ignore_merges", "false, or merges that lead to every token", found)
 
 
 def _token_bytes(file: _File, text: str, special: dict[str, int]) -> bytes:
@@ -204,13 +297,16 @@ def _merge(file: _File, index: int, merge: Any) -> tuple[bytes, bytes]:
     return left, right
 
 
-def _check_byte_level_ends(file: _File) -> None:
-    """Decoder and post-processor must be byte-level: the latter only trims offsets, which we do not report."""
-    decoder, post = file.content.get("decoder"), file.content.get("post_processor")
-    if _kind(decoder) != "ByteLevel":
-        raise file.error("decoder", "ByteLevel", _kind(decoder))
-    if post is not None and _kind(post) != "ByteLevel":
-        raise file.error("post_processor", "null or ByteLevel", _kind(post))
+def _check_post_processor(file: _File) -> None:
+    """A post-processor may set offsets, which we do not report, but not add tokens to a text."""
+    for field, part in file.leaves("post_processor", "processors"):
+        if _kind(part) == "TemplateProcessing":
+            items = file.check(part.get("single"), [MapOf(object)], f"{field}.single")
+            if added := [item for item in items if "Sequence" not in item]:
+                found = ", ".join(str(file.check(one, MapOf(MapOf(object)), field)) for one in added)
+                raise file.error(field, "none that adds tokens to a text", found)
+        elif _kind(part) != "ByteLevel":
+            raise file.error(field, "none that adds tokens to a text", _kind(part))
 
 
 def _read_byte(file: _File, tokens: list[bytes], merges: list[tuple[bytes, bytes]], special: dict[str, int]) -> ByteTokenizer:
@@ -222,26 +318,27 @@ def _read_byte(file: _File, tokens: list[bytes], merges: list[tuple[bytes, bytes
 
 def _cut(file: _File) -> str | None:
     """The name of the pattern that the pre_tokenizer spells; None when text is not cut at all."""
-    part = file.content["pre_tokenizer"]
-    if _kind(part) == "Sequence":
-        parts = file.check(part, _SEQUENCE, "pre_tokenizer")["pretokenizers"]
-        if [_kind(p) for p in parts] != ["Split", "ByteLevel"]:
-            raise file.error("pre_tokenizer.pretokenizers", "[Split, ByteLevel]", [_kind(p) for p in parts])
-        field = "pre_tokenizer.pretokenizers[1]"
-        if _uses_regex(file, parts[1], field):
-            raise file.error(f"{field}.use_regex", "false after a Split (nothing else is supported)", True)
-        text = _split_pattern(file, parts[0], "pre_tokenizer.pretokenizers[0]")
-        pattern = pattern_from_regex(text)
-        if pattern is None:
-            raise file.error("pre_tokenizer.pretokenizers[0].pattern", f"the pattern of {' or '.join(PATTERNS)}", text)
-        return pattern.name
-    return "gpt2" if _uses_regex(file, part, "pre_tokenizer") else None
+    leaves = file.leaves("pre_tokenizer", "pretokenizers")
+    kinds = [_kind(part) for _, part in leaves]
+    if kinds not in (["ByteLevel"], ["Split", "ByteLevel"]):
+        found = " and ".join(map(str, kinds)) or "null"
+        raise file.error("pre_tokenizer", "ByteLevel, or Split and ByteLevel: a BPE of bytes", found)
+    field, byte_level = leaves[-1]
+    cuts = _uses_regex(file, byte_level, field)
+    if len(leaves) == 1:
+        return "gpt2" if cuts else None
+    if cuts:
+        raise file.error(f"{field}.use_regex", "false after a Split (nothing else is supported)", True)
+    field, split = leaves[0]
+    text = _split_pattern(file, split, field)
+    pattern = pattern_from_regex(text)
+    if pattern is None:
+        raise file.error(f"{field}.pattern", f"the pattern of {' or '.join(PATTERNS)}", text)
+    return pattern.name
 
 
-def _uses_regex(file: _File, part: Any, field: str) -> bool:
+def _uses_regex(file: _File, part: dict[str, Any], field: str) -> bool:
     """Whether a ByteLevel part cuts by GPT-2's pattern (the default when the key is absent)."""
-    if _kind(part) != "ByteLevel":
-        raise file.error(field, "ByteLevel, or Sequence of Split and ByteLevel", _kind(part))
     file.require(file.check(part, _BYTE_LEVEL, field), field, {"add_prefix_space": False})
     return part.get("use_regex", True)
 

@@ -1,0 +1,79 @@
+"""Tokens with a meaning: their usual names, and the files beside a tokenizer that say which ones a model uses.
+
+A text ends where the model writes its end-of-text token. Which one that is, no tokenizer.json says: a folder says it in
+tokenizer_config.json by name ("eos_token": "[EOS]"), in config.json and generation_config.json by id ("eos_token_id": 1, or a
+list). Writing on past it is nonsense that looks like text, so all of them are read. A chat's turn ends at more: at <|end|>,
+and at any token that gives the word to another.
+
+`CHAT_TEMPLATE` writes a conversation as `chat.ChatFormat` does, for transformers' apply_chat_template, in its language Jinja.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tinyllm.storage import FormatError, strict_json
+
+END_OF_TEXT = "<|endoftext|>"
+EOS_NAMES = (END_OF_TEXT, "</s>", "<eos>", "<|end_of_text|>")
+CONTROL_TOKENS = ("<|system|>", "<|user|>", "<|assistant|>", "<|call|>", "<|tool|>", "<|end|>")
+TURN_ENDS = ("<|end|>", "<|user|>", "<|system|>", "<|tool|>", "<|assistant|>")  # a call goes on: its expression follows
+
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{% if message['role'] not in ['system', 'user', 'assistant', 'tool'] %}"
+    "{{ raise_exception('expected the role system, user, assistant or tool, got ' + message['role']) }}{% endif %}"
+    "{{ '<|' + message['role'] + '|>' + message['content'] }}"
+    "{% if message['tool_call'] is defined and message['tool_call'] is not none %}"
+    "{{ '<|call|>' + message['tool_call'] }}{% endif %}"
+    "{{ '<|end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+SETTINGS = "tokenizer_config.json"
+_TOKEN = (None, str, strict_json.MapOf(object))  # "[EOS]", or {"content": "[EOS]", "lstrip": false, ...}
+
+
+def named_tokens(folder: str | os.PathLike[str]) -> dict[str, str]:
+    """{"bos_token": text, "eos_token": text}, as far as tokenizer_config.json (or special_tokens_map.json) in `folder` says.
+
+    FormatError for a value that is no token, and for add_prefix_space, with which other ids would come.
+    """
+    found: dict[str, str] = {}
+    for name in ("special_tokens_map.json", SETTINGS):  # the second counts where both speak
+        path = Path(folder) / name
+        if path.is_file():
+            settings = strict_json.read(path, schema=strict_json.MapOf(object))
+            if settings.get("add_prefix_space"):
+                raise FormatError(
+                    path, field="add_prefix_space", expected="false (a space before each text is not added)", found=True
+                )
+            texts = {key: _token_text(settings, key, path) for key in ("bos_token", "eos_token")}
+            found |= {key: text for key, text in texts.items() if text is not None}
+    return found
+
+
+def _token_text(settings: Mapping[str, Any], key: str, path: Path) -> str | None:
+    value = settings.get(key)
+    strict_json.check(value, _TOKEN, file=path, field=key)
+    if isinstance(value, dict):
+        value = value.get("content")
+        strict_json.check(value, str, file=path, field=f"{key}.content")
+    return value
+
+
+def declared_ids(settings: Mapping[str, Any], key: str, *, file: str | os.PathLike[str]) -> list[int]:
+    """The ids under `key` (eos_token_id, bos_token_id) of a config.json or generation_config.json: one, a list, or none.
+
+    FormatError for anything but whole numbers. -1 stands for none in old files.
+    """
+    value = settings.get(key)
+    strict_json.check(value, (None, int, [int]), file=file, field=key)
+    return [i for i in ([] if value is None else value if isinstance(value, list) else [value]) if i >= 0]
+
+
+def chat_template(special_tokens: Mapping[str, int]) -> str | None:
+    """The template for a tokenizer that can write conversations; None for one that cannot."""
+    return CHAT_TEMPLATE if all(name in special_tokens for name in CONTROL_TOKENS) else None
