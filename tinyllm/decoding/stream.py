@@ -167,5 +167,5 @@ def encode_prompt(tokenizer: Any, prompt: str | bytes | Sequence[int] | np.ndarr
         raise ValueError(f"prompt is a {type(prompt).__name__}; expected text, bytes of text, or a list of token ids")
     ids = tokenizer.encode(prompt) if isinstance(prompt, str | bytes) else list(prompt)
     if not ids and tokenizer.bos_id is None:
-        raise ValueError("the prompt is empty, and the tokenizer has no eos_id or bos_id to start from; give at least a character")
+        raise ValueError("the prompt is empty, and the tokenizer has no eos_id to start from; give at least a character")
     return ids or [tokenizer.bos_id]
