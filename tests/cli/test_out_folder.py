@@ -4,13 +4,21 @@ import os
 
 import pytest
 
-from tinyllm.cli.out_folder import refuse_unwritable
+from tinyllm.cli.out_folder import is_free, refuse_unwritable
 
 
 def test_a_folder_that_can_be_made_is_fine_and_is_not_made(tmp_path):
     refuse_unwritable(tmp_path)
     refuse_unwritable(tmp_path / "a" / "b")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_with_hidden_files_only_is_free(tmp_path):
+    assert is_free(tmp_path / "new") and is_free(tmp_path)
+    (tmp_path / ".gitkeep").touch()
+    assert is_free(tmp_path)
+    (tmp_path / "notes.txt").touch()
+    assert not is_free(tmp_path)
 
 
 def test_a_file_in_the_way_is_named(tmp_path):

@@ -218,3 +218,15 @@ def resuming_stop(monkeypatch, *, after):
 
     monkeypatch.setattr(tuning, "show_records", lambda records, **how: show(stopped(records), **how))
     return show
+
+
+def test_a_stop_in_a_stage_tells_the_command_of_the_whole(tmp_path):
+    checkpoint = tmp_path / "base" / "checkpoints" / "step-00000003"
+    stop = Stopped(signal.SIGTERM, step=3, checkpoint=checkpoint)
+    with pytest.raises(Stopped), resumable("quickstart", tmp_path, run=tmp_path / "base"):
+        raise stop
+    assert stop.message.endswith(f"; go on with:  tinyllm quickstart --out {tmp_path} --resume")
+    checkpoint.mkdir(parents=True)
+    with pytest.raises(OSError) as error, resumable("quickstart", tmp_path, run=tmp_path / "base"):
+        raise OSError("full")
+    assert error.value.__notes__[0].endswith(f"tinyllm quickstart --out {tmp_path} --resume")

@@ -19,6 +19,7 @@ from tinyllm.cli import assistant, improvement, quickstart, stages
 from tinyllm.cli.journey_page import write_page
 from tinyllm.cli.progress import Progress
 from tinyllm.cli.quickstart import Plan, tell
+from tinyllm.cli.resuming import resumable
 from tinyllm.cli.tuning import show_records
 from tinyllm.data.preferences import Preference
 from tinyllm.models import GPT, GPTConfig, RewardModel, load_tokenizer_for
@@ -59,7 +60,11 @@ class Journey:
     @contextlib.contextmanager
     def _run(self, stage: str, **settings: Any) -> Iterator[Any]:
         """The run folder of a stage, new or resumed."""
-        with stages.start_run(self.out / stage, settings=settings, tokenizer=self.tokenizer, resume=True) as run:
+        folder = self.out / stage
+        with (
+            resumable("quickstart", self.out, run=folder),
+            stages.start_run(folder, settings=settings, tokenizer=self.tokenizer, resume=True) as run,
+        ):
             yield run
 
     # Before: a language model.

@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 
+def is_free(folder: Path) -> bool:
+    """Whether nothing would be mixed with what comes into `folder`: it is not there, or holds hidden files (.gitkeep) at most."""
+    return not folder.is_dir() or all(path.name.startswith(".") for path in folder.iterdir())
+
+
 def refuse_unwritable(folder: Path) -> None:
     """ValueError unless `folder` is one that may be written to, or can be made. Makes nothing."""
     place = Path(os.path.abspath(folder))

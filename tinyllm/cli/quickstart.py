@@ -119,13 +119,13 @@ def _check(args: argparse.Namespace) -> None:
 
 def _out_folder(args: argparse.Namespace) -> Path:
     """The folder of the journey. ValueError if it cannot be written, is used (and not resumed), or holds no journey to resume."""
-    from tinyllm.cli.out_folder import refuse_unwritable
+    from tinyllm.cli.out_folder import is_free, refuse_unwritable
 
     out = Path(os.path.expanduser(args.out)) if args.out else _free_folder(Path("runs/quickstart"))
     refuse_unwritable(out)
     if args.resume and not (out / "plan.json").exists():
         raise ValueError(f"out: {out} holds no journey to resume; leave --resume out to begin one")
-    if not args.resume and out.exists() and any(out.iterdir()):
+    if not args.resume and not is_free(out):
         raise ValueError(f"out: {out} is not empty; add --resume to go on with a journey there, or choose another name")
     return out
 

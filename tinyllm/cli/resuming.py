@@ -139,8 +139,11 @@ def announce_longer(out: Path, training: Any) -> None:
 
 
 @contextlib.contextmanager
-def resumable(verb: str, out: Path) -> Iterator[None]:
-    """Around a run: when it is stopped, or fails for want of disk or memory with a checkpoint there, say how to go on."""
+def resumable(verb: str, out: Path, *, run: Path | None = None) -> Iterator[None]:
+    """Around a run: when it is stopped, or fails for want of disk or memory with a checkpoint there, say how to go on.
+
+    run  the run's folder, where that is one of several in `out`
+    """
     from tinyllm.training import Stopped
     from tinyllm.training.checkpoint import list_checkpoints
 
@@ -152,6 +155,6 @@ def resumable(verb: str, out: Path) -> Iterator[None]:
             stop.advice = f"go on with:  {command}"
         raise
     except (OSError, MemoryError, KeyboardInterrupt) as error:
-        if list_checkpoints(out / "checkpoints"):
+        if list_checkpoints((run or out) / "checkpoints"):
             error.add_note(f"what was saved before is whole; go on with:  {command}")
         raise
