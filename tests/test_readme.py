@@ -1,45 +1,256 @@
-"""The README's code is run as it stands, and what it promises about files and commands is looked up."""
+"""README's commands are run, in the order in which they stand, in one folder; what it says of files and verbs is looked up.
 
+The two set-up lines run in a shell, for real: a new virtual environment is made, activated, and the checkout installed into it by
+pip, with its extras. Two things differ from a newcomer's machine, so that it takes seconds and no network: pip finds the
+packages of this test's environment in place of an index (every requirement is still resolved, and a missing one fails), and the
+last command of each line only shows that it is found and begins. The commands after that go word by word to the `main` that the
+installed command calls, with small settings appended (SMALL) and, for quickstart, a small plan; `label serve` runs as a process
+of its own and is ended by Ctrl-C, as a person would.
+"""
+
+import contextlib
+import importlib.util
+import io
+import os
 import re
+import shlex
+import signal
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
+
+import pytest
+from interrupts import heed_ctrl_c
+
+from tinyllm.cli import quickstart
+from tinyllm.cli.main import VERBS, build_parser, main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.S)
+SET_UP, COMMANDS = BLOCKS[:2], [line.split("  #")[0].strip() for line in BLOCKS[2].splitlines()]
+TRAINING = "--batch-size 2 --warmup-steps 0 --checkpoint-interval 0".split()
+SMALL = {  # the words that a command begins with -> what is appended
+    "train": "--max-steps 6 --max-bytes 150000 --vocab-size 600 --n-layers 1 --n-heads 2 --d-model 8 --eval-interval 6 "
+    "--eval-batches 1 --sample-tokens 4".split()
+    + TRAINING,
+    "generate": "--max-new-tokens 8".split(),
+    "evaluate": "--max-windows 2".split(),
+    "finetune": "--max-steps 2 --n-made 60 --eval-batches 1".split() + TRAINING,
+    "label make": "--n-prompts 4 --max-new-tokens 8".split(),
+    "label serve": "--port 0".split(),
+    "reward": TRAINING,
+    "rl": "--max-steps 2 --n-answers 4 --minibatch-size 4 --epochs 1 --max-new-tokens 6 --warmup-steps 0".split(),
+    "dpo": "--max-steps 2 --eval-batches 1".split() + TRAINING,
+    "bench": "--steps 2 --batch-size 1 --n-layers 1 --block-size 16".split(),
+    "chat": "--max-new-tokens 4".split(),
+}
 
 
-def test_the_tour_runs_and_prints_what_the_readme_shows(tmp_path):
+def small(words):
+    """The words of a command with its small settings behind them."""
+    verb = " ".join(words[1:3]) if words[1] == "label" else words[1]
+    return [*words[1:], *SMALL.get(verb, ())]
+
+
+# ---- the set-up lines
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A folder that looks like a clone: links to what is installed."""
+    folder = tmp_path_factory.mktemp("clone") / "tinyllm"
+    folder.mkdir()
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "tinyllm", "tests"):
+        (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
+def in_shell(line, folder):
+    """What the line prints in a shell without an active environment, whose pip knows this test's packages and no index."""
+    environment = {key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "PYTHONHOME")}
+    places = [str(Path(sys.base_prefix) / "bin"), *os.environ["PATH"].split(os.pathsep)]
+    environment |= {
+        "PATH": os.pathsep.join(place for place in places if Path(place) != Path(sys.prefix) / "bin"),
+        "PYTHONPATH": sysconfig.get_paths()["purelib"],
+        "PIP_NO_INDEX": "1",
+        "PIP_NO_BUILD_ISOLATION": "false",  # pip reads it so: do not isolate
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
+    done = subprocess.run(["bash", "-c", line], cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout
+
+
+def test_the_first_line_sets_up_an_environment_in_which_tinyllm_is_found(checkout):
+    set_up, last = SET_UP[0].strip().rsplit(" && ", 1)
+    assert last == "tinyllm quickstart"
+    shown = in_shell(f"{set_up} && {last} --help && command -v tinyllm && pip list", checkout)
+    assert "the whole journey" in shown and f"{checkout}/.venv/bin/tinyllm" in shown
+    assert re.search(rf"^tinyllm-from-scratch +\S+ +{re.escape(str(checkout))}$", shown, re.M), "installed from the checkout"
+    assert "Would install" not in shown and "starlette" in shown, "label serve has what it needs"
+
+
+def test_the_second_line_is_the_first_with_the_extra_test_and_ends_in_pytest(checkout):
+    first, second = (line.strip().rsplit(" && ", 1) for line in SET_UP)
+    assert second[0] == first[0].replace("[ui,serve]", "[test,ui,serve]") != first[0]
+    assert second[1] == "python -m pytest"
+    if not (checkout / ".venv").exists():
+        in_shell(first[0], checkout)
+    shown = in_shell(f". .venv/bin/activate && {second[1]} --collect-only -q tests/storage/test_manifest.py", checkout)
+    assert re.search(r"test_manifest.py: \d+", shown)
+
+
+def test_what_makes_a_clean_checkout_ready_is_what_the_readme_says():
+    assert "--editable '.[test,ui,serve" in (ROOT / ".ci" / "run").read_text()
+
+
+# ---- the commands behind them
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where README's commands are run, one after the other."""
+    return tmp_path_factory.mktemp("newcomer")
+
+
+@pytest.fixture(scope="module")
+def walk(folder, tmp_path_factory):
+    """(command, exit code, what it printed) of each of README's commands, quickstart first, all in `folder`."""
+    text = folder / "words.txt"
+    text.write_text("".join(f"The list of {i} has {i + 1} items.\n\n" for i in range(900)))
+    done, before = [], Path.cwd()
+    os.chdir(folder)
+    try:
+        done.append(("tinyllm quickstart", travel(str(text)), ""))
+        for command in COMMANDS:
+            words = small(shlex.split(command))
+            done.append((command, *(serve(words) if words[:2] == ["label", "serve"] else run(words))))
+    finally:
+        os.chdir(before)
+    return done
+
+
+def travel_by_constants(text):
+    """quickstart on a small text."""
+    from tinyllm.cli import journey
+
+    TINY = {"block_size": 160, "n_layers": 1, "n_heads": 2, "d_model": 8, "bias": False}
+    with pytest.MonkeyPatch.context() as monkeypatch, contextlib.redirect_stdout(io.StringIO()):
+        monkeypatch.setattr(quickstart, "DATA", (f"prose={text}:3",))
+        monkeypatch.setattr(quickstart, "SHAPE", TINY)
+        monkeypatch.setattr(quickstart, "VOCAB_SIZE", 700)
+        monkeypatch.setattr(quickstart, "TRAINING", quickstart.TRAINING | {"batch_size": 2, "eval_batches": 1})
+        monkeypatch.setattr(quickstart, "N_TEST", 20)
+        monkeypatch.setattr(journey, "BEST_OF", 2)
+        monkeypatch.setattr(journey, "N_TOKENIZER_CONVERSATIONS", 200)
+        return main(["quickstart", "--steps", "1"])
+
+
+def travel(text):
+    """quickstart on a small text."""
+    if importlib.util.find_spec("tinyllm.cli.plan") is None:
+        return travel_by_constants(text)
+    from tinyllm.cli.plan import Plan
+
+    plan = Plan(data=(f"prose={text}:1",), vocab_size=700, block_size=160, n_layers=1, n_heads=2, d_model=8, base_batch=2,
+                tuned_batch=4, n_tokenizer_conversations=200, n_stories=20, n_test=20, best_of=2)  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()):
+        patch.setattr(quickstart, "SECONDS_OF_TIMING", 0.0)
+        return quickstart.run(build_parser().parse_args(["quickstart", "--steps", "1"]), plan)
+
+
+def run(words):
+    """(exit code, output) of a command whose input is one line."""
+    shown = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
+        patch.setattr(sys, "stdin", io.StringIO("Hello!\n"))
+        return main(words), shown.getvalue()
+
+
+def serve(words):
+    """(exit code, output) of the labeler's server, ended by Ctrl-C when it has said where it is."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "tinyllm", *words]
+    with subprocess.Popen(command, preexec_fn=heed_ctrl_c, env=environment, text=True, stdout=subprocess.PIPE) as process:
+        shown = "".join(process.stdout.readline() for _ in range(4))
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=60)
+    return process.returncode, shown + rest
+
+
+def test_every_command_runs_as_written_in_order_in_one_folder(walk):
+    assert [(command, shown[-600:]) for command, code, shown in walk if code != 0] == []
+    assert [command for command, _, _ in walk][1:] == COMMANDS and len(COMMANDS) > 12
+
+
+def test_every_command_does_what_its_remark_says(walk, folder):
+    shown = {command: text for command, _, text in walk}
+    for run_folder in ("mine", "chat", "reward", "ppo", "dpo", "quickstart"):
+        assert (folder / "runs" / run_folder / "model" / "model.safetensors").exists(), run_folder
+        assert (folder / "runs" / run_folder / "report.html").exists(), run_folder
+    told = dict(zip(("chat", "evaluate", "serve", "export"), ("", "bits", "open this address", "pairs"), strict=True))
+    for word, expected in told.items():
+        assert any(expected in text for command, text in shown.items() if word in command), word
+    assert "tinyllm can be used" in shown["tinyllm doctor"]
+
+
+def test_the_python_snippet_runs_there_too(walk, folder):
     blocks = re.findall(r"```python\n(.*?)```", README, re.S)
-    assert len(blocks) == 1, "one tour, so that a reader knows where to begin"
-    done = subprocess.run([sys.executable, "-c", blocks[0]], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert len(blocks) == 1, "one snippet, so that a reader knows where to begin"
+    assert len([line for line in blocks[0].splitlines() if line.strip()]) <= 5
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", blocks[0]], cwd=folder, env=environment, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
-    losses = [float(word) for word in re.findall(r"loss (\d+\.\d+)", done.stdout)]
-    assert losses[-1] < 1.0 < losses[0], done.stdout
+    assert float(done.stdout.splitlines()[-1]) < 0, "a log-probability"
 
 
-def test_every_path_in_the_annotated_tree_exists():
-    tree = re.search(r"```text tree\n(.*?)```", README, re.S)[1]
-    paths = [line.split()[0] for line in tree.splitlines() if line.strip()]
-    assert len(paths) > 15
-    missing = [path for path in paths if not (ROOT / path).exists()]
-    assert not missing
+# ---- what it says
 
 
-def test_every_package_is_in_the_tree():
-    packages = {path.parent.name for path in (ROOT / "tinyllm").glob("*/__init__.py")}
-    missing = [name for name in packages if f"tinyllm/{name}/" not in README]
-    assert not missing
+def test_it_is_short():
+    assert len(README.split()) <= 1200, "a front door; figures and guarantees stand in benchmarks/README.md"
 
 
-def test_every_verb_in_the_readme_is_one_that_the_command_knows():
-    sys.path.insert(0, str(ROOT))
-    from tinyllm.cli.main import VERBS
+def test_the_five_files_to_start_with_are_under_a_thousand_lines():
+    """A reader can hold us to it."""
+    sentence = re.search(r"Start with these five: (.*?)\. ", README, re.S)[1]
+    paths = re.findall(r"`(\S+\.py)`", sentence)
+    assert len(paths) == 5
+    assert sum(len((ROOT / "tinyllm" / path).read_text().splitlines()) for path in paths) < 1000
 
-    named = set(re.findall(r"^ *(?:\.venv/bin/)?tinyllm (\w+)", README, re.M))
-    assert named and named <= set(VERBS)
+
+def test_every_path_exists():
+    house = re.search(r"```text house\n(.*?)```", README, re.S)[1]
+    paths = [word for word in house.split() if word.endswith("/")]
+    paths += [f"tinyllm/{path}" for path in re.findall(r"`(\w+/\w+\.py)`", README) if not path.startswith("examples/")]
+    paths += re.findall(r"\]\((?!#|https?:)([^)#]+)", README) + re.findall(r"`(examples/\S+\.py)`", README)
+    assert len(paths) > 50
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_the_three_pictures_are_small_and_have_words_for_who_cannot_see_them():
+    pictures = re.findall(r"!\[([^\]]+)\]\((docs/[^)]+)\)", README)
+    assert len(pictures) == 3 and all(len(words) > 10 for words, _ in pictures)
+    assert all(1000 < (ROOT / path).stat().st_size < 150_000 for _, path in pictures)
+
+
+def test_every_package_is_in_the_house_on_its_floor():
+    from test_architecture import FLOOR_OF
+
+    house = re.search(r"```text house\n(.*?)```", README, re.S)[1]
+    shown = {package: int(floor) for floor, package in re.findall(r"^ ?(\d+)  tinyllm/(\w+)/", house, re.M)}
+    existing = {path.parent.name for path in (ROOT / "tinyllm").glob("*/__init__.py")}
+    assert shown == {package: FLOOR_OF[package] for package in existing}
+
+
+def test_every_verb_is_one_that_the_command_knows():
+    named = {shlex.split(command)[1] for command in COMMANDS}
+    assert named <= set(VERBS) and len(named) > 10
 
 
 def test_every_example_is_listed():
-    missing = [path.name for path in (ROOT / "examples").glob("[0-9]*.py") if path.name not in README]
-    assert not missing
+    assert [path.name for path in (ROOT / "examples").glob("[0-9]*.py") if path.name not in README] == []

@@ -66,7 +66,7 @@ def test_no_figure_is_said_twice(journey):
     for row in rows():
         for mean, error in (row.gold, row.score):
             assert markup.count(f"{mean:.2f} ± {error:.2f}") == 1
-        assert markup.count(f"{100 * row.tasks[0]:.1f} ± ") == 1
+        assert markup.count(f"{100 * row.tasks[0]:.1f} ± ") == ("best of" not in row.name), "picking is for summaries only"
 
 
 def test_a_stage_without_measurements_leaves_its_part_out(tmp_path):

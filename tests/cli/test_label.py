@@ -54,7 +54,7 @@ def output(capsys, *words):
 def test_a_models_answers_become_items(assistant, tmp_path, capsys):
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("8?\n\n9?\n")
-    words = "make", assistant, "--prompts", prompts, "--n-answers", 3, "--max-new-tokens", 8, "--out"
+    words = "make", assistant, prompts, "--n-answers", 3, "--max-new-tokens", 8, "--out"
     assert "2 prompts with 3 different answers each" in output(capsys, *words, tmp_path / "a.jsonl").out
     found = read_items(tmp_path / "a.jsonl")
     assert [item.prompt[0]["content"] for item in found] == ["8?", "9?"] and all(len(item.answers) == 3 for item in found)
@@ -77,6 +77,7 @@ def test_make_refuses_before_it_loads_a_model(tmp_path, items, fails):
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("Hi\n")
     make = "label", "make", "no/model", "--prompts", prompts, "--out"
+    assert "PROMPTS is missing" in fails("label", "make", "no/model", "--out", tmp_path / "x.jsonl")
     assert "exists; choose another name" in fails(*make, items)
     assert "does not exist; make it" in fails(*make, tmp_path / "no" / "items.jsonl")
     assert "--n-answers is 1" in fails(*make, tmp_path / "x.jsonl", "--n-answers", 1)

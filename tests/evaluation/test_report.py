@@ -124,3 +124,20 @@ def test_numbers_and_times_are_written_as_people_read_them():
 def test_the_table_for_spreadsheets_has_numbers_alone(tmp_path):
     run = read_run(_write(tmp_path, [{"step": 1, "loss": 2.5, "=cmd()": 3, "note": "=cmd()"}, {"step": 2, "lr": 0.1}]))
     assert metrics_csv(run) == "step,loss,lr\n1,2.5,\n2,,0.1\n"
+
+
+def test_names_of_settings_stay_whole_and_a_sha256_is_shown_by_its_beginning(tmp_path):
+    """A narrow column broke model_sha256 in two, beside 64 digits that nobody reads."""
+    settings = {"inputs": {"model": "runs/mine", "model_sha256": "0123456789abcdef" * 4, "note": "0123456789abcdef" * 3}}
+    markup = write_report(_write(tmp_path, _metrics(3), config={"settings": settings})).read_text()
+    assert "<td>model_sha256</td><td>0123456789ab…</td>" in markup and "0123456789abcdef" * 3 in markup
+    assert ".settings td:first-child { white-space: nowrap; }" in markup
+
+
+def test_every_evaluation_has_its_dot_across_a_long_gap(tmp_path):
+    pytest.importorskip("matplotlib")
+    records = [{"step": i, "loss": 2.0} for i in range(1, 400)] + [{"step": i, "val_loss": 2.0 + i / 400} for i in (0, 1, 2, 399)]
+    run = read_run(_write(tmp_path, records))
+    svg = plots.draw("loss", plots.draw_loss, run=run, size=(9, 4))
+    dots = [line for line in svg.splitlines() if line.startswith("<use") and "var(--validation)" in line]
+    assert len(dots) >= 4

@@ -18,13 +18,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinyllm.cli.parser import lesson
+from tinyllm.cli.parser import UsageError, lesson
+from tinyllm.cli.resuming import add_files
 
 if TYPE_CHECKING:
     from tinyllm.rlhf import Agreement, Item, LabelStore
 
 EPILOG = """examples:
-  tinyllm label make runs/chat --prompts prompts.jsonl --out items.jsonl
+  tinyllm label make runs/chat prompts.jsonl --out items.jsonl
   tinyllm label serve items.jsonl --out labels.jsonl --labeler anna
   tinyllm label export items.jsonl labels.jsonl --out pairs.jsonl
 """
@@ -51,9 +52,11 @@ def add_parser(subparsers: Any) -> None:
 
 
 def _add_make(verbs: Any) -> None:
-    add = _add_verb(verbs, "make", run_make, "a model's answers to prompts").add_argument
+    make = _add_verb(verbs, "make", run_make, "a model's answers to prompts")
+    add = make.add_argument
     add("model", metavar="MODEL", help="folder of a model, or of a run")
-    add("--prompts", required=True, metavar="FILE", help="JSONL with a prompt or messages a line; text, a prompt a line; or news")
+    text = "JSONL with a prompt or messages a line; text, a prompt a line; or news, the built-in stories"
+    add_files(make, "prompts", metavar="PROMPTS", flag="--prompts", text=text)
     add("--out", required=True, metavar="FILE", help="file for the items, JSONL")
     add("--n-prompts", type=int, metavar="N", help="so many of them (default: all of a file, 50 of news)")
     add("--n-answers", type=int, default=5, metavar="N", help="answers to each prompt (default: 5)")
@@ -117,8 +120,12 @@ def run_make(args: argparse.Namespace) -> int:
         raise ValueError(f"--n-answers is {args.n_answers}; expected {FEWEST_ANSWERS} to {MOST_ANSWERS}")
     if args.seed < 0 or (args.n_prompts is not None and args.n_prompts < 1):
         raise ValueError("--seed is 0 or more, --n-prompts at least 1")
+    paths = [*args.prompts, *([args.prompts_flag] if args.prompts_flag else [])]
+    if not paths:
+        raise UsageError("PROMPTS is missing: a file of prompts, or news for the built-in stories")
     out = _new_file(args.out)
-    prompts = read_prompts(args.prompts, n=args.n_prompts, rng=np.random.default_rng([args.seed, 1]))
+    rng = np.random.default_rng([args.seed, 1])
+    prompts = [prompt for path in paths for prompt in read_prompts(path, n=args.n_prompts, rng=rng)][: args.n_prompts]
     model, tokenizer = load(args.model)
     settings = {"max_new_tokens": args.max_new_tokens, "temperature": args.temperature}
     bar = Progress("answers", len(prompts), unit="prompt")
