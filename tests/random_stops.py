@@ -2,7 +2,7 @@
 
 python tests/random_stops.py                      200 of them
 python tests/random_stops.py --first 60 --stops 20    from the 60th on: a stop follows from its number, so parts add up
-python tests/random_stops.py --only dpo --stops 9     one trainer, or quickstart ("journey")
+python tests/random_stops.py --only dpo               of these, those of one trainer, of "trainers", or of quickstart ("journey")
 
 A stop is SIGTERM or SIGKILL at a random function call of the program, whatever it is doing: reading text, training, saving.
 Half of the runs are stopped a second time while they go on. In the end each must have the bits of weights, moments and
@@ -24,8 +24,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("NUMBA_THREADING_LAYER", "workqueue")  # the one that goes on in a forked process
-os.environ.setdefault("NUMBA_NUM_THREADS", "1")
+if __name__ == "__main__":  # read when Numba is loaded
+    os.environ |= {"NUMBA_THREADING_LAYER": "workqueue", "NUMBA_NUM_THREADS": "1"}  # the layer that goes on in a forked process
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
 import every_trainer  # noqa: E402
@@ -151,20 +151,28 @@ def one_stop(number: int, name: str, place: Path, calls: list[int], expected: An
     return "; ".join(done), faults
 
 
+def subject_of(number: int) -> str:
+    """Every fourth stop is quickstart's, the others take the trainers in turn."""
+    trainers = list(every_trainer.TRAINERS)
+    return JOURNEY if number % 4 == 3 else trainers[(number - number // 4) % len(trainers)]
+
+
 def main() -> int:
     """Stops, goes on, compares; a line for each stop and a summary. 1 if anything went wrong."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--stops", type=int, default=200)
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--only", choices=list(SUBJECTS))
+    parser.add_argument("--only", choices=["trainers", *SUBJECTS])
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    trainers, start, wrong, counts = list(every_trainer.TRAINERS), time.monotonic(), 0, Counter[str]()
+    start, wrong, counts = time.monotonic(), 0, Counter[str]()
     known: dict[str, tuple[list[int], Any]] = {}
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=memory) as root:
         for number in range(args.first, args.first + args.stops):
-            name = args.only or (JOURNEY if number % 4 == 3 else trainers[(number - number // 4) % len(trainers)])
+            name = subject_of(number)
+            if args.only not in (None, name) and not (args.only == "trainers" and name != JOURNEY):
+                continue
             run, end_of = SUBJECTS[name]
             place = Path(root) / name
             if name not in known:
@@ -175,7 +183,8 @@ def main() -> int:
             counts[name], wrong = counts[name] + 1, wrong + bool(faults)
             print(f"{number:4} {name}: {done}: {', '.join(faults) or 'the same'}", flush=True)
     subjects = ", ".join(f"{name} {count}" for name, count in counts.items())
-    print(f"{args.stops} stops, {args.stops - wrong} ended the same, {time.monotonic() - start:.0f} s ({subjects})")
+    n_done = counts.total()
+    print(f"{n_done} stops, {n_done - wrong} ended the same, {time.monotonic() - start:.0f} s ({subjects})")
     return 1 if wrong else 0
 
 
