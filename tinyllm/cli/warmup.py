@@ -111,9 +111,9 @@ def ensure_compiled() -> None:
 
     if kernels.backend() == "numpy":
         return
-    from tinyllm.kernels.jit import cache_folder
+    from tinyllm.kernels import jit
 
-    if cache_folder() is not None and not is_compiled():
+    if jit.cache_folder() is not None and not is_compiled() and not jit.CONFIG.DISABLE_JIT:
         print("Compiling the kernels: once on this machine, about a minute.", file=sys.stderr, flush=True)
         if not compile_elsewhere():
             compile_kernels()
