@@ -22,6 +22,9 @@ RL = (
 FILES = Input("data", "FILE", "files", required=False)
 
 
+pytestmark = pytest.mark.usefixtures("tables_only")
+
+
 @pytest.fixture
 def out(tmp_path):
     return tmp_path / "run"
@@ -48,10 +51,8 @@ def weights(run):
     return (run / "model" / "model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize(
-    "case", ["train", "finetune", "finetune --lora-rank", "reward", "dpo", "rl", "rl --method grpo"]
-)  # fmt: skip
-def test_a_run_goes_on_with_nothing_but_its_folder(case, words_of, out):
+@pytest.mark.parametrize("case", ["train", "finetune", "finetune --lora-rank", "reward", "dpo", "rl", "rl --method grpo"])
+def test_a_run_goes_on_with_nothing_but_its_folder_and_can_be_made_longer(case, words_of, out, capsys):
     verb, words = case.split()[0], [str(word) for word in words_of[case]]
     assert main([verb, *words, "--out", str(out)]) == 0
     whole = weights(out)
@@ -59,20 +60,13 @@ def test_a_run_goes_on_with_nothing_but_its_folder(case, words_of, out):
         shutil.rmtree(out / name)
     assert main([verb, "--out", str(out), "--resume"]) == 0
     assert weights(out) == whole
-
-
-@pytest.mark.parametrize("case", ["train", "finetune", "reward", "dpo", "rl"])
-def test_a_run_can_be_made_longer_and_says_what_the_learning_rate_does(case, words_of, out, capsys):
-    words = [str(word) for word in words_of[case]]
-    assert main([case, *words, "--out", str(out)]) == 0
-    assert main([case, "--out", str(out), "--resume", "--max-steps", "6"]) == 0
+    assert main([verb, "--out", str(out), "--resume", "--max-steps", "6"]) == 0
     shown = capsys.readouterr().out
     assert "Longer: 4 steps become 6. From step 4 on the learning rate is that of the cosine schedule over 6 steps: " in shown
     steps = [record for record in read_records(out / "metrics.jsonl") if record["event"] == "step"]
     assert [record["step"] for record in steps] == [1, 2, 3, 4, 5, 6]
     assert steps[4]["learning_rate"] > steps[3]["learning_rate"]  # the cosine of a longer run
-    assert json.loads((out / "config.json").read_text())["settings"]["training"]["max_steps"] == 6
-    assert main([case, "--out", str(out), "--resume"]) == 0  # its length is now six
+    assert json.loads((out / "config.json").read_text())["settings"]["training"]["max_steps"] == 6  # its length from now on
 
 
 def test_a_longer_run_of_a_constant_rate_is_the_run_that_was_long_from_the_start(words_of, tmp_path):
