@@ -82,3 +82,29 @@ def test_a_speaker_that_nobody_knows_is_named_once_and_remembered(tmp_path, base
     assert "skipped" not in capsys.readouterr().out
     assert "expected a speaker of the files and who that is" in fails(*words, "--role", "bing", "--out", tmp_path / "new")
     assert "'bing' is said to be 'bot'; expected one of" in fails(*words, "--role", "bing=bot", "--out", tmp_path / "new")
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["train", "a.txt", "--out", ""], "--out"),
+        (["finetune", "", "a.jsonl", "--out", "r"], "MODEL"),
+        (["finetune", "m", "", "--out", "r"], "FILE"),
+        (["dpo", "m", "--preferences", "", "--out", "r"], "--preferences"),
+        (["generate", ""], "MODEL"),
+        (["tokenizer", "train", "a.txt", "--out="], "--out"),
+        (["label", "export", "", "l", "--out", "p"], "ITEMS"),
+    ],
+)
+def test_an_empty_name_is_not_the_folder_one_stands_in(words, name, fails, tmp_path, monkeypatch):
+    """An unset variable of a shell: $OUT, where nothing was put into OUT."""
+    monkeypatch.chdir(tmp_path)
+    assert fails(*words).startswith(f"{name} is empty; give a name")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sample_prompt_that_is_no_utf_8_is_kept_as_well_as_can_be(text_file, tmp_path):
+    words = "--tokenizer byte --block-size 16 --n-layers 1 --n-heads 2 --d-model 8 --batch-size 2 --max-steps 1 --warmup-steps 0"
+    out = ["--out", str(tmp_path / "run"), "--sample-prompt", "caf\udce9", "--sample-tokens", "2"]
+    assert main(["train", str(text_file), *words.split(), *out]) == 0
+    assert '"caf?"' in (tmp_path / "run/samples.jsonl").read_text()

@@ -318,3 +318,24 @@ def passes(check, messages):
     except (Skip, ValueError):
         return False
     return True
+
+
+def test_control_tokens_in_a_text_are_said(tmp_path):
+    """Files for other trainers end an answer with one; here it is letters, since no text can write a control token."""
+    records = [{"prompt": "a", "completion": "b<|endoftext|>"}, {"messages": [user("<|im_start|>a"), assistant("b</s></s>")]}]
+    conversations, report = read_conversations(
+        write(tmp_path / "a.jsonl", *records, {"prompt": "1 <| 2 |> 3", "completion": "s"})
+    )
+    assert len(conversations) == 3 and report.says_something
+    assert str(report).endswith(
+        "; control tokens that are read as letters: '</s>' in 1 (first: line 2), '<|endoftext|>' in 1 (first: line 1), "
+        "'<|im_start|>' in 1 (first: line 2)"
+    )
+
+
+def test_a_single_record_may_go_over_several_lines(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps({"messages": [user("a"), assistant("b")]}, indent=1))
+    assert read_conversations(tmp_path / "a.json")[0] == [[user("a"), assistant("b")]]
+    (tmp_path / "a.json").write_text('{\n"messages": [')
+    with pytest.raises(FormatError, match="line 1: expected valid JSON"):
+        read_conversations(tmp_path / "a.json")

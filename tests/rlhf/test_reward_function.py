@@ -39,6 +39,7 @@ def test_the_file_may_hold_classes_and_import_what_it_likes(write):
     ("text", "fault"),
     [
         ("def score(prompt, answer)\n    return 1\n", "my_reward.py, line 1: SyntaxError: expected ':'"),
+        ("import sys\nsys.exit(3)\n", "my_reward.py ends the program (exit code 3) when it is read; define the function alone"),
         ("x = 1\ny = 1 / 0\n", "my_reward.py, line 2, in <module>: ZeroDivisionError: division by zero"),
         ("def scores(a, b):\n    return 1\n", "has no function score; did you mean scores?"),
         ("def other(a, b):\n    return 1\n", "has no function score; it has other"),

@@ -227,3 +227,9 @@ def test_a_folder_disappears_whole(tmp_path, monkeypatch):
             manifest.verify(path)
         del disk
     assert not path.exists() and k > 3
+
+
+def test_an_error_names_the_file_that_was_asked_for_and_no_temporary_one(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        write_file(tmp_path / "nowhere" / "a.txt", b"x")
+    assert caught.value.filename == str(tmp_path / "nowhere" / "a.txt")

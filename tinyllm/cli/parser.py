@@ -30,6 +30,9 @@ def lesson(docstring: str | None) -> str:
     return start[:1].upper() + start[1:]
 
 
+PLACES = ("FOLDER", "DIR", "FILE", "MODEL", "ITEMS", "LABELS", "PAIRS", "PROMPTS")  # what names of files and folders are called
+
+
 class UsageError(ValueError):
     """A command line that cannot be understood."""
 
@@ -107,7 +110,17 @@ class Parser(argparse.ArgumentParser):
                 self._sorting = False
         if extra:
             raise UsageError(self._unknown(extra[0]))
+        self._refuse_empty_names(namespace)
         return namespace, extra
+
+    def _refuse_empty_names(self, namespace: argparse.Namespace) -> None:
+        """An empty name of a file or folder is an unset variable of the shell, and not the folder one stands in."""
+        for action in self._actions:
+            if action.metavar in PLACES or action.dest.endswith("_flag"):
+                given = getattr(namespace, action.dest, None)
+                if "" in (given if isinstance(given, list) else [given]):
+                    name = action.option_strings[0] if action.option_strings else str(action.metavar)
+                    raise UsageError(f"{name} is empty; give a name, or '.' for the folder you are in")
 
     def format_help(self) -> str:
         """The whole help text."""

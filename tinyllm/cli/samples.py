@@ -72,10 +72,11 @@ def check_samples(config: SampleConfig, tokenizer: Any) -> None:
 def write_samples(model: Any, tokenizer: Any, config: SampleConfig, *, step: int, seed: int) -> Iterator[SampleRecord]:
     """The samples of this step, one after the other."""
     settings = GenerationConfig(max_new_tokens=config.sample_tokens, temperature=config.sample_temperature)
+    prompt = config.sample_prompt.encode("utf-8", "replace").decode()  # bytes of a shell that are no UTF-8 as "?"
     for number in range(config.n_samples):
         rng = stream(seed, "sample", step, number)
         text = "".join(write_on(model, tokenizer, config.sample_prompt, config=settings, rng=rng))
-        yield SampleRecord(step, config.sample_prompt, text, config.sample_temperature)
+        yield SampleRecord(step, prompt, text, config.sample_temperature)
 
 
 def append_sample(run: Path, sample: SampleRecord) -> None:

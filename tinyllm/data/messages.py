@@ -162,13 +162,20 @@ def _read_turn(turn: dict[str, Any], where: Where, roles: Mapping[str, str]) -> 
     calls = turn.get("tool_calls") or ([{"function": turn["function_call"]}] if turn.get("function_call") else [])
     if text_key not in turn and not calls:
         raise where.at(text_key).error("a string", f"only the keys {', '.join(turn)}")
-    content = _content(turn.get(text_key), where.at(text_key))
+    content = check_text(_content(turn.get(text_key), where.at(text_key)), where)
     if role == "call":
         return {"role": "assistant", "content": "", "tool_call": _expression_of_json(content)}
     message = {"role": role, "content": content}
     if turn.get("tool_call") is not None:
         return {**message, "tool_call": where.at("tool_call").check(turn["tool_call"], str)}
     return {**message, "tool_call": _only_call(calls, where)} if calls else message
+
+
+def check_text(text: str, where: Where) -> str:
+    """The text itself; control tokens in it go into the report."""
+    if where.report is not None:
+        where.report.check_text(text, where.place)
+    return text
 
 
 def _content(value: Any, where: Where) -> str:
@@ -223,6 +230,7 @@ def _read_alpaca(record: dict[str, Any], where: Where, roles: Mapping[str, str])
     for pair in [*history, ["\n\n".join(part for part in asked if part.strip()), answered]]:
         if len(pair) != 2:
             raise where.at("history").error("pairs of question and answer", pair)
+        pair = [check_text(text, where) for text in pair]
         messages += [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]
     return messages
 
@@ -238,7 +246,7 @@ def as_messages(value: Any, role: str, where: Where, *, roles: Mapping[str, str]
     """A list of messages as it is; a text as one message of `role`, without the spaces that join it to its neighbour."""
     if isinstance(value, list):
         return read_turns(value, where, roles)
-    return [{"role": role, "content": where.check(value, (str, [object])).strip()}]
+    return [{"role": role, "content": check_text(where.check(value, (str, [object])), where).strip()}]
 
 
 def _read_list_under(key: str) -> Reader:

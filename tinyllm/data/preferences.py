@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tinyllm.data.messages import SYSTEM, Conversation, as_messages, check_turns, read_turns, with_roles, with_system
+from tinyllm.data.messages import SYSTEM, Conversation, as_messages, check_text, check_turns, read_turns, with_roles, with_system
 from tinyllm.data.records import ReadReport, Skip, Where, read_each
 from tinyllm.storage import write_file
 
@@ -88,6 +88,8 @@ def _read(record: Any, where: Where, roles: Mapping[str, str]) -> Preference:
     where.object(record, ("prompt", "chosen", "rejected", "margin", *SYSTEM))
     prompt = with_system(record, prompt, where)
     source = source if isinstance(source, str) else ""
+    for answer in (chosen, rejected):
+        check_text(answer, where)
     return _check(Preference(prompt, chosen, rejected, None if margin is None else float(margin), source))
 
 

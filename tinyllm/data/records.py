@@ -9,6 +9,7 @@ of which nothing is left is refused, with its first fault.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ HARMLESS = frozenset(
     "model model_name tokens n_tokens num_tokens token_count length".split()
 )
 
+_CONTROL_TOKEN = re.compile(r"<\|[a-z_]{2,30}\|>|\[/?INST\]|</s>")
 Made = TypeVar("Made")
 
 
@@ -42,6 +44,7 @@ class ReadReport:
     n_records: int = 0
     places: dict[str, list[str]] = field(default_factory=dict)  # reason -> where, "line 7"
     unused: dict[str, list[str]] = field(default_factory=dict)  # key that was not used -> where
+    spelled: dict[str, list[str]] = field(default_factory=dict)  # control token of some chat that a text spells -> where
     faults: list[FormatError] = field(default_factory=list)  # of the malformed records
 
     def skip(self, reason: str, place: str) -> None:
@@ -56,6 +59,13 @@ class ReadReport:
                 if places[-1:] != [place]:
                     places.append(place)
 
+    def check_text(self, text: str, place: str) -> None:
+        """Count what looks like a control token in a text: whoever wrote it meant the token, and it is read as letters."""
+        for token in set(_CONTROL_TOKEN.findall(text)):
+            places = self.spelled.setdefault(token, [])
+            if places[-1:] != [place]:
+                places.append(place)
+
     @property
     def n_skipped(self) -> int:
         """The number of records that were left out."""
@@ -68,8 +78,8 @@ class ReadReport:
 
     @property
     def says_something(self) -> bool:
-        """Whether anything was skipped or not used."""
-        return bool(self.places or self.unused)
+        """Whether anything was skipped, not used, or not what it was meant to be."""
+        return bool(self.places or self.unused or self.spelled)
 
     def __str__(self) -> str:
         text = f"{self.file}: {self.n_records:,} record{'s' * (self.n_records != 1)}"
@@ -80,11 +90,8 @@ class ReadReport:
             text += (
                 f", {self.n_skipped:,} skipped: {', '.join([*why, f'{others:,} for other reasons'][: len(why) + bool(others)])}"
             )
-        if self.unused:
-            ordered = sorted(self.unused.items(), key=lambda item: (-len(item[1]), item[0]))
-            keys = [f"{key!r} of {len(places):,} (first: {places[0]})" for key, places in ordered[:MOST_REASONS]]
-            more = f" and {len(ordered) - MOST_REASONS} more" if len(ordered) > MOST_REASONS else ""
-            text += f"; keys that were not used: {', '.join(keys)}{more}"
+        text += f"; keys that were not used: {_most_frequent(self.unused, 'of')}" if self.unused else ""
+        text += f"; control tokens that are read as letters: {_most_frequent(self.spelled, 'in')}" if self.spelled else ""
         return text
 
     def _first(self, reason: str) -> str:
@@ -100,6 +107,13 @@ class ReadReport:
             raise self.faults[0]
         if not kept:
             raise ValueError(f"{self}; nothing is left to learn from" if self.n_records else f"{self.file}: holds no records")
+
+
+def _most_frequent(found: Mapping[str, list[str]], word: str) -> str:
+    """What was found, with how many and where first, in the order of how many."""
+    ordered = sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))
+    named = [f"{name!r} {word} {len(places):,} (first: {places[0]})" for name, places in ordered[:MOST_REASONS]]
+    return ", ".join(named) + (f" and {len(ordered) - MOST_REASONS} more" if len(ordered) > MOST_REASONS else "")
 
 
 class Where:
@@ -180,7 +194,8 @@ def read_records(
     """(place, record) for each record of a file; place is "line 3", or "record 3" in a list; both count from 1.
 
     Whether it is a list or lines is seen from the content, since both go by both names: a file that begins with "[" is
-    one list, unless several lines are each a value, or its only list is that of one conversation's messages.
+    one list, unless several lines are each a value, or its only list is that of one conversation's messages. A single object
+    may go over several lines.
     A line that is not JSON comes as the FormatError that says so; FormatError is raised for a file that is not of records.
     """
     path = Path(path)
@@ -192,6 +207,8 @@ def read_records(
     if first.startswith(b"[") and (items is None or (one_line and not _are_messages(items))):
         for i, record in enumerate(_read_list(path), start=1):
             yield f"record {i}", record
+    elif first == b"{" and (record := _try_object(path)) is not None:
+        yield "record 1", record
     else:
         yield from _read_lines(path, parse or _parse)
 
@@ -204,6 +221,14 @@ def _try_list(line: bytes) -> list[Any] | None:
     """The list that a line holds, None if it does not hold one whole."""
     try:
         return strict_json.parse(line, file="", schema=[object]) if line.startswith(b"[") else None
+    except FormatError:
+        return None
+
+
+def _try_object(path: Path) -> dict[str, Any] | None:
+    """The single object that a file holds, written over several lines; None if it is something else."""
+    try:
+        return strict_json.read(path, schema=strict_json.MapOf(object))
     except FormatError:
         return None
 
@@ -230,7 +255,7 @@ def _read_lines(path: Path, parse: Callable[[bytes, Where], Any]) -> Iterator[tu
                 continue
             place = f"line {number}"
             if not begun and line[:1] not in (b"{", b"["):
-                expected = "a JSON object a line (.jsonl), or one JSON list of them (.json)"
+                expected = "a JSON object a line (.jsonl), or one JSON list of them (.json), in UTF-8"
                 raise FormatError(path, field=place, expected=expected, found=repr(line[:40].decode(errors="replace")))
             begun = True
             try:

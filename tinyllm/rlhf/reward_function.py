@@ -83,6 +83,10 @@ def _load(file: Path) -> ModuleType:
     sys.modules[spec.name] = module  # where dataclasses, for instance, look for the module they are in
     try:
         spec.loader.exec_module(module)
+    except SystemExit as stop:
+        raise ValueError(
+            f"reward: {file} ends the program (exit code {stop.code}) when it is read; define the function alone"
+        ) from None
     except Exception as error:
         raise ValueError(f"reward: {_place(error, file)}") from error
     return module

@@ -66,9 +66,11 @@ def _write_and_sync(path: str, chunks: Iterable[Any]) -> None:
 
 
 def _explain(error: OSError, path: str | os.PathLike[str]) -> OSError:
-    """The error with our file's name in it, if it had none; for a full disk also how much is free."""
+    """The error with our file's name in it, if it had none or a temporary one; for a full disk also how much is free."""
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return error if error.filename or error.errno is None else OSError(error.errno, error.strerror, str(path))
+        ours = any(_LEFTOVER.fullmatch(part) for part in Path(os.fsdecode(error.filename or "")).parts)  # a name nobody asked for
+        named = error.filename and not ours
+        return error if named or error.errno is None else OSError(error.errno, error.strerror, str(path))
     try:
         free = f"{shutil.disk_usage(os.path.dirname(os.path.abspath(path))).free} bytes are free"
     except OSError:
