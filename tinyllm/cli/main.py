@@ -44,6 +44,10 @@ ADVICE = {
     errno.ENOTDIR: "that is a file, a folder is wanted",
     errno.EEXIST: "choose another name",
     errno.ENOSPC: "make room on the disk",
+    errno.EDQUOT: "your share of the disk is used up; make room",
+    errno.EFBIG: "the system limits the size of files here (see ulimit -f)",
+    errno.ELOOP: "that is a link to itself",
+    errno.ENAMETOOLONG: "choose a shorter one",
 }
 
 
