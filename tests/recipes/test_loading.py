@@ -10,6 +10,7 @@ import pytest
 
 import tinyllm
 from tinyllm.decoding import generate_text
+from tinyllm.decoding.config import TEMPERATURE
 from tinyllm.models import GPT, GPTConfig, RewardModel, SequenceClassifier
 from tinyllm.recipes import LoadedModel, LoadedRewardModel
 from tinyllm.rlhf.reward_model import score_sequences
@@ -62,6 +63,14 @@ def test_one_seed_one_text_and_two_calls_draw_on(journey):
     texts = [first.generate("A", max_new_tokens=30) for _ in range(2)]
     assert texts == [second.generate("A", max_new_tokens=30) for _ in range(2)] and texts[0] != texts[1]
     assert tinyllm.load(journey, seed=6).generate("A", max_new_tokens=30) != texts[0]
+
+
+def test_the_temperature_is_that_of_every_command_and_beam_search_takes_none(journey, model):
+    llm, same = (tinyllm.load(journey, seed=9) for _ in range(2))
+    assert llm.generate("A", max_new_tokens=20) == same.generate("A", max_new_tokens=20, temperature=TEMPERATURE)
+    assert llm.generate("A", max_new_tokens=20) != same.generate("A", max_new_tokens=20, temperature=1.5)
+    expected = generate_text(model, TOKENIZER, "A", max_new_tokens=5, n_beams=2)
+    assert llm.generate("A", max_new_tokens=5, n_beams=2) == expected
 
 
 def test_chat_answers_a_conversation_or_a_message_and_gives_what_to_append(journey):

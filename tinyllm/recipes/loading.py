@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from tinyllm.decoding import Reply, encode_prompt, reply, write_on
-from tinyllm.decoding.config import make_config
+from tinyllm.decoding import GenerationConfig, Reply, encode_prompt, generate_text, reply, write_on
+from tinyllm.decoding.config import TEMPERATURE, make_config
 from tinyllm.models import GPT, RewardModel, load_tokenizer_for
 from tinyllm.rlhf.log_probs import frozen_log_probs
 from tinyllm.rlhf.reward_model import score_sequences
@@ -43,10 +43,12 @@ class LoadedModel:
     def generate(self, prompt: str = "", **settings: Any) -> str:
         """The text that follows `prompt`; an empty one begins a document. It may grow longer than the model's context.
 
-        settings  of decoding.GenerationConfig: max_new_tokens, temperature (0: always the likeliest token), top_k, top_p,
-                  stop_strings ... ValueError for an unknown one, and for a bad value
+        settings  of decoding.GenerationConfig: max_new_tokens, temperature (0.7 as in every command; 0: always the likeliest
+                  token), top_k, top_p, stop_strings ... ValueError for an unknown one, and for a bad value
         """
-        config = make_config(None, settings)
+        config = _config(settings)
+        if config.n_beams > 1:  # beam search: one text, within the context
+            return generate_text(self.model, self.tokenizer, prompt, config=config)
         return "".join(write_on(self.model, self.tokenizer, prompt, config=config, rng=self.rng))
 
     def chat(self, messages: Sequence[Message] | str, **settings: Any) -> Reply:
@@ -55,7 +57,7 @@ class LoadedModel:
         messages  a conversation that ends with the user's message, or the text of one message
         Calls of the calculator are carried out. settings as in `generate`; max_new_tokens is for each of its messages.
         """
-        config = make_config(None, settings)
+        config = _config(settings)
         *_, last = reply(self.model, self.tokenizer, _conversation(messages), config=config, rng=self.rng)
         assert isinstance(last, Reply)
         return last
@@ -93,6 +95,11 @@ def load(path: str | os.PathLike[str], *, seed: int = 1337) -> LoadedModel | Loa
     if _architecture(folder) == WITH_A_HEAD:
         return LoadedRewardModel(RewardModel.from_pretrained(folder), load_tokenizer_for(folder))
     return LoadedModel(GPT.from_pretrained(folder), load_tokenizer_for(folder), np.random.default_rng(seed))
+
+
+def _config(settings: dict[str, Any]) -> GenerationConfig:
+    """The settings as given, else those at which every command shows what a model writes."""
+    return make_config(None, settings if settings.get("n_beams", 1) != 1 else {"temperature": TEMPERATURE, **settings})
 
 
 def _architecture(folder: Path) -> object:
