@@ -30,7 +30,7 @@ EPILOG = """examples:
   echo "What is 12 times 7?" | tinyllm chat runs/quickstart
 """
 FLAGS = {"stop_strings": "stop"}
-DEFAULTS = {"max_new_tokens": 256, "temperature": 0.7}
+DEFAULTS = {"max_new_tokens": 256}
 WITHOUT = frozenset({"n_beams", "length_penalty", "early_stopping"})  # beam search shows nothing before its end
 ENDINGS = {  # why an answer ended, if the model did not end it
     "length": "cut off after {max_new_tokens} tokens; --max-new-tokens allows more",
@@ -59,9 +59,10 @@ def add_parser(subparsers: Any) -> None:
 
 def _group() -> Group:
     from tinyllm.cli.settings import Group
-    from tinyllm.decoding import GenerationConfig
+    from tinyllm.decoding import TEMPERATURE, GenerationConfig
 
-    return Group("generation", GenerationConfig, defaults=DEFAULTS, flags=FLAGS, without=WITHOUT)
+    defaults = {**DEFAULTS, "temperature": TEMPERATURE}
+    return Group("generation", GenerationConfig, defaults=defaults, flags=FLAGS, without=WITHOUT)
 
 
 def run(args: argparse.Namespace) -> int:

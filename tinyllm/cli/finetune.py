@@ -29,7 +29,7 @@ EPILOG = """examples:
 """
 
 
-LEARNING_RATE, LORA_LEARNING_RATE = 5e-4, 1e-2  # adapters begin at 0 and are few: they want twenty times the steps
+LEARNING_RATE, LORA_LEARNING_RATE = 5e-4, 5e-3  # adapters begin at 0 and are few: they want ten times the steps
 INPUTS = (MODEL, Input("data", "FILE", "files", required=False))
 
 
