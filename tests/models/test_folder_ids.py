@@ -14,6 +14,7 @@ from tinyllm.decoding.stream import stop_tokens
 from tinyllm.models import GPT, GPTConfig, RewardModel, load_tokenizer_for
 from tinyllm.storage import FormatError
 from tinyllm.tokenizers import CONTROL_TOKENS, ByteTokenizer, ChatFormat, chat_format, load_tokenizer
+from tinyllm.tokenizers.special import CHAT_TEMPLATE
 
 EXPECTED = json.loads(made.EXPECTED.read_text(encoding="utf-8"))
 CONFIG = GPTConfig(vocab_size=260, block_size=48, n_layers=1, n_heads=2, d_model=8, init_std=0.5)
@@ -164,6 +165,20 @@ def test_what_a_folder_says_survives_saving_and_new_special_tokens(folder, tmp_p
     alone = load_tokenizer(tmp_path / "alone")
     assert (alone.eos_id, alone.bos_id) == (258, 256)
     assert alone.fingerprint() == tokenizer.fingerprint()
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "chat_template.jinja"])
+def test_a_chat_template_that_is_not_ours_is_said(folder, name):
+    if name == "chat_template.jinja":
+        (folder / name).write_text(CHAT_TEMPLATE + "\n")
+        load_tokenizer_for(folder)
+        (folder / name).write_text("{{ messages[0]['content'] }}")
+    else:
+        write(folder, name, chat_template=CHAT_TEMPLATE)
+        load_tokenizer_for(folder)
+        write(folder, name, chat_template=[{"name": "default", "template": "{{ 1 }}"}])
+    with pytest.warns(UserWarning, match=f"{name}: its chat template is not run here"):
+        load_tokenizer_for(folder)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from tinyllm.models.gpt_layout import check_count
 from tinyllm.nn import Module
 from tinyllm.storage import FormatError, safetensors, sharded, strict_json, write_file
 from tinyllm.tokenizers import Tokenizer, load_tokenizer
-from tinyllm.tokenizers.special import declared_ids
+from tinyllm.tokenizers.special import declared_ids, other_template
 
 Folder = str | os.PathLike[str]
 WEIGHTS = "model.safetensors"
@@ -115,6 +116,9 @@ def load_tokenizer_for(folder: Folder) -> Tokenizer:
             expected=f"{expected[:12]}..., the tokenizer these weights were trained with",
             found=f"{tokenizer.fingerprint()[:12]}... (put the model's own tokenizer.json back)",
         )
+    if name := other_template(folder):
+        text = "its chat template is not run here: a chat with this model is written in another way than it was trained on"
+        warnings.warn(f"{folder / name}: {text}", stacklevel=2)
     config = read_config(folder)
     size = check_count(config, "vocab_size", file=folder / "config.json")
     _check_size(tokenizer.vocab_size, size, folder)

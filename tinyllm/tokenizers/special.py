@@ -74,6 +74,18 @@ def declared_ids(settings: Mapping[str, Any], key: str, *, file: str | os.PathLi
     return [i for i in ([] if value is None else value if isinstance(value, list) else [value]) if i >= 0]
 
 
+def other_template(folder: str | os.PathLike[str]) -> str | None:
+    """The name of the file in `folder` that holds another chat template than ours, None if none does.
+
+    It is a program, in Jinja, and is not run: such a model's conversations are written in a way that it was not trained on.
+    """
+    alone, beside = Path(folder) / "chat_template.jinja", Path(folder) / SETTINGS
+    if alone.is_file():
+        return None if alone.read_text("utf-8", "replace").strip() == CHAT_TEMPLATE else alone.name
+    settings = strict_json.read(beside, schema=strict_json.MapOf(object)) if beside.is_file() else {}
+    return None if settings.get("chat_template") in (None, "", CHAT_TEMPLATE) else beside.name
+
+
 def chat_template(special_tokens: Mapping[str, int]) -> str | None:
     """The template for a tokenizer that can write conversations; None for one that cannot."""
     return CHAT_TEMPLATE if all(name in special_tokens for name in CONTROL_TOKENS) else None
