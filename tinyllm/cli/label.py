@@ -62,7 +62,7 @@ def _add_make(verbs: Any) -> None:
     add("--n-answers", type=int, default=5, metavar="N", help="answers to each prompt (default: 5)")
     add("--max-new-tokens", type=int, default=128, metavar="N", help="longest answer (default: 128)")
     add("--temperature", type=float, default=1.0, metavar="X", help="1 draws as the model believes (default: 1)")
-    add("--seed", type=int, default=0, metavar="N", help="the same number gives the same answers (default: 0)")
+    add("--seed", type=int, default=1337, metavar="N", help="the same number gives the same answers (default: 1337)")
 
 
 def _add_serve(verbs: Any) -> None:
@@ -85,7 +85,7 @@ def _add_simulate(verbs: Any) -> None:
     add("--labeler", default="simulated", metavar="NAME", help="the name, which also decides the noise (default: simulated)")
     add("--noise", type=float, default=0.5, metavar="X", help="standard deviation of the noise (default: 0.5)")
     add("--miss", type=float, default=0.1, metavar="P", help="chance to overlook a fault (default: 0.1)")
-    add("--seed", type=int, default=0, metavar="N", help="another number, other noise (default: 0)")
+    add("--seed", type=int, default=1337, metavar="N", help="another number, other noise (default: 1337)")
     add("--repeat-every", type=int, default=10, metavar="N", help="label each N-th item twice; 0: none (default: 10)")
 
 
