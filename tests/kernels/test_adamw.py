@@ -96,7 +96,7 @@ WRONG = {  # which of params, grads, exp_avgs, exp_avg_sqs; what is done to it; 
     "memory of another dtype": (2, np.float64, r"exp_avgs\[0\] is float64"),
     "memory of another shape": (3, lambda x: x[:2], r"exp_avg_sqs\[0\] has shape \(2, 4\), expected \(3, 4\)"),
     "read-only memory": (3, read_only, r"exp_avg_sqs\[0\] is float32, read-only"),
-    "short gradient": (1, lambda x: x[:, :1], r"grads\[0\] has shape \(3, 1\), expected \(3, 4\)"),
+    "short gradient": (1, lambda x: x[:, :1], r"grads\[0\] is float32 \(3, 1\), expected float32 \(3, 4\)"),
     "gradient of whole numbers": (1, np.int64, r"grads\[0\] is int64"),
 }
 
@@ -119,9 +119,9 @@ def test_lists_of_different_lengths_are_refused():
     from tinyllm.kernels.adamw import adamw_update
 
     param, grad, exp_avg, exp_avg_sq = four_arrays((3,), np.float32)
-    with pytest.raises(ValueError, match="grads: 0 arrays came for 1 params"):
+    with pytest.raises(ValueError, match="grads: 0 came for 1 params"):
         adamw_update([param], [], [exp_avg], [exp_avg_sq], step=1, **SETTINGS)
-    with pytest.raises(ValueError, match="weight_decays: 0 numbers came"):
+    with pytest.raises(ValueError, match="weight_decays: 0 came"):
         adamw_update([param], [grad], [exp_avg], [exp_avg_sq], step=1, **SETTINGS | {"weight_decays": []})
 
 

@@ -80,10 +80,13 @@ def _sum_of_squares(where, blocks, sums, like):
             sums[i] = _sum_block(where, blocks[i], like)
 
 
-def _table(groups: Sequence[Sequence[ndarray]]) -> ndarray:
+def _addresses(arrays: Sequence[ndarray]) -> list[int]:
+    return [x.__array_interface__["data"][0] for x in arrays]
+
+
+def _table(*places: list[int], sizes: list[int]) -> ndarray:
     """One row per weight: where its array in each group lies, and how many numbers it has."""
-    places = [[x.__array_interface__["data"][0] for x in group] for group in groups]
-    return np.array([*places, [x.size for x in groups[0]]], np.int64).T.copy()
+    return np.array([*places, sizes], np.int64).T.copy()
 
 
 def _blocks(sizes: ndarray) -> ndarray:
@@ -103,35 +106,45 @@ def sum_of_squares(arrays: Sequence[ndarray]) -> float:
     if dtype.kind != "f" or dtype.itemsize > 8:
         raise ValueError(f"arrays: {', '.join(sorted({x.dtype.name for x in arrays}))} came, float32 or float64 expected")
     lines = [rows(x.reshape(1, -1).astype(dtype, copy=False)) for x in arrays]
-    where = _table([lines])
+    where = _table(_addresses(lines), sizes=[x.size for x in lines])
     blocks = _blocks(where[:, 1])
     sums = np.empty(len(blocks), np.float64)
     _sum_of_squares(where, blocks, sums, np.empty(0, lines[0].dtype))
     return float(sums.sum())
 
 
-def _refuse_strangers(params: Sequence[ndarray], **others: Sequence[ndarray]) -> None:
-    """ValueError unless all arrays are what the kernel takes them for: it follows addresses and sees no array.
+def _checked_addresses(name: str, arrays: Sequence[ndarray], shapes: list[tuple], dtype: np.dtype) -> list[int]:
+    """Where the arrays lie; ValueError unless the kernel, which sees no array, may read and write them as such of `dtype`."""
+    places, kind = [], dtype.str
+    for i, (array, shape) in enumerate(zip(arrays, shapes, strict=True)):
+        facts = array.__array_interface__
+        address, read_only = facts["data"]
+        contiguous = facts["strides"] is None
+        if facts["shape"] != shape:
+            raise ValueError(f"{name}[{i}] has shape {array.shape}, expected {shape}, that of its weight")
+        if facts["typestr"] != kind or not contiguous or read_only or address % dtype.itemsize:
+            how = "read-only" if read_only else f"with strides {array.strides}"
+            expected = f"expected {dtype}, writeable, C-contiguous: use np.array(x, {dtype}, order='C')"
+            raise ValueError(f"{name}[{i}] is {array.dtype}, {how}; {expected}")
+        places.append(address)
+    return places
 
-    Gradients may lie in any way and be of another float dtype, since they are read as copies where need be.
-    """
-    dtype = params[0].dtype
-    if dtype not in (np.float32, np.float64):
-        raise ValueError(f"params[0] is {dtype}, float32 or float64 expected")
-    for name, arrays in {"params": params, **others}.items():
+
+def _gradient_lines(grads: Sequence[ndarray], shapes: list[tuple], dtype: np.dtype) -> list[ndarray]:
+    """Each gradient as one line of `dtype`, a copy where it lies otherwise or is of another float dtype."""
+    for i, (grad, shape) in enumerate(zip(grads, shapes, strict=True)):
+        if grad.shape != shape or grad.dtype.kind != "f":
+            raise ValueError(f"grads[{i}] is {grad.dtype} {grad.shape}, expected {dtype} {shape}, as its weight")
+    return [rows((grad if grad.dtype == dtype else grad.astype(dtype)).reshape(1, -1)) for grad in grads]
+
+
+def _check_counts(params: Sequence[ndarray], **others: Sequence) -> None:
+    """ValueError unless there is one of each for every weight, and weights are float32 or float64."""
+    for name, arrays in others.items():
         if len(arrays) != len(params):
-            raise ValueError(f"{name}: {len(arrays)} arrays came for {len(params)} params")
-        for i, (param, array) in enumerate(zip(params, arrays, strict=True)):
-            if array.shape != param.shape:
-                raise ValueError(f"{name}[{i}] has shape {array.shape}, expected {param.shape}, that of params[{i}]")
-            if name == "grads":
-                fits = array.dtype == dtype or array.dtype.kind == "f"
-            else:
-                fits = array.dtype == dtype and array.flags.carray
-            if not fits:
-                how = "read-only" if not array.flags.writeable else f"with strides {array.strides}"
-                expected = f"expected {dtype}, writeable, C-contiguous: use np.array(x, {dtype}, order='C')"
-                raise ValueError(f"{name}[{i}] is {array.dtype}, {how}; {expected}")
+            raise ValueError(f"{name}: {len(arrays)} came for {len(params)} params")
+    if params[0].dtype not in (np.float32, np.float64):
+        raise ValueError(f"params[0] is {params[0].dtype}, float32 or float64 expected")
 
 
 def adamw_update(
@@ -154,14 +167,15 @@ def adamw_update(
     """
     if len(params) == 0:
         return
-    _refuse_strangers(params, grads=grads, exp_avgs=exp_avgs, exp_avg_sqs=exp_avg_sqs)
-    if len(weight_decays) != len(params):
-        raise ValueError(f"weight_decays: {len(weight_decays)} numbers came for {len(params)} params")
+    _check_counts(params, grads=grads, exp_avgs=exp_avgs, exp_avg_sqs=exp_avg_sqs, weight_decays=weight_decays)
     (beta1, beta2), dtype = betas, params[0].dtype
     step_size = lr / (1.0 - beta1**step)
     root_correction = 1.0 / math.sqrt(1.0 - beta2**step)  # √(v / c) = √v · (1 / √c)
     numbers = (grad_scale, step_size, beta1, 1.0 - beta1, beta2, 1.0 - beta2, root_correction, eps)
-    lines = [rows(grad.reshape(1, -1).astype(dtype, copy=False)) for grad in grads]  # named, so that a copy lives until the end
-    where = _table([params, lines, exp_avgs, exp_avg_sqs])
+    shapes = [param.shape for param in params]
+    lines = _gradient_lines(grads, shapes, dtype)  # named, so that a copy lives until the end
+    written = (("params", params), ("exp_avgs", exp_avgs), ("exp_avg_sqs", exp_avg_sqs))
+    weights, means, squares = (_checked_addresses(name, arrays, shapes, dtype) for name, arrays in written)
+    where = _table(weights, _addresses(lines), means, squares, sizes=[line.size for line in lines])
     keep = np.array([1.0 - lr * decay for decay in weight_decays], dtype)
     _adamw(where, _blocks(where[:, 4]), tuple(map(dtype.type, numbers)), keep)

@@ -46,6 +46,7 @@ class Optimizer:
         self.lr = lr
         self.step_count = 0
         self.memory = {slot: [np.zeros_like(param.data) for param in self.params] for slot in self.slots}
+        self._checked: list[np.ndarray] = [param.data for param in self.params]
         self._like = [(param.shape, param.dtype) for param in self.params]
 
     def update(self, moving: list[int], *, lr: float, grad_scale: float) -> None:
@@ -70,15 +71,18 @@ class Optimizer:
     def _check(self, i: int) -> None:
         """The loops below follow addresses, so what lies there must be what it was when the memories were made."""
         param, (shape, dtype) = self.params[i], self._like[i]
-        if param.data.shape != shape or param.data.dtype != dtype:
+        data, grad = param.data, param.grad
+        if data is self._checked[i] and type(grad) is np.ndarray and grad.shape == shape and grad.dtype == dtype:
+            return
+        if data.shape != shape or data.dtype != dtype:
             now = f"{param.dtype} {param.shape}"
             raise ValueError(f"params[{i}] is {now} now, it was {dtype} {shape}; make a new optimizer for changed weights")
-        grad = param.grad
         if not isinstance(grad, np.ndarray) or grad.shape != shape or grad.dtype.kind != "f":
             came = f"{grad.dtype} {grad.shape}" if isinstance(grad, np.ndarray | Tensor) else type(grad).__name__
             kind = "Tensor " if isinstance(grad, Tensor) else ""
             raise ValueError(f"the gradient of params[{i}] is {kind}{came}, a float array {shape} expected")
         _own_memory(param)
+        self._checked[i] = param.data
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
