@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from tinyllm.cli.aliases import ALIASES, translate
+from tinyllm.cli.aliases import ALIASES, FAR, translate
 from tinyllm.cli.main import VERBS, build_parser, main
 
 
@@ -60,3 +60,5 @@ def test_the_help_of_a_verb_names_those_it_understands_and_no_others(capsys):
 def test_what_has_no_exact_counterpart_says_what_to_give(fails):
     assert fails("train", "--out", "x", "--num_train_epochs", "3").endswith("counted in steps: give --max-steps")
     assert "--threads says on how many cores" in fails("train", "--out", "x", "--device=cpu")
+    assert "give the files as arguments" in fails("train", "--out", "x", "--dataset", "shakespeare")
+    assert {name for name in FAR if name in ALIASES} == set()

@@ -51,6 +51,13 @@ FAR = {  # what means something else here, and what to give instead
     "--num-train-epochs": "training is counted in steps: give --max-steps",
     "--epochs": "training is counted in steps: give --max-steps",
     "--device": "everything runs on the processor; --threads says on how many cores",
+    "--dtype": "training is in float32",
+    "--compile": "the kernels are compiled at their first use, or by tinyllm warmup",
+    "--model-name-or-path": "give the model's folder as the first argument, or to train with --init-from",
+    "--train-file": "give the files as arguments",
+    "--dataset": "give the files as arguments",
+    "--dataset-name": "give the files as arguments",
+    "--resume-from-checkpoint": "--resume goes on from the newest checkpoint in --out",
 }
 
 
