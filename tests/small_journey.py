@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import sys
 from pathlib import Path
 from unittest import mock
 
@@ -10,6 +9,7 @@ import every_trainer
 
 from tinyllm.cli import journey, quickstart
 from tinyllm.cli.main import main
+from tinyllm.evaluation import plots
 from tinyllm.storage import safetensors
 
 STAGES = ("base", "tuned", "reward", "improved")
@@ -26,7 +26,7 @@ def small(folder):
         "DATA": (f"prose={text}:3", f"more={text}:1"), "SHAPE": SHAPE, "VOCAB_SIZE": 700, "SECONDS_OF_TIMING": 0.0, "N_TEST": 20,
         "TRAINING": quickstart.TRAINING | {"batch_size": 2, "eval_batches": 1},
     }  # fmt: skip
-    yield mock.patch.dict(sys.modules, {"matplotlib": None})  # reports without pictures, which take half of the time
+    yield mock.patch.object(plots, "has_matplotlib", lambda: False)  # pictures in the reports take half of the time
     yield mock.patch.multiple(quickstart, **settings)
     yield mock.patch.multiple(journey, BEST_OF=2, N_TOKENIZER_CONVERSATIONS=200)
 
