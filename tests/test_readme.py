@@ -95,15 +95,16 @@ def test_the_first_line_sets_up_an_environment_in_which_tinyllm_is_found(checkou
 def test_the_second_line_is_the_first_with_the_extra_test_and_ends_in_pytest(checkout):
     first, second = (line.strip().rsplit(" && ", 1) for line in SET_UP)
     assert second[0] == first[0].replace("[ui,serve]", "[test,ui,serve]") != first[0]
-    assert second[1] == "python -m pytest"
+    assert second[1] == "python -m pytest -n auto"
     if not (checkout / ".venv").exists():
         in_shell(first[0], checkout)
-    shown = in_shell(f". .venv/bin/activate && {second[1]} --collect-only -q tests/storage/test_manifest.py", checkout)
+    shown = in_shell(f". .venv/bin/activate && {second[1]} -n 0 --collect-only -q tests/storage/test_manifest.py", checkout)
     assert re.search(r"test_manifest.py: \d+", shown)
 
 
 def test_what_makes_a_clean_checkout_ready_is_what_the_readme_says():
-    assert "--editable '.[test,ui,serve" in (ROOT / ".ci" / "run").read_text()
+    script, command = (ROOT / ".ci" / "run").read_text(), SET_UP[1].strip().rsplit(" && ", 1)[1]
+    assert "--editable '.[test,ui,serve" in script and f"\n.venv/bin/{command}" in script
 
 
 # ---- the commands behind them
