@@ -51,6 +51,12 @@ def test_the_help_of_each_verb_has_an_example_and_fits_the_terminal(verb, column
     assert max(map(len, shown.splitlines())) <= int(columns)
 
 
+@pytest.mark.parametrize("columns", ["1", "-5", "0", "x"])
+def test_a_terminal_that_says_nonsense_of_its_width_gets_help_too(columns, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    assert main(["train", "--help"]) == 0 and "usage: tinyllm train" in capsys.readouterr().out
+
+
 def test_help_loads_nothing_heavy():
     code = (
         "import sys; from tinyllm.cli.main import main; main(['--help']); "

@@ -216,7 +216,7 @@ class Screen:
 
     def say(self, text: str) -> None:
         """Lines of ours between messages, broken between words."""
-        columns = shutil.get_terminal_size().columns if self.interactive else 10_000
+        columns = max(shutil.get_terminal_size().columns, 20) if self.interactive else 10_000
         for line in text.splitlines():
             print(self._pale(textwrap.fill(line, columns, subsequent_indent="  ", drop_whitespace=True)), flush=True)
 

@@ -89,7 +89,7 @@ class Parser(argparse.ArgumentParser):
                 words += [f"{action.option_strings[0]} {name}"] if action.required else []
             else:
                 words.append({"?": f"[{name}]", "+": f"{name} ...", "*": f"[{name} ...]"}.get(str(action.nargs), name))
-        width = min(shutil.get_terminal_size().columns, WIDEST) - 2
+        width = max(min(shutil.get_terminal_size().columns, WIDEST) - 2, 40)
         begin, below = " " * len("usage: "), " " * (len("usage: ") + 2)
         text = textwrap.fill(" ".join([*words, "[options]"]), width, initial_indent=begin, subsequent_indent=below)
         return text.strip()

@@ -105,7 +105,7 @@ def is_compiled() -> bool:
 def ensure_compiled() -> None:
     """Compile all kernels with progress unless their code is there, so that a first run does not seem to hang.
 
-    Without a folder to keep the code in, each kernel is left to compile when it is needed.
+    Without a folder to keep the code in, each kernel is left to compile when it is needed; that is said.
     """
     from tinyllm import kernels
 
@@ -113,7 +113,12 @@ def ensure_compiled() -> None:
         return
     from tinyllm.kernels import jit
 
-    if jit.cache_folder() is not None and not is_compiled() and not jit.CONFIG.DISABLE_JIT:
+    if jit.cache_folder() is None and not jit.CONFIG.DISABLE_JIT:
+        advice = "set NUMBA_CACHE_DIR to a folder that can be written"
+        print(
+            f"Compiling the kernels, at every start, about a minute: there is no place to keep them; {advice}.", file=sys.stderr
+        )
+    elif not jit.CONFIG.DISABLE_JIT and not is_compiled():
         print("Compiling the kernels: once on this machine, about a minute.", file=sys.stderr, flush=True)
         if not compile_elsewhere():
             compile_kernels()
