@@ -2,18 +2,19 @@
 
 import contextlib
 import json
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
 import every_trainer
 
-from tinyllm.cli import journey, quickstart
+from tinyllm.cli import quickstart
 from tinyllm.cli.main import main
+from tinyllm.cli.plan import Plan
 from tinyllm.evaluation import plots
 from tinyllm.storage import safetensors
 
 STAGES = ("base", "tuned", "reward", "improved")
-SHAPE = {"block_size": 160, "n_layers": 1, "n_heads": 2, "d_model": 8, "bias": False}
 STEPS = 4
 
 
@@ -22,13 +23,12 @@ def small(folder):
     text = folder.parent / "numbers.txt"
     if not text.exists():
         text.write_text("".join(f"The number after {i} is {i + 1}.\n\n" for i in range(200)))
-    settings = {
-        "DATA": (f"prose={text}:3", f"more={text}:1"), "SHAPE": SHAPE, "VOCAB_SIZE": 700, "SECONDS_OF_TIMING": 0.0, "N_TEST": 20,
-        "TRAINING": quickstart.TRAINING | {"batch_size": 2, "eval_batches": 1},
-    }  # fmt: skip
+    plan = Plan(
+        data=(f"prose={text}:3", f"more={text}:1"), vocab_size=700, block_size=160, n_layers=1, n_heads=2, d_model=8,
+        base_batch=2, tuned_batch=4, n_tokenizer_conversations=200, n_test=20, best_of=2,
+    )  # fmt: skip
     yield mock.patch.object(plots, "has_matplotlib", lambda: False)  # pictures in the reports take half of the time
-    yield mock.patch.multiple(quickstart, **settings)
-    yield mock.patch.multiple(journey, BEST_OF=2, N_TOKENIZER_CONVERSATIONS=200)
+    yield mock.patch.multiple(quickstart, SECONDS_OF_TIMING=0.0, run=partial(quickstart.run, plan=plan))
 
 
 def run(folder, *, resume=False):

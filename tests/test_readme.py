@@ -9,7 +9,6 @@ of its own and is ended by Ctrl-C, as a person would.
 """
 
 import contextlib
-import importlib.util
 import io
 import os
 import re
@@ -25,6 +24,7 @@ from interrupts import heed_ctrl_c
 
 from tinyllm.cli import quickstart
 from tinyllm.cli.main import VERBS, build_parser, main
+from tinyllm.cli.plan import Plan
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -133,28 +133,8 @@ def walk(folder, tmp_path_factory):
     return done
 
 
-def travel_by_constants(text):
-    """quickstart on a small text."""
-    from tinyllm.cli import journey
-
-    TINY = {"block_size": 160, "n_layers": 1, "n_heads": 2, "d_model": 8, "bias": False}
-    with pytest.MonkeyPatch.context() as monkeypatch, contextlib.redirect_stdout(io.StringIO()):
-        monkeypatch.setattr(quickstart, "DATA", (f"prose={text}:3",))
-        monkeypatch.setattr(quickstart, "SHAPE", TINY)
-        monkeypatch.setattr(quickstart, "VOCAB_SIZE", 700)
-        monkeypatch.setattr(quickstart, "TRAINING", quickstart.TRAINING | {"batch_size": 2, "eval_batches": 1})
-        monkeypatch.setattr(quickstart, "N_TEST", 20)
-        monkeypatch.setattr(journey, "BEST_OF", 2)
-        monkeypatch.setattr(journey, "N_TOKENIZER_CONVERSATIONS", 200)
-        return main(["quickstart", "--steps", "1"])
-
-
 def travel(text):
     """quickstart on a small text."""
-    if importlib.util.find_spec("tinyllm.cli.plan") is None:
-        return travel_by_constants(text)
-    from tinyllm.cli.plan import Plan
-
     plan = Plan(data=(f"prose={text}:1",), vocab_size=700, block_size=160, n_layers=1, n_heads=2, d_model=8, base_batch=2,
                 tuned_batch=4, n_tokenizer_conversations=200, n_stories=20, n_test=20, best_of=2)  # fmt: skip
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()):

@@ -22,13 +22,13 @@ def config(**settings):
     return TrainConfig(**{"max_steps": 2, "warmup_steps": 0, "batch_size": 2, "eval_batches": 1, **settings})
 
 
-def test_demonstrations_follow_from_the_seed_and_a_quarter_is_news():
+def test_demonstrations_follow_from_the_seed_and_a_fifth_is_news():
     one, same, other = (assistant.make_demonstrations(40, seed=seed) for seed in (1, 1, 2))
     assert one == same != other
     asked = [message["content"] for messages in one for message in messages if message["role"] == "user"]
     assert len(asked) == 40 and all(messages[-1]["role"] == "assistant" for messages in one)
-    prompts = {story_prompt(story)[-1]["content"] for story in make_stories(10, split="train", seed=2)}
-    assert sum(text in prompts for text in asked) == 10
+    prompts = {story_prompt(story)[-1]["content"] for story in make_stories(8, split="train", seed=2)}
+    assert sum(text in prompts for text in asked) == 8
 
 
 def test_no_test_task_is_a_demonstration():

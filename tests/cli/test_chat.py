@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from interrupts import heed_ctrl_c
 
-from tinyllm.cli.chat import Screen, answer
+import tinyllm
+from tinyllm.cli.chat import Screen, _introduce, answer
 from tinyllm.cli.conversation import Conversation
 from tinyllm.cli.main import main
-from tinyllm.decoding import Dropped, GenerationConfig, Piece, Reply, ToolCall
+from tinyllm.decoding import ChatSettings, Dropped, GenerationConfig, Piece, Reply, ToolCall
 from tinyllm.models import GPT, GPTConfig
 from tinyllm.tokenizers import CONTROL_TOKENS, ByteTokenizer
 from tinyllm.tokenizers.chat import check_messages
@@ -99,6 +100,34 @@ def test_what_the_model_no_longer_sees_is_told_once(chat, replies):
         "tinyllm: note: the context is full: the first turn is out of the model's sight",
         "tinyllm: note: the context is full: the first 3 turns are out of the model's sight",
     ]
+
+
+def test_a_model_sees_as_many_turns_as_its_folder_says_or_as_the_user_wants(chat, replies, chat_model):
+    def last_seen(*words):
+        asked = replies(saying("a"), saying("b"), saying("c"))
+        chat(["1", "2", "3"], *words)
+        return [message["content"] for message in asked[-1]]
+
+    assert last_seen() == ["1", "a", "2", "b", "3"]
+    ChatSettings(turns=1).save(chat_model)
+    try:
+        assert last_seen() == ["3"] and last_seen("--turns", 2) == ["2", "b", "3"]
+        loaded = tinyllm.load(chat_model)
+        assert loaded.turns == 1
+    finally:
+        (chat_model / "chat.json").unlink()
+
+
+def test_a_chat_begins_with_what_can_be_asked(capsys):
+    screen = Screen(interactive=False)
+    _introduce(screen, ("Sort 3 1 9", "Spell KVG"), turns=1)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:3] == ["  Sort 3 1 9", "  Spell KVG"] and "says of others that it does not know" in lines[0]
+    assert "does not see what was said before" in lines[3]
+    _introduce(screen, (), turns=3)
+    assert capsys.readouterr().out == "It sees the newest 3 turns of the conversation.\n"
+    _introduce(screen, (), turns=None)
+    assert capsys.readouterr().out == ""
 
 
 def test_an_answer_that_did_not_end_by_itself_says_why(chat, replies):

@@ -1,16 +1,14 @@
 """Facts about the instruction set: every answer is right, and the test set cannot be known from the training set."""
 
-import builtins
-import importlib
-import inspect
 import re
 
 import numpy as np
 import pytest
 
-from tinyllm.data import made_up, reading_tasks
+from tinyllm.data import made_up, reading_tasks, talk_tasks
 from tinyllm.data.instructions import TASKS, is_correct, make_instructions
-from tinyllm.data.tool_tasks import REFUSAL
+from tinyllm.data.tool_tasks import SIGNS
+from tinyllm.decoding.calculator import calculate
 from tinyllm.tokenizers.chat import check_messages
 
 N = 4000
@@ -48,22 +46,20 @@ def test_every_phrasing_is_of_its_own_task_and_split(made):
 
 PERSON = rf"\b(?:{'|'.join(made_up.FIRST_NAMES)}) (?:{'|'.join(made_up.LAST_NAMES)})\b"
 CONTENT = {  # task -> the content of an item, by which the sides must differ
-    "add": lambda item: tuple(re.findall(r"\d+", question(item))),
-    "subtract": lambda item: (item.answer, re.findall(r"\d+", question(item))[1]),
-    "add in words": lambda item: re.search(r"(\S+) plus (\w+)", question(item)).groups(),
-    "digits to words": lambda item: item.answer,
-    "words to digits": lambda item: made_up.number_in_words(int(item.answer)),
     "spell": lambda item: item.answer,
-    "count letters": lambda item: tuple(re.findall(r"\b[A-Z]\b", question(item))),
     "sort": lambda item: item.answer,
     "largest and smallest": lambda item: tuple(sorted(re.findall(r"\d", question(item)))),
     "reverse": lambda item: tuple(sorted(item.answer.split())),
-    "first and last": lambda item: tuple(sorted(question(item).rpartition(": ")[2].split())),
+    "first and last": lambda item: tuple(sorted(listed(item))),
     "extract": lambda item: re.search(PERSON, question(item))[0],
-    "python signature": lambda item: re.search(r"\w+\.\w+(?=\()", question(item))[0],
-    "python names": lambda item: re.sub(r"Python|[Ww]hat|[Ss]ay|\bis\b|\b[Ii]n\b|[^\w]", "", question(item)),
     "calculator": lambda item: item.messages[1]["tool_call"],
+    "small talk": lambda item: question(item),
 }
+
+
+def listed(item):
+    """The words of a list in the question."""
+    return re.findall(rf"\b(?:{'|'.join(made_up.WORDS)})\b", question(item))[-3:]
 
 
 def contents(split, task, n=2500):
@@ -77,14 +73,16 @@ def test_no_content_of_the_test_set_occurs_in_training(task):
     assert len(test) >= 20 and not train & test
 
 
+def test_no_topic_of_the_test_set_is_one_that_training_calls_unknown():
+    sides = {split: [talk_tasks.unknown(np.random.default_rng(i), split)["t"] for i in range(800)] for split in made_up.SPLITS}
+    assert len(set(sides["test"])) > 200 and not set(sides["train"]) & set(sides["test"])
+
+
 def test_the_same_contents_are_held_out_in_tasks_of_the_same_kind():
-    for one, other in (("add", "subtract"), ("digits to words", "words to digits"), ("reverse", "first and last")):
-        assert not contents("train", one) & contents("test", other)
-    for task in ("refuse", "harmless", "extract"):
-        people = {split: {found[0] for item in make_instructions(1500, split=split, rng=np.random.default_rng(1), tasks=[task])
-                          if (found := re.search(PERSON, question(item)))} for split in made_up.SPLITS}  # fmt: skip
-        assert len(people["test"]) > 50 and not people["train"] & people["test"]
-        assert all(made_up.split_of(person) == split for split, found in people.items() for person in found)
+    for one, other in (("reverse", "first and last"), ("sort", "largest and smallest")):
+        sides = [{frozenset(c.split() if isinstance(c, str) else c) for c in contents(*side)}
+                 for side in (("train", one), ("test", other))]  # fmt: skip
+        assert sides[1] and not sides[0] & sides[1]
 
 
 def test_the_side_of_a_content_is_its_own_property():
@@ -117,33 +115,22 @@ def checked(task, split="train", n=300):
 
 @pytest.mark.parametrize("split", made_up.SPLITS)
 def test_arithmetic_is_right(split):
-    for task, value in (("add", lambda a, b: a + b), ("subtract", lambda a, b: a - b), ("calculator", lambda a, b: a * b)):
-        for item, asked in checked(task, split):
-            a, b = map(int, re.findall(r"\d+", asked))
-            assert int(item.answer) == value(a, b) >= 0
-            if task == "calculator":
-                assert item.messages[1:3] == [{"role": "assistant", "content": "", "tool_call": f"{a}*{b}"},
-                                              {"role": "tool", "content": item.answer}]  # fmt: skip
-    numbers = {made_up.number_in_words(number): number for number in range(1000)}
-    for item, asked in checked("add in words", split):
-        a, b = (numbers[words] for words in re.findall(r"[a-z-]+", asked) if words in numbers)
-        assert numbers[item.answer] == a + b and item.answer.count("-") == 1
-
-
-def test_numbers_in_words():
-    expected = {0: "zero", 13: "thirteen", 20: "twenty", 47: "forty-seven", 100: "one hundred", 110: "one hundred and ten"}
-    assert {number: made_up.number_in_words(number) for number in expected} == expected
-    assert made_up.number_in_words(999) == "nine hundred and ninety-nine"
-    assert len({made_up.number_in_words(number) for number in range(1000)}) == 1000
-    with pytest.raises(ValueError, match="0 to 999"):
-        made_up.number_in_words(1000)
+    work_out = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__, "/": int.__floordiv__}
+    seen = set()
+    for item, asked in checked("calculator", split):
+        a, sign, b = re.fullmatch(r"(\d+)([+*/-])(\d+)", item.messages[1]["tool_call"]).groups()
+        seen.add(sign)
+        assert any(f"{a}{said}{b}" in asked for said in SIGNS[sign])
+        assert int(item.answer) == work_out[sign](int(a), int(b)) and (sign != "/" or int(a) % int(b) == 0)
+        assert item.messages[1:3] == [{"role": "assistant", "content": "", "tool_call": f"{a}{sign}{b}"},
+                                      {"role": "tool", "content": item.answer}]  # fmt: skip
+        assert calculate(f"{a}{sign}{b}") == item.answer
+    assert seen == set(SIGNS)
 
 
 def test_letters_are_right():
     for item, asked in checked("spell"):
-        assert item.answer == " ".join(re.search(r"\b[A-Z]{3}\b", asked)[0])
-    for item, asked in checked("count letters"):
-        assert int(item.answer) == len(re.findall(r"\b[A-Z]\b", asked))
+        assert item.answer == " ".join(re.search(r"\b[A-Z]{3,5}\b", asked)[0])
 
 
 @pytest.mark.parametrize("split", made_up.SPLITS)
@@ -153,11 +140,10 @@ def test_orders_are_right(split):
     for item, asked in checked("largest and smallest", split):
         wanted = max if "argest" in asked else min
         assert item.answer == wanted(re.findall(r"\d", asked))
-    for item, asked in checked("reverse", split):
-        assert asked.endswith(" ".join(item.answer.split()[::-1]))
-    for item, asked in checked("first and last", split):
-        listed = asked.rpartition(": ")[2].split()
-        assert len(listed) == 3 and item.answer == listed[-1 if "last" in item.template else 0]
+    for item, _ in checked("reverse", split):
+        assert listed(item) == item.answer.split()[::-1]
+    for item, _ in checked("first and last", split):
+        assert item.answer == listed(item)[-1 if "last" in item.template else 0]
 
 
 def test_what_is_extracted_stands_in_the_sentence(made):
@@ -169,31 +155,24 @@ def test_what_is_extracted_stands_in_the_sentence(made):
             assert (item.answer in reading_tasks.THINGS) == (field == "{what}")
 
 
-def test_python_is_as_it_is_asked():
-    kinds = reading_tasks.python_names()
-    assert all(issubclass(getattr(builtins, name), BaseException) for name in kinds["an exception"])
-    assert all(callable(getattr(builtins, name)) for name in kinds["a function"]) and "len" in kinds["a function"]
-    assert all(name.startswith("__") for name in kinds["a special name"]) and "__add__" in kinds["a special name"]
-    everything = [name for names in kinds.values() for name in names]
-    assert len(everything) == len(set(everything)), "a name of two kinds has no right answer"
-
-
-def test_signatures_are_those_of_the_library():
-    modules = ("textwrap", "shutil", "calendar", "fnmatch", "bisect", "genericpath", "posixpath")
-    functions = [function for function in reading_tasks.library_functions() if function.module in modules]
-    assert len(functions) > 15
-    for function in functions:
-        parameters = inspect.signature(getattr(importlib.import_module(function.module), function.name)).parameters
-        assert function.arguments == tuple(parameters), function
-    for item, asked in checked("python signature"):
-        arguments = re.search(r"\((.*)\)", asked)[1].split(", ")
-        assert item.answer in (arguments[0], arguments[-1], str(len(arguments)))
-        assert item.answer.isdigit() == ("number" in item.template)
-
-
-def test_what_is_to_be_refused_is_refused_and_its_look_alikes_are_answered(made):
+def test_what_is_no_task_gets_the_answer_for_it(made):
+    answers = {split: {item.answer for item in items if item.task == "small talk"} for split, items in made.items()}
+    assert answers["train"] == answers["test"] == set(talk_tasks.TALK)
     for item in made["train"] + made["test"]:
-        assert (item.answer == REFUSAL) == (item.task == "refuse"), question(item)
+        assert (item.answer == talk_tasks.UNKNOWN) == (item.task == "unknown"), question(item)
+        assert question(item).strip(), item
+
+
+def test_what_is_unknown_is_of_many_words():
+    words = {word for i in range(500) for word in talk_tasks.unknown(np.random.default_rng(i), "train").values()}
+    assert len(words) > 1000 and len(talk_tasks.topics()) > 500
+
+
+def test_what_is_harder_to_learn_comes_more_often(made):
+    counts = {name: sum(item.task == name for item in made["train"]) for name in TASKS}
+    weights = {name: task.weight / sum(other.weight for other in TASKS.values()) for name, task in TASKS.items()}
+    for name, count in counts.items():
+        assert abs(count / N - weights[name]) < 4 * np.sqrt(weights[name] / N), name
 
 
 # ---- the interface
@@ -206,8 +185,8 @@ def test_the_same_generator_makes_the_same_set():
 
 def test_every_task_is_there_and_can_be_chosen(made):
     assert {item.task for item in made["test"]} == set(TASKS)
-    chosen = make_instructions(40, split="test", rng=np.random.default_rng(0), tasks=["spell", "add"])
-    assert {item.task for item in chosen} == {"spell", "add"}
+    chosen = make_instructions(40, split="test", rng=np.random.default_rng(0), tasks=["spell", "sort"])
+    assert {item.task for item in chosen} == {"spell", "sort"}
 
 
 def test_questions_are_short(made):

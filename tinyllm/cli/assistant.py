@@ -58,8 +58,11 @@ from tinyllm.rlhf.sequences import pad_sequences
 from tinyllm.tokenizers.chat import ChatFormat
 from tinyllm.training import RunFolder, TrainConfig, train
 
-NEWS_SHARE = 0.25  # of the made demonstrations
-TURNS = (0.75, 0.17, 0.08)  # part of the made conversations with one question, two, three
+NEWS_SHARE = 0.2  # of the made demonstrations
+SUGGESTED = (  # kinds of questions, in the order in which a person is shown them
+    "calculator", "extract", "reverse", "sort", "spell", "largest and smallest", "first and last",
+)  # fmt: skip
+LEARNED = 0.9  # share of right answers from which on a kind is suggested
 N_COMPARED = 12  # prompts whose answers before and after go into the report
 
 Conversation = list[dict[str, str]]
@@ -67,20 +70,17 @@ Encoded = tuple[list[int], list[bool]]
 
 
 def make_demonstrations(n: int, *, seed: int) -> list[Conversation]:
-    """n questions and answers in conversations: tasks with exact answers, and summaries of mixed quality, in random order."""
+    """n questions, each answered: tasks with exact answers, and summaries of mixed quality, in random order.
+
+    Every question stands alone. Learned in conversations of several, at the same cost, fewer were answered right, the first of a
+    conversation too; so a chat gives the model the newest message alone (decoding/chat_settings.py).
+    """
     rng = stream(seed, "demonstrations")
     n_news = int(n * NEWS_SHARE)
     conversations = [item.messages for item in make_instructions(n - n_news, split="train", rng=rng)]
     for story in make_stories(n_news, split="train", seed=seed + 1):
         conversations.append([*story_prompt(story), {"role": "assistant", "content": make_summary(story, rng)}])
-    return _in_turns([conversations[i] for i in rng.permutation(len(conversations))], rng)
-
-
-def _in_turns(conversations: list[Conversation], rng: np.random.Generator) -> list[Conversation]:
-    """The same questions and answers, some of them one after the other in one conversation, as in a chat."""
-    ends = np.cumsum(rng.choice(len(TURNS), size=len(conversations), p=TURNS) + 1)
-    parts = [conversations[start:end] for start, end in zip([0, *ends], ends, strict=False) if start < len(conversations)]
-    return [[message for messages in part for message in messages] for part in parts]
+    return [conversations[i] for i in rng.permutation(len(conversations))]
 
 
 def make_test(n: int, *, seed: int) -> list[Instruction]:
@@ -267,14 +267,13 @@ class TestSet:
     seed: int = 0
 
 
-def evaluate(name: str, model: GPT, test: TestSet, *, best_of: int = 1) -> Row:
+def evaluate(name: str, model: GPT, test: TestSet, *, best_of: int = 1, same: Row | None = None) -> Row:
     """One model on held-out tasks (greedy) and stories (sampled at temperature 1); with `best_of` the reward model picks.
 
-    Picking is for summaries only: of anything else the reward model has never seen a comparison.
+    Picking is for summaries only: of anything else the reward model has never seen a comparison. `same`: the row of the same
+    model without picking, whose tasks need not be measured again.
     """
     chat, stories = ChatFormat(test.tokenizer), test.stories
-    by_kind = measure_exact_match(model, test.instructions, chat=chat, calculate=calculate)
-    found = by_kind.pop("all")
     answers = sample_answers(model, test.tokenizer, stories, k=best_of, rng=stream(test.seed, "answers to test"))
     prompts = [chat.prompt(story_prompt(story)) for story in stories for _ in range(best_of)]
     ids = [chat.answer(text) for own in answers for text in own]
@@ -283,5 +282,19 @@ def evaluate(name: str, model: GPT, test: TestSet, *, best_of: int = 1) -> Row:
     chosen = [own[i] for own, i in zip(answers, scores.argmax(axis=1).tolist(), strict=True)]
     golds = [gold_reward(story, text) for story, text in zip(stories, chosen, strict=True)]
     words = float(np.mean([len(text.split()) for text in chosen]))
-    tasks = (found.accuracy, found.standard_error)
+    tasks, by_kind = (same.tasks, same.by_kind) if same else _tasks(model, test)
     return Row(name, tasks, by_kind, mean_and_error(golds), mean_and_error(scores.max(axis=1)), words, chosen[:6])
+
+
+def _tasks(model: GPT, test: TestSet) -> tuple[tuple[float, float], dict[str, ExactMatch]]:
+    """Share of right answers with its standard error, and the results kind by kind."""
+    found = measure_exact_match(model, test.instructions, chat=ChatFormat(test.tokenizer), calculate=calculate)
+    right = found.pop("all")
+    return (right.accuracy, right.standard_error), found
+
+
+def suggestions(row: Row, *, seed: int) -> list[Instruction]:
+    """Up to six questions of the test split, one of each kind that the model of this row was seen to answer."""
+    kinds = [kind for kind in SUGGESTED if kind in row.by_kind and row.by_kind[kind].accuracy >= LEARNED][:6]
+    rng = stream(seed, "suggestions")
+    return [make_instructions(1, split="test", rng=rng, tasks=[kind])[0] for kind in kinds]

@@ -1,8 +1,13 @@
 """`tinyllm chat`: talk with a model, in the terminal.
 
 The answer appears as it is written. When the model calls its calculator, the call and its result are shown and the model
-goes on from there. What has been said stays in view of the model as far as its context reaches. Any checkpoint will
-do; one that was not trained on conversations is written to as "User: ... Assistant: ..." and answers as it can.
+goes on from there. Any checkpoint will do; one that was not trained on conversations is written to as "User: ... Assistant:
+..." and answers as it can.
+
+How much of the conversation it sees: as many of the newest turns as fit into its context, whole ones, unless the model's
+folder says that it learned from fewer (chat.json). The assistant of quickstart sees your message alone: a million weights
+learn a question that stands alone well, and read what was asked before as part of it, so that each turn would cost it right
+answers. --turns gives it more or fewer.
 
 Without a terminal, each line of the input is a message, and the answers are the output.
 """
@@ -28,6 +33,7 @@ EPILOG = """examples:
   tinyllm chat runs/quickstart
   tinyllm chat runs/mine --system "Answer in one sentence." --temperature 0
   echo "What is 12 times 7?" | tinyllm chat runs/quickstart
+  tinyllm chat runs/mine --turns 3
 """
 FLAGS = {"stop_strings": "stop"}
 DEFAULTS = {"max_new_tokens": 256}
@@ -46,6 +52,7 @@ def add_parser(subparsers: Any) -> None:
     add = parser.add_argument
     add("model", metavar="MODEL", help="folder of a model, or of a run (its newest checkpoint while it goes on)")
     add("--system", default="", metavar="TEXT", help="how the model is to behave")
+    add("--turns", type=int, metavar="N", help="newest turns that the model sees (default: as many as it learned from)")
     add("--seed", type=int, metavar="N", help="the same number and messages give the same answers (default: a new one each time)")
     add("--int8", action="store_true", help="weights rounded to 8 bits: a quarter of the memory, faster, a little less exact")
 
@@ -74,14 +81,22 @@ def run(args: argparse.Namespace) -> int:
     from tinyllm.cli.conversation import Conversation
     from tinyllm.cli.generate import load
     from tinyllm.cli.settings import read_groups
+    from tinyllm.decoding import read_chat_settings
+    from tinyllm.training import find_model
 
+    if args.turns is not None and args.turns < 1:
+        raise ValueError(f"--turns is {args.turns}; expected at least 1, your message alone")
     if args.seed is not None and args.seed < 0:
         raise ValueError(f"--seed is {args.seed}; expected 0 or more")
     conversation = Conversation(read_groups([_group()], args)["generation"], system=args.system)
     model, tokenizer = load(args.model, int8=args.int8)
+    settings = read_chat_settings(find_model(args.model))
+    conversation.turns = args.turns or settings.turns
     rng = np.random.default_rng(secrets.randbelow(2**32) if args.seed is None else args.seed)
     screen = Screen(interactive=sys.stdin.isatty() and sys.stdout.isatty())
     _greet(screen, model, tokenizer, args.model)
+    if screen.interactive:
+        _introduce(screen, settings.questions, turns=conversation.turns)
     for line in screen.lines():
         if line.startswith("/") and not line.startswith("//"):
             _obey(screen, conversation, line)
@@ -101,6 +116,17 @@ def _greet(screen: Screen, model: Any, tokenizer: Any, path: str) -> None:
         screen.say("Write a message. /help shows the commands, Ctrl-C stops an answer, Ctrl-D ends the chat.")
     if isinstance(chat_format(tokenizer), PlainChatFormat):
         screen.note('this model was not trained on conversations: it sees "User: ... Assistant:" and may answer anything')
+
+
+def _introduce(screen: Screen, questions: tuple[str, ...], *, turns: int | None) -> None:
+    """What this model can be asked, if its folder says so, and how much of the conversation it sees."""
+    if questions:
+        screen.say("It answers questions such as these, and says of others that it does not know:")
+        for question in questions:
+            screen.say(f"  {question}")
+    if turns is not None:
+        screen.say("Each message stands alone: it does not see what was said before."
+                   if turns == 1 else f"It sees the newest {turns} turns of the conversation.")  # fmt: skip
 
 
 def _obey(screen: Screen, conversation: Conversation, line: str) -> None:

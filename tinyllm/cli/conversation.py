@@ -1,6 +1,6 @@
 """What a chat in the terminal remembers, and the /commands that change it. It prints nothing: `chat.py` does.
 
-The whole conversation is kept, also what the model's context has no room for any more: it can be saved, and undone.
+The whole conversation is kept, also what the model is not given any more: it can be saved, and undone.
 A saved conversation is a line of JSON, {"messages": [...]}, the form in which chats are published and trained on.
 """
 
@@ -14,7 +14,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from tinyllm.decoding import GenerationConfig
+from tinyllm.decoding import GenerationConfig, newest_turns
 from tinyllm.storage import write_file
 
 COMMANDS = {  # name -> (what may follow it, what it does)
@@ -29,17 +29,21 @@ COMMANDS = {  # name -> (what may follow it, what it does)
 
 
 class Conversation:
-    """Messages, the system message apart from them, and the settings of generation. `ended` after /quit."""
+    """Messages, the system message apart from them, and the settings of generation. `ended` after /quit.
+
+    turns: how many of the newest the model is given; None for as many as its context holds
+    """
 
     def __init__(self, config: GenerationConfig, *, system: str = ""):
         self.config, self.system = config, system
         self.messages: list[dict[str, str]] = []
+        self.turns: int | None = None
         self.ended = False
         self._written: set[Path] = set()
 
     def with_message(self, text: str) -> list[dict[str, str]]:
-        """The whole conversation and the user's next message, for the model; nothing is remembered yet."""
-        return [*self._all(), {"role": "user", "content": text}]
+        """What the model is given: the newest turns and the user's next message; nothing is remembered yet."""
+        return newest_turns([*self._all(), {"role": "user", "content": text}], self.turns)
 
     def add(self, text: str, answer: list[dict[str, str]]) -> None:
         """Remember a turn: what the user said, and the assistant's messages."""

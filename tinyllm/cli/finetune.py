@@ -86,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
     """Tune; the run's folder then holds model/ and report.html."""
     from tinyllm.cli import assistant, stages
     from tinyllm.cli.streams import stream
+    from tinyllm.decoding import ChatSettings
     from tinyllm.models import save_adapters
     from tinyllm.nn.lora import add_lora, has_lora, merge_lora
 
@@ -111,6 +112,8 @@ def run(args: argparse.Namespace) -> int:
         if has_lora(model):
             save_adapters(model, out / "adapters")
             merge_lora(model)
+        if not args.data:
+            ChatSettings(turns=1).save(out / "model")  # the made questions stand alone
         stages.finish_run(folder, model, tokenizer)
     print(f"\nThe model is in {out / 'model'}, the report is {out / 'report.html'}")
     print(f"Talk with it:  tinyllm chat {shlex.quote(str(out))}")

@@ -17,11 +17,14 @@ from typing import Any
 
 from tinyllm.cli import assistant, improvement, quickstart, stages
 from tinyllm.cli.journey_page import write_page
+from tinyllm.cli.journey_results import kinds, table, write_results
+from tinyllm.cli.plan import Plan
 from tinyllm.cli.progress import Progress
-from tinyllm.cli.quickstart import Plan, tell
+from tinyllm.cli.quickstart import tell
 from tinyllm.cli.resuming import resumable
 from tinyllm.cli.tuning import show_records
 from tinyllm.data.preferences import Preference
+from tinyllm.decoding import ChatSettings
 from tinyllm.models import GPT, GPTConfig, RewardModel, load_tokenizer_for
 from tinyllm.rlhf.news_task import make_stories
 from tinyllm.rlhf.report import write_rl_report
@@ -30,8 +33,7 @@ from tinyllm.tokenizers import END_OF_TEXT, BPETokenizer, load_tokenizer
 from tinyllm.tokenizers.chat import CONTROL_TOKENS
 from tinyllm.training import TrainConfig
 
-BEST_OF = 8
-N_TOKENIZER_CONVERSATIONS = 8000  # that the tokenizer learns from, beside the documents
+PROMPT = "The return value"  # the samples of pre-training go on from here
 
 
 class Journey:
@@ -78,15 +80,13 @@ class Journey:
 
         texts = self._read_texts()
         self._learn_tokenizer(texts)
-        config = GPTConfig(vocab_size=self.tokenizer.vocab_size, **quickstart.SHAPE)
-        every = max(1, self.plan.base_steps // 4)
-        pace: dict[str, Any] = {"max_steps": self.plan.base_steps, "eval_interval": every, "checkpoint_interval": every}
-        training = TrainConfig(seed=self.plan.seed, **pace, **quickstart.TRAINING)
-        samples = SampleConfig(sample_prompt=quickstart.PROMPT, sample_tokens=60, sample_temperature=0.7)
-        settings = {"data": stages.DataConfig(data=quickstart.DATA), "model": config, "training": training, "samples": samples}
+        config, training = self.plan.model(self.tokenizer.vocab_size), self._pretraining()
+        samples = SampleConfig(sample_prompt=PROMPT, sample_tokens=60, sample_temperature=0.7)
+        data = stages.DataConfig(data=self.plan.data)
+        settings = {"data": data, "model": config, "training": training, "samples": samples}
         with self._run("base", **settings) as run:
             tokens = self._encode(texts, training.n_tokens(config.block_size))
-            _describe_model(config)
+            _describe_model(config, batch_size=training.batch_size)
             self.base = stages.make_model(config, seed=self.plan.seed, batch_size=training.batch_size)
             n_vocab = config.vocab_size
             tell(
@@ -105,6 +105,15 @@ class Journey:
                 stages.show_training(records, progress=progress)
             stages.finish_run(run, self.base, self.tokenizer)
 
+    def _pretraining(self) -> TrainConfig:
+        """Settings of pre-training."""
+        plan = self.plan
+        every = max(1, plan.base_steps // 4)
+        return TrainConfig(
+            max_steps=plan.base_steps, batch_size=plan.base_batch, learning_rate=2e-3, min_learning_rate=1e-4,
+            warmup_steps=50, eval_interval=every, eval_batches=8, checkpoint_interval=every, seed=plan.seed,
+        )  # fmt: skip
+
     def _read_texts(self) -> Any:
         tell(
             2,
@@ -113,7 +122,7 @@ class Journey:
             "reference, the docstrings of the standard library, and its source. A tenth of the documents is held "
             "out, to test the model on what it never saw.",
         )
-        texts = stages.read_texts(stages.DataConfig(data=quickstart.DATA))
+        texts = stages.read_texts(stages.DataConfig(data=self.plan.data))
         for name, documents in texts.training.items():
             held_out = sum(map(len, texts.validation[name]))
             size = sum(map(len, documents))
@@ -121,7 +130,7 @@ class Journey:
         return texts
 
     def _learn_tokenizer(self, texts: Any) -> None:
-        n_merges = quickstart.VOCAB_SIZE - 256 - 1 - len(CONTROL_TOKENS)
+        n_merges = self.plan.vocab_size - 256 - 1 - len(CONTROL_TOKENS)
         tell(
             3,
             "The tokenizer",
@@ -134,13 +143,13 @@ class Journey:
             self.tokenizer = load_tokenizer(saved)
         else:
             documents = [text for part in texts.training.values() for text in part]
-            conversations = assistant.make_demonstrations(N_TOKENIZER_CONVERSATIONS, seed=self.plan.seed)
+            conversations = assistant.make_demonstrations(self.plan.n_tokenizer_conversations, seed=self.plan.seed)
             talk = [message["content"] for messages in conversations for message in messages]
             talk *= 4  # it is little beside the documents, and its names should become tokens of their own
             special = (END_OF_TEXT, *CONTROL_TOKENS)
-            with Progress("   merging", quickstart.VOCAB_SIZE, unit="tokens") as progress:
+            with Progress("   merging", self.plan.vocab_size, unit="tokens") as progress:
                 self.tokenizer = BPETokenizer.train(
-                    [*documents, *talk], vocab_size=quickstart.VOCAB_SIZE, pattern="qwen2", special_tokens=special,
+                    [*documents, *talk], vocab_size=self.plan.vocab_size, pattern="qwen2", special_tokens=special,
                     progress=quickstart.merging(progress),
                 )  # fmt: skip
         sentence = "The interpreter raises an unexpected exception."
@@ -178,9 +187,9 @@ class Journey:
             "Step 1 of 3: demonstrations",
             "So far the model continues text; asked a question it may go on with more questions. Now it reads "
             f"{plan.n_demonstrations:,} conversations and learns what the assistant says in them, and only that: "
-            "sums, spelling, sorting, facts to be found in a sentence, a calculator to be called, requests to be "
-            "refused, and summaries of small news. The tasks have exact answers. The summaries are of mixed quality, "
-            "as people's are.",
+            "sums, for which it calls a calculator, spelling, sorting, facts to be found in a sentence, greetings, and to "
+            "say that it does not know all the rest. These have exact answers. Summaries of small news are of mixed "
+            "quality, as people's are.",
         )
         if self._finished("tuned"):
             self.tuned = self._load("tuned")[0]
@@ -189,7 +198,7 @@ class Journey:
         for message in conversations[0]:
             print(f"   {message['role'] + ':':<11} {message.get('tool_call') or message['content']}")
         every = max(1, plan.tuned_steps // 4)
-        pace = {"batch_size": 64, "learning_rate": 3e-3, "eval_interval": every, "eval_batches": 8}
+        pace = {"batch_size": plan.tuned_batch, "learning_rate": 1.5e-3, "eval_interval": every, "eval_batches": 32}
         config = self._tuning(plan.tuned_steps, **pace)
         self.tuned = GPT.from_pretrained(self.out / "base" / "model")
         with self._run("tuned", training=config) as run:
@@ -198,6 +207,7 @@ class Journey:
             records = assistant.tune(self.tuned, demonstrations, config=config, run=run, packing=False)
             show_records(records, label="   tuning", total=config.max_steps, shown={})
             assistant.write_held_out_answers(self.tuned, demonstrations, self.tokenizer, run=run)
+            ChatSettings(turns=1).save(run.path / "model")  # the demonstrations are single questions
             stages.finish_run(run, self.tuned, self.tokenizer)
 
     def _tuning(self, steps: int, **settings: Any) -> TrainConfig:
@@ -251,11 +261,10 @@ class Journey:
 
     def improve(self) -> None:
         """Stage 10: PPO."""
-        n_rollouts = max(1, self.plan.improved_steps // quickstart.STEPS_PER_ROLLOUT)
         tell(
             10,
             "Step 3 of 3: PPO",
-            f"{n_rollouts} times the model writes 64 summaries, the reward model scores them, and what scored better "
+            f"{self.plan.n_rollouts} times the model writes 64 summaries, the reward model scores them, and what scored better "
             "than expected becomes likelier. kl is how far it has gone from where it began, in nats per answer: each "
             "has its price, for far away the reward model no longer knows what is good. gold is the labeler's true "
             "opinion, which the model never sees.",
@@ -275,6 +284,7 @@ class Journey:
             records = task.records("ppo", config=config, rl_config=rl_config, run=run)
             shown = {"score": "score", "gold": "gold", "kl": "kl", "length": "length"}
             show_records(records, label="   improving", total=config.max_steps, shown=shown)
+            ChatSettings(turns=1).save(run.path / "model")
             self.improved.save_pretrained(run.path / "model", self.tokenizer)
             task.write_comparisons(run.path)
             write_rl_report(run.path)
@@ -288,45 +298,38 @@ class Journey:
             11,
             "What each step was good for",
             f"Four models on the same {plan.n_test} tasks (other contents and other phrasings than in training) and "
-            f"{plan.n_test} stories (other combinations). Best of {BEST_OF}: the tuned model writes {BEST_OF} "
+            f"{plan.n_test} stories (other combinations). Best of {plan.best_of}: the tuned model writes {plan.best_of} "
             "summaries and the reward model picks one.",
         )
         stories = make_stories(plan.n_test, split="test", seed=plan.seed + 4)
         instructions = assistant.make_test(plan.n_test, seed=plan.seed)
-        of_each_task = {item.task: item.prompt[-1]["content"] for item in instructions}
-        self.questions = list(of_each_task.values())[:6]
         test = assistant.TestSet(self.tokenizer, self.reward_model, instructions, stories, seed=plan.seed)
-        models = {"base": self.base, "tuned (SFT)": self.tuned, f"SFT, best of {BEST_OF}": self.tuned, "PPO": self.improved}
-        rows = []
+        models = {"base": self.base, "tuned (SFT)": self.tuned, f"SFT, best of {plan.best_of}": self.tuned, "PPO": self.improved}
+        rows: list[assistant.Row] = []
         with Progress("   asking", len(models), unit="models") as progress:
             for name, model in models.items():
-                best_of = BEST_OF if "best" in name else 1
-                rows.append(assistant.evaluate(name, model, test, best_of=best_of))
+                again: dict[str, Any] = {"best_of": plan.best_of, "same": rows[1]} if "best" in name else {}
+                rows.append(assistant.evaluate(name, model, test, **again))
                 progress.show(len(rows))
         print(textwrap.indent(table(rows), "   "))
+        print(f"\n   The assistant, by kind of task: {kinds(rows[-1])}.")
+        suggested = assistant.suggestions(rows[-1], seed=plan.seed)
+        self.questions = [one.prompt[-1]["content"] for one in suggested]
+        write_results(self.out, rows, suggested)
         if not (self.out / "model").exists():
             with write_folder(self.out / "model") as temporary:
                 self.improved.save_pretrained(temporary / "assistant", self.tokenizer)
+                ChatSettings(turns=1, questions=tuple(self.questions)).save(temporary / "assistant")
                 for file in (temporary / "assistant").iterdir():
                     file.rename(temporary / file.name)
                 (temporary / "assistant").rmdir()
         write_page(self.out, rows, stories)
 
 
-def table(rows: list[assistant.Row]) -> str:
-    """The rows as text, each mean with its standard error."""
-    lines = [f"{'':<16}  {'tasks right':>16}  {'true reward':>16}  {'reward model':>16}  {'words':>6}"]
-    for row in rows:
-        tasks = f"{100 * row.tasks[0]:.1f} ± {100 * row.tasks[1]:.1f} %"
-        gold, score = (f"{mean:.2f} ± {error:.2f}" for mean, error in (row.gold, row.score))
-        lines.append(f"{row.name:<16}  {tasks:>16}  {gold:>16}  {score:>16}  {row.words:>6.1f}")
-    return "\n".join(lines)
-
-
-def _describe_model(config: Any) -> None:
+def _describe_model(config: GPTConfig, *, batch_size: int) -> None:
     from tinyllm.training import estimate_memory
 
-    memory = estimate_memory(config, batch_size=quickstart.TRAINING["batch_size"]).total
+    memory = estimate_memory(config, batch_size=batch_size).total
     tell(
         5,
         "The model",

@@ -8,41 +8,28 @@ it by PPO. Each stage says what it does and why, so that the command is itself t
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import math
 import os
 import textwrap
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tinyllm.cli.parser import lesson
+from tinyllm.cli.plan import MINUTES, Plan, read_plan
 from tinyllm.cli.progress import Progress, format_seconds
+
+if TYPE_CHECKING:
+    from tinyllm.cli.journey import Journey
 
 EPILOG = """examples:
   tinyllm quickstart                                  the whole journey
   tinyllm quickstart --minutes 2                      less training
   tinyllm quickstart --out runs/quickstart --resume   go on after a stop
 """
-DATA = ("docs=python:reference:1", "docstrings=python:docstrings:3", "code=python:source:1")
-SHAPE: dict[str, Any] = {"block_size": 128, "n_layers": 4, "n_heads": 4, "d_model": 128, "bias": False, "init_std": 0.05}
-VOCAB_SIZE = 2048
-TRAINING: dict[str, Any] = {
-    "batch_size": 16,
-    "learning_rate": 2e-3,
-    "min_learning_rate": 1e-4,
-    "warmup_steps": 50,
-    "eval_batches": 8,
-}
-SHARES = {"base": 0.35, "tuned": 0.55, "improved": 0.1}  # of the minutes of training
-STEPS_PER_ROLLOUT = 4  # 64 answers, twice, 32 a step
-COST_OF_ROLLOUT = 8  # in training steps: sampling, three models' scores, and the updates
-N_DEMONSTRATIONS, N_STORIES, N_TEST = 100_000, 1500, 300
-PROMPT = "The return value"
 WIDTH = 96
-SECONDS_OF_TIMING = 6.0
+SECONDS_OF_TIMING = 2.0  # of what is only said
 
 
 def add_parser(subparsers: Any) -> None:
@@ -50,33 +37,23 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "quickstart", help="the whole journey, in less than ten minutes", description=lesson(__doc__), epilog=EPILOG
     )
-    parser.add_argument("--out", metavar="FOLDER", help="folder of the journey (default: runs/quickstart, or the next free name)")
-    parser.add_argument("--minutes", type=float, default=6.0, help="how long to train, about, all stages together (default: 6)")
-    parser.add_argument("--steps", type=int, help="train each stage for exactly so many steps instead")
-    parser.add_argument("--seed", type=int, default=1337, help="starts every random stream (default: 1337)")
-    parser.add_argument("--resume", action="store_true", help="go on with the journey in --out")
+    add = parser.add_argument
+    add("--out", metavar="FOLDER", help="folder of the journey (default: runs/quickstart, or the next free name)")
+    words = f"train as much as two cores do in about so many minutes; the steps follow, no clock is read (default: {MINUTES:g})"
+    add("--minutes", type=float, default=MINUTES, metavar="M", help=words)
+    add("--steps", type=int, metavar="N", help="train each stage for exactly so many steps instead")
+    add("--seed", type=int, default=1337, help="starts every random stream (default: 1337)")
+    add("--resume", action="store_true", help="go on with the journey in --out")
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How much of everything; written down at the start, so that a journey that was stopped goes on as planned."""
-
-    base_steps: int
-    tuned_steps: int
-    improved_steps: int
-    n_demonstrations: int
-    n_stories: int
-    n_test: int
-    seed: int
-
-
-def run(args: argparse.Namespace) -> int:
-    """All stages, each with its sentence of explanation."""
+def run(args: argparse.Namespace, plan: Plan | None = None) -> int:
+    """All stages, each with its sentence of explanation. `plan`: another one than the default, in small for a test."""
     from tinyllm.cli.journey import Journey
     from tinyllm.cli.warmup import ensure_compiled
 
     _check(args)
     out = _out_folder(args)
+    plan = _plan(out, args, plan or Plan())
     start = time.monotonic()
     tell(
         1,
@@ -85,16 +62,27 @@ def run(args: argparse.Namespace) -> int:
         "once: matrix products, attention, softmax and a few more.",
     )
     ensure_compiled()
-    journey = Journey(out, plan=_plan(out, args))
+    seconds = plan.cost() * seconds_per_step(plan)
+    print(f"   The whole journey takes about {format_seconds(seconds)} on this machine, if nothing else runs on it.")
+    journey = Journey(out, plan=plan)
     journey.pretrain()
     journey.tune()
     journey.label()
     journey.learn_reward()
     journey.improve()
     journey.compare()
-    tell(12, "Your turn", f"All that took {format_seconds(time.monotonic() - start)}.")
-    print("  It knows a few dozen phrasings and no more. Ask it, for instance:")
-    print("\n".join(f"    {question}" for question in journey.questions), end="\n\n")
+    _your_turn(out, journey, seconds=time.monotonic() - start)
+    return 0
+
+
+def _your_turn(out: Path, journey: Journey, *, seconds: float) -> None:
+    """What one can do now, and above all what to ask: only kinds of questions that it has just been seen to answer."""
+    tell(12, "Your turn", f"All that took {format_seconds(seconds)}.")
+    if journey.questions:
+        print("  It knows a few kinds of questions, and says so of all others. Ask it, for instance:")
+        print("\n".join(f"    {question}" for question in journey.questions), end="\n\n")
+    else:
+        print("  In so few steps it has learned no kind of question well enough to be suggested here.\n")
     print(
         f"  report          {out / 'report.html'}   (open it in a browser)\n"
         f"  look inside     tinyllm info {out}\n"
@@ -102,7 +90,6 @@ def run(args: argparse.Namespace) -> int:
         f"  your own data   tinyllm finetune {out / 'base'} --data chats.jsonl --out runs/mine\n"
         f"  talk with it    tinyllm chat {out}"
     )
-    return 0
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -139,34 +126,18 @@ def _free_folder(wanted: Path) -> Path:
     return folder
 
 
-def _plan(out: Path, args: argparse.Namespace) -> Plan:
+def _plan(out: Path, args: argparse.Namespace, plan: Plan) -> Plan:
     """The plan in the folder, or a new one, written there."""
-    from tinyllm.storage import strict_json, write_file
+    from dataclasses import replace
 
     file = out / "plan.json"
     if args.resume:
-        return Plan(**strict_json.read(file, schema={one.name: int for one in dataclasses.fields(Plan)}))
-    plan = make_plan(args)
+        return read_plan(file)
+    plan = plan.for_steps(args.steps) if args.steps else plan.for_minutes(args.minutes)
+    plan = replace(plan, seed=args.seed)
     out.mkdir(parents=True, exist_ok=True)
-    write_file(file, strict_json.dump(dataclasses.asdict(plan), indent=1))
+    plan.save(file)
     return plan
-
-
-def make_plan(args: argparse.Namespace) -> Plan:
-    """Steps for each stage, from the minutes and from how fast a step is here; less data where there are few steps."""
-    from tinyllm.models import GPTConfig
-
-    if args.steps:
-        steps = {"base": args.steps, "tuned": args.steps, "improved": args.steps}
-        part = min(1.0, args.steps / 1000)
-    else:
-        seconds = seconds_per_step(GPTConfig(vocab_size=VOCAB_SIZE, **SHAPE))
-        steps = {name: max(100, int(60 * args.minutes * share / seconds)) for name, share in SHARES.items()}
-        steps["improved"] = max(4, steps["improved"] // COST_OF_ROLLOUT * STEPS_PER_ROLLOUT)
-        part = min(1.0, args.minutes / 3)
-    amounts = {name: max(least, int(part * most)) for name, least, most in (
-        ("n_demonstrations", 200, N_DEMONSTRATIONS), ("n_stories", 20, N_STORIES), ("n_test", 20, N_TEST))}  # fmt: skip
-    return Plan(steps["base"], steps["tuned"], steps["improved"], seed=args.seed, **amounts)
 
 
 def tell(number: int, title: str, why: str) -> None:
@@ -185,8 +156,8 @@ def merging(progress: Progress) -> Callable[[str, int, int | None], None]:
     return show
 
 
-def seconds_per_step(config: Any) -> float:
-    """How long a training step takes here: for some seconds a model is trained that is then thrown away."""
+def seconds_per_step(plan: Plan) -> float:
+    """How long a step of pre-training takes here: for a moment a model is trained that is then thrown away."""
     import statistics
 
     import numpy as np
@@ -199,9 +170,9 @@ def seconds_per_step(config: Any) -> float:
     from tinyllm.training.step import add_gradients, update_weights
 
     rng = np.random.default_rng(0)
-    model = GPT(config, rng=rng)
+    model = GPT(plan.model(plan.vocab_size), rng=rng)
     optimizer = make_optimizer(model, TrainConfig())
-    ids = rng.integers(0, config.vocab_size, (TRAINING["batch_size"], config.block_size + 1))
+    ids = rng.integers(0, plan.vocab_size, (plan.base_batch, plan.block_size + 1))
     batch = Batch(ids[:, :-1], ids[:, 1:])
     times: list[float] = []
     while len(times) < 8 or sum(times) < SECONDS_OF_TIMING:

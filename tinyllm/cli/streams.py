@@ -30,6 +30,7 @@ NAMES = {
     "prompts": 23,
     "adapters of the policy": 24,
     "order of held-out pairs": 25,
+    "suggestions": 26,
 }
 
 

@@ -14,17 +14,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyllm.data import exact_tasks, reading_tasks, tool_tasks
+from tinyllm.data import exact_tasks, reading_tasks, talk_tasks, tool_tasks
 from tinyllm.data.exact_tasks import Task
 from tinyllm.data.made_up import SPLITS
 from tinyllm.data.news import REQUESTS, make_story
 
-TASKS: dict[str, Task] = {task.name: task for tasks in (exact_tasks, reading_tasks, tool_tasks) for task in tasks.TASKS}
+TASKS: dict[str, Task] = {
+    task.name: task for tasks in (exact_tasks, reading_tasks, tool_tasks, talk_tasks) for task in tasks.TASKS
+}
 
 SUMMARY = "summary"  # a task beside these: a paragraph of `news.py` into its facts; many summaries of one are right
 
 OPENERS = ("Please: ", "Hello! ", "Question: ", "Another question. ", "And now this: ", "Good day. ", "Hello, please help. ")
-OPENED = 0.4  # share of the training questions that begin with one, so that no word is always at the same place
+OPENED = 0.4  # share of the training questions that begin with one, so that no word is always at the same place (no greetings)
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Instruction:
 
 
 def make_instructions(n: int, *, split: str, rng: np.random.Generator, tasks: Sequence[str] | None = None) -> list[Instruction]:
-    """`n` instructions of one split; each task as likely, and within it each phrasing.
+    """`n` instructions of one split; each task by its weight, and within it each phrasing as likely.
 
     tasks: names of TASKS (all of them by default) and SUMMARY, which has to be asked for. ValueError for an unknown name.
     """
@@ -59,7 +61,8 @@ def make_instructions(n: int, *, split: str, rng: np.random.Generator, tasks: Se
         raise ValueError(f"tasks holds the unknown {unknown[0]!r}; known are {', '.join((*TASKS, SUMMARY))}")
     if not names:
         raise ValueError("tasks is empty; name at least one, or leave it out for all of them")
-    chosen = [names[int(i)] for i in rng.integers(len(names), size=n)]
+    weights = np.array([TASKS[name].weight if name in TASKS else 1.0 for name in names])
+    chosen = [names[int(i)] for i in rng.choice(len(names), size=n, p=weights / weights.sum())]
     return [_make_summary(split, rng) if name == SUMMARY else _make(TASKS[name], split, rng) for name in chosen]
 
 
@@ -67,7 +70,7 @@ def _make(task: Task, split: str, rng: np.random.Generator) -> Instruction:
     phrasings = task.phrasings(split)
     phrasing = phrasings[int(rng.integers(len(phrasings)))]
     fields = task.draw(rng, split)
-    opener = OPENERS[int(rng.integers(len(OPENERS)))] if split == "train" and rng.random() < OPENED else ""
+    opener = OPENERS[int(rng.integers(len(OPENERS)))] if split == "train" and fields and rng.random() < OPENED else ""
     answer = phrasing.answer.format(**fields)
     messages = [{"role": "user", "content": opener + phrasing.prompt.format(**fields)}]
     if "call" in fields:

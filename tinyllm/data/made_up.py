@@ -27,11 +27,6 @@ WORDS = (
     "line name file time type path data text value key node tree table class string size point page work book door hand "
     "light water stone river paper letter house road field garden music story train clock glass window bridge"
 ).split()
-UNITS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-).split()
-TENS = "_ _ twenty thirty forty fifty sixty seventy eighty ninety".split()
 
 
 def split_of(key: str) -> str:
@@ -59,15 +54,3 @@ def subset(choices: Sequence[Any], size: int, rng: np.random.Generator) -> list[
 def person(rng: np.random.Generator) -> str:
     """A first name and a last name."""
     return f"{pick(FIRST_NAMES, rng)} {pick(LAST_NAMES, rng)}"
-
-
-def number_in_words(number: int) -> str:
-    """0 to 999 in English: 347 -> "three hundred and forty-seven"."""
-    if not 0 <= number <= 999:
-        raise ValueError(f"number must be from 0 to 999, got {number}")
-    if number >= 100:
-        rest = f" and {number_in_words(number % 100)}" if number % 100 else ""
-        return f"{UNITS[number // 100]} hundred{rest}"
-    if number < 20:
-        return UNITS[number]
-    return TENS[number // 10] + (f"-{UNITS[number % 10]}" if number % 10 else "")

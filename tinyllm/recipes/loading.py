@@ -18,7 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from tinyllm.decoding import GenerationConfig, Reply, encode_prompt, generate_text, reply, write_on
+from tinyllm.decoding import (
+    GenerationConfig,
+    Reply,
+    encode_prompt,
+    generate_text,
+    newest_turns,
+    read_chat_settings,
+    reply,
+    write_on,
+)
 from tinyllm.decoding.config import TEMPERATURE, make_config
 from tinyllm.models import GPT, RewardModel, load_tokenizer_for
 from tinyllm.rlhf.log_probs import frozen_log_probs
@@ -39,6 +48,7 @@ class LoadedModel:
     model: GPT
     tokenizer: Tokenizer
     rng: np.random.Generator
+    turns: int | None = None  # newest turns of a conversation that it is given; None: as many as its context holds
 
     def generate(self, prompt: str = "", **settings: Any) -> str:
         """The text that follows `prompt`; an empty one begins a document. It may grow longer than the model's context.
@@ -58,7 +68,8 @@ class LoadedModel:
         Calls of the calculator are carried out. settings as in `generate`; max_new_tokens is for each of its messages.
         """
         config = _config(settings)
-        *_, last = reply(self.model, self.tokenizer, _conversation(messages), config=config, rng=self.rng)
+        given = newest_turns(_conversation(messages), self.turns)
+        *_, last = reply(self.model, self.tokenizer, given, config=config, rng=self.rng)
         assert isinstance(last, Reply)
         return last
 
@@ -94,7 +105,8 @@ def load(path: str | os.PathLike[str], *, seed: int = 1337) -> LoadedModel | Loa
     folder = find_model(path)
     if _architecture(folder) == WITH_A_HEAD:
         return LoadedRewardModel(RewardModel.from_pretrained(folder), load_tokenizer_for(folder))
-    return LoadedModel(GPT.from_pretrained(folder), load_tokenizer_for(folder), np.random.default_rng(seed))
+    turns = read_chat_settings(folder).turns
+    return LoadedModel(GPT.from_pretrained(folder), load_tokenizer_for(folder), np.random.default_rng(seed), turns)
 
 
 def _config(settings: dict[str, Any]) -> GenerationConfig:
