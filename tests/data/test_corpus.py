@@ -5,6 +5,7 @@ import pytest
 
 from tinyllm.data import corpus
 from tinyllm.data.corpus import read_corpus
+from tinyllm.storage import strict_json
 
 
 def test_one_file_is_cut_into_documents_that_join_to_it(tmp_path):
@@ -82,6 +83,13 @@ def test_a_json_list_of_texts_is_records_and_other_json_is_text(tmp_path):
     for content in (b'{\n"name": "x"\n}', b"[1, 2]", b'{"a": [', b'"text"'):
         (tmp_path / "other.json").write_bytes(content)
         assert read_corpus(str(tmp_path / "other.json"))[0].documents == (content,)
+
+
+def test_a_json_list_that_is_too_large_to_be_read_is_not_taken_for_text(tmp_path, monkeypatch):
+    (tmp_path / "list.json").write_bytes(b'[\n{"text": "one"},\n{"text": "two"}\n]')
+    monkeypatch.setattr(strict_json, "MAX_BYTES", 20)
+    with pytest.raises(ValueError, match="list.json' holds no text: file size: expected at most 20 bytes in one JSON list"):
+        read_corpus(str(tmp_path / "list.json"))
 
 
 def test_records_without_text_in_a_folder_are_passed_over(tmp_path):

@@ -105,3 +105,11 @@ def test_what_is_no_tokenizer_is_refused_with_advice(tmp_path):
         find_tokenizer(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="holds no tokenizer.json, and is no run that has one"):
         find_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("find", [find_model, find_tokenizer])
+def test_an_empty_name_is_not_the_folder_one_stands_in(find, run_copy, monkeypatch):
+    monkeypatch.chdir(run_copy)
+    assert find(".").exists()
+    with pytest.raises(ValueError, match="the name is empty; give a folder, or '.' for the one you are in"):
+        find("")

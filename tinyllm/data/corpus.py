@@ -130,8 +130,8 @@ def _holds_records(path: Path) -> bool:
         return suffix in SUFFIXES
     try:
         return next((isinstance(record, dict) and "text" in record for _, record in read_records(path)), False)
-    except FormatError:
-        return False
+    except FormatError as fault:  # one that is too large to be looked into is not learned as text without a word
+        return fault.field == "file size"
 
 
 def _read_records(path: Path, marks: Sequence[str], name: str) -> Source:

@@ -29,7 +29,7 @@ def find_model(path: str | os.PathLike[str], *, name: str = "model") -> Path:
     name  the argument that an error speaks of
     ValueError, which says what to give instead, if there is no model. Reads no weights.
     """
-    folder = Path(os.path.expanduser(path))
+    folder = _named(path, name)
     if not folder.exists():
         raise ValueError(f"{name}: {folder} does not exist; give a model's folder or a run's, such as runs/mine")
     for candidate in (folder, folder / "model"):
@@ -54,12 +54,19 @@ def run_of(model: Path) -> Path | None:
     return next((place for place in places if (place / "config.json").is_file() and (place / "metrics.jsonl").is_file()), None)
 
 
+def _named(path: str | os.PathLike[str], name: str) -> Path:
+    """The path, with ~ made whole. ValueError for an empty one: it would mean the folder one stands in."""
+    if not os.fspath(path):
+        raise ValueError(f"{name}: the name is empty; give a folder, or '.' for the one you are in")
+    return Path(os.path.expanduser(path))
+
+
 def find_tokenizer(path: str | os.PathLike[str], *, name: str = "tokenizer") -> Path:
     """The tokenizer.json, or the folder with it, that `path` stands for: a tokenizer, a model, a run, a stage or a checkpoint.
 
     ValueError, which says what to give instead, if there is none.
     """
-    place = Path(os.path.expanduser(path))
+    place = _named(path, name)
     if not place.exists():
         raise ValueError(f"{name}: {place} does not exist; give a folder with a tokenizer.json, a model's or a run's")
     if place.is_file():
