@@ -174,6 +174,8 @@ def test_a_real_model_repeats_its_answer_with_the_seed(chat):
     first = chat(["Hi", "And?"], "--seed", 1, "--max-new-tokens", 12).out
     assert len(first) > 10 and chat(["Hi", "And?"], "--seed", 1, "--max-new-tokens", 12).out == first
     assert chat(["Hi", "And?"], "--seed", 2, "--max-new-tokens", 12).out != first
+    plain = chat(["Hi", "And?"], "--max-new-tokens", 12).out
+    assert plain == chat(["Hi", "And?"], "--seed", 1337, "--max-new-tokens", 12).out
     assert chat(["Hi"], "--int8", "--temperature", 0, "--max-new-tokens", 4).out
 
 
