@@ -154,7 +154,8 @@ def same_model():
 
     def compare(one, other):
         names = sorted(path.name for path in (one / "model").iterdir())
-        assert names == ["config.json", "model.safetensors", "tokenizer.json"]
+        settings = ["config.json", "generation_config.json", "tokenizer_config.json"]
+        assert names == sorted([*settings, "model.safetensors", "tokenizer.json"])
         return all((one / "model" / name).read_bytes() == (other / "model" / name).read_bytes() for name in names)
 
     return compare
