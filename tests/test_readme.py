@@ -57,10 +57,8 @@ def small(words):
 # ---- the set-up lines
 
 
-@pytest.fixture(scope="module")
-def checkout(tmp_path_factory):
-    """A folder that looks like a clone: links to what is installed."""
-    folder = tmp_path_factory.mktemp("clone") / "tinyllm"
+def clone(folder):
+    """A folder that looks like a clone: links to what is here."""
     folder.mkdir()
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "tinyllm", "tests"):
         (folder / name).symlink_to(ROOT / name)
@@ -83,22 +81,16 @@ def in_shell(line, folder):
     return done.stdout
 
 
-def test_the_first_line_sets_up_an_environment_in_which_tinyllm_is_found(checkout):
-    set_up, last = SET_UP[0].strip().rsplit(" && ", 1)
-    assert last == "tinyllm quickstart"
-    shown = in_shell(f"{set_up} && {last} --help && command -v tinyllm && pip list", checkout)
+def test_the_set_up_lines_make_an_environment_in_which_tinyllm_and_pytest_are_found(tmp_path):
+    checkout = clone(tmp_path / "tinyllm")
+    (first, quick), (second, tests) = (line.strip().rsplit(" && ", 1) for line in SET_UP)
+    assert (quick, tests) == ("tinyllm quickstart", "python -m pytest -n auto")
+    assert second == first.replace("[ui,serve]", "[test,ui,serve]") != first
+    found = f"{quick} --help && command -v tinyllm && pip list && {tests} -n 0 --collect-only -q tests/storage/test_manifest.py"
+    shown = in_shell(f"{first} && {found}", checkout)
     assert "the whole journey" in shown and f"{checkout}/.venv/bin/tinyllm" in shown
     assert re.search(rf"^tinyllm-from-scratch +\S+ +{re.escape(str(checkout))}$", shown, re.M), "installed from the checkout"
-    assert "Would install" not in shown and "starlette" in shown, "label serve has what it needs"
-
-
-def test_the_second_line_is_the_first_with_the_extra_test_and_ends_in_pytest(checkout):
-    first, second = (line.strip().rsplit(" && ", 1) for line in SET_UP)
-    assert second[0] == first[0].replace("[ui,serve]", "[test,ui,serve]") != first[0]
-    assert second[1] == "python -m pytest -n auto"
-    if not (checkout / ".venv").exists():
-        in_shell(first[0], checkout)
-    shown = in_shell(f". .venv/bin/activate && {second[1]} -n 0 --collect-only -q tests/storage/test_manifest.py", checkout)
+    assert re.search(r"^starlette ", shown, re.M), "label serve has what it needs"
     assert re.search(r"test_manifest.py: \d+", shown)
 
 
@@ -110,26 +102,14 @@ def test_what_makes_a_clean_checkout_ready_is_what_the_readme_says():
 # ---- the commands behind them
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Where README's commands are run, one after the other."""
-    return tmp_path_factory.mktemp("newcomer")
-
-
-@pytest.fixture(scope="module")
-def walk(folder, tmp_path_factory):
+def walk(folder):
     """(command, exit code, what it printed) of each of README's commands, quickstart first, all in `folder`."""
     text = folder / "words.txt"
     text.write_text("".join(f"The list of {i} has {i + 1} items.\n\n" for i in range(900)))
-    done, before = [], Path.cwd()
-    os.chdir(folder)
-    try:
-        done.append(("tinyllm quickstart", travel(str(text)), ""))
-        for command in COMMANDS:
-            words = small(shlex.split(command))
-            done.append((command, *(serve(words) if words[:2] == ["label", "serve"] else run(words))))
-    finally:
-        os.chdir(before)
+    done = [("tinyllm quickstart", travel(str(text)), "")]
+    for command in COMMANDS:
+        words = small(shlex.split(command))
+        done.append((command, *(serve(words) if words[:2] == ["label", "serve"] else run(words))))
     return done
 
 
@@ -161,32 +141,29 @@ def serve(words):
     return process.returncode, shown + rest
 
 
-def test_every_command_runs_as_written_in_order_in_one_folder(walk):
-    assert [(command, shown[-600:]) for command, code, shown in walk if code != 0] == []
-    assert [command for command, _, _ in walk][1:] == COMMANDS and len(COMMANDS) > 12
+def test_every_command_and_the_python_snippet_run_as_written_in_order_in_one_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = walk(tmp_path)
+    assert [(command, shown[-600:]) for command, code, shown in done if code != 0] == []
+    assert [command for command, _, _ in done][1:] == COMMANDS and len(COMMANDS) > 12
+    for name in ("mine", "chat", "reward", "ppo", "dpo", "quickstart"):
+        assert (tmp_path / "runs" / name / "model" / "model.safetensors").exists(), name
+        assert (tmp_path / "runs" / name / "report.html").exists(), name
+    for word, expected in (("evaluate", "bits"), ("serve", "open this address"), ("export", "pairs"), ("doctor", "can be used")):
+        assert [shown for command, _, shown in done if word in command and expected in shown], word
+    shown = in_python(tmp_path)
+    assert float(shown.splitlines()[-1]) < 0, "a log-probability"
 
 
-def test_every_command_does_what_its_remark_says(walk, folder):
-    shown = {command: text for command, _, text in walk}
-    for run_folder in ("mine", "chat", "reward", "ppo", "dpo", "quickstart"):
-        assert (folder / "runs" / run_folder / "model" / "model.safetensors").exists(), run_folder
-        assert (folder / "runs" / run_folder / "report.html").exists(), run_folder
-    told = dict(zip(("chat", "evaluate", "serve", "export"), ("", "bits", "open this address", "pairs"), strict=True))
-    for word, expected in told.items():
-        assert any(expected in text for command, text in shown.items() if word in command), word
-    assert "tinyllm can be used" in shown["tinyllm doctor"]
-
-
-def test_the_python_snippet_runs_there_too(walk, folder):
+def in_python(folder):
+    """What README's Python prints, in the folder that its commands have filled."""
     blocks = re.findall(r"```python\n(.*?)```", README, re.S)
     assert len(blocks) == 1, "one snippet, so that a reader knows where to begin"
     assert len([line for line in blocks[0].splitlines() if line.strip()]) <= 5
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", blocks[0]], cwd=folder, env=environment, capture_output=True, text=True, timeout=120
-    )
+    command, environment = [sys.executable, "-c", blocks[0]], {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout.splitlines()[-1]) < 0, "a log-probability"
+    return done.stdout
 
 
 # ---- what it says
