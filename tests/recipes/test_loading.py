@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tinyllm
-from tinyllm.decoding import generate_text
+from tinyllm.decoding import ChatSettings, generate_text
 from tinyllm.decoding.config import TEMPERATURE
 from tinyllm.models import GPT, GPTConfig, RewardModel, SequenceClassifier
 from tinyllm.recipes import LoadedModel, LoadedRewardModel
@@ -80,6 +80,19 @@ def test_chat_answers_a_conversation_or_a_message_and_gives_what_to_append(journ
     assert llm.chat("Hi", temperature=0, max_new_tokens=6) == answer
     more = [*QUESTION, *answer.messages, {"role": "user", "content": "And you?"}]
     assert isinstance(llm.chat(more, temperature=0, max_new_tokens=4).text, str)
+
+
+def test_chat_gives_the_model_as_many_turns_as_it_learned_from(tmp_path, model):
+    model.save_pretrained(tmp_path, TOKENIZER)
+    ChatSettings(turns=1).save(tmp_path)
+    llm = tinyllm.load(tmp_path)
+    long = [*QUESTION, {"role": "assistant", "content": "Hello"}, {"role": "user", "content": "And you?"}]
+    settings = {"temperature": 0, "max_new_tokens": 8}
+    assert llm.turns == 1 and llm.chat(long, **settings) == llm.chat("And you?", **settings)
+    with pytest.raises(ValueError, match=r"messages\[0\]: got 'Hi', expected a dict"):
+        llm.chat(["Hi"])
+    (tmp_path / "chat.json").unlink()
+    assert tinyllm.load(tmp_path).turns is None
 
 
 def log_prob(model, before, ids):

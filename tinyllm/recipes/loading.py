@@ -35,7 +35,7 @@ from tinyllm.rlhf.reward_model import score_sequences
 from tinyllm.rlhf.sequences import Sequences, pad_sequences
 from tinyllm.storage import strict_json
 from tinyllm.tokenizers import Tokenizer
-from tinyllm.tokenizers.chat import Message, chat_format
+from tinyllm.tokenizers.chat import Message, chat_format, check_messages
 from tinyllm.training.model_folder import find_model
 
 WITH_A_HEAD = "GPT2ForSequenceClassification"  # how config.json names a model that reads and does not write
@@ -65,11 +65,13 @@ class LoadedModel:
         """The assistant's answer: its words are `.text`, and `.messages` is what to append to go on with the conversation.
 
         messages  a conversation that ends with the user's message, or the text of one message
-        Calls of the calculator are carried out. settings as in `generate`; max_new_tokens is for each of its messages.
+        It is given as many of the newest turns as it learned from. Calls of the calculator are carried out. settings as in
+        `generate`; max_new_tokens is for each of its messages.
         """
-        config = _config(settings)
-        given = newest_turns(_conversation(messages), self.turns)
-        *_, last = reply(self.model, self.tokenizer, given, config=config, rng=self.rng)
+        config, conversation = _config(settings), _conversation(messages)
+        check_messages(conversation)
+        seen = newest_turns(conversation, self.turns)
+        *_, last = reply(self.model, self.tokenizer, seen, config=config, rng=self.rng)
         assert isinstance(last, Reply)
         return last
 
