@@ -98,7 +98,8 @@ def test_reward_models_and_classifiers_are_named(judge, base, tmp_path, capsys, 
 
 
 def test_the_run_of_a_finished_lora_finetuning_is_a_model(base, tmp_path, capsys, fails):
-    (tmp_path / "chats.jsonl").write_text('{"prompt": "Hi", "completion": "Hello"}\n' * 4)
+    lines = (f'{{"prompt": "Hi {i}", "completion": "Hello"}}\n' for i in range(4))
+    (tmp_path / "chats.jsonl").write_text("".join(lines))
     words = ["--data", str(tmp_path / "chats.jsonl"), "--lora-rank", "2", "--max-steps", "1", "--out", str(tmp_path / "run")]
     assert main(["finetune", str(base), *words]) == 0
     assert main(["info", str(tmp_path / "run")]) == 0
