@@ -9,10 +9,14 @@ Read next: tinyllm/autograd/graph.py and tensor.py.
 
 from __future__ import annotations
 
+import lesson
 import numpy as np
 
 from tinyllm import Tensor, op, ops
 from tinyllm.autograd import gradcheck
+from tinyllm.evaluation.chart import Line, Plot, picture
+
+SHOWN = (0, 1, 2, 5, 10, 20, 50)  # steps that are printed
 
 
 def loss_of(w: Tensor, b: Tensor, x: np.ndarray, y: np.ndarray) -> Tensor:
@@ -34,7 +38,22 @@ def softplus(x):
     return y, lambda dy: dy / (1 + np.exp(-x))
 
 
-def main(steps: int = 200, seed: int = 0) -> dict[str, float]:
+def draw(x: np.ndarray, y: np.ndarray, path: list[tuple[float, float, float]]) -> str:
+    """The points with the line at several steps, and the loss; path: (w, b, loss before the step) of each step."""
+    points = Line("the points", x, y, colour=1, dots=2.2, joined=False)
+    ends, last = np.array([-1.0, 1.0]), len(path) - 1
+    shown = [step for step in (0, 2, 5) if step < last]
+    lines = [Line("", ends, path[step][0] * ends + path[step][1], dashed=True, faint=True) for step in shown]
+    fitted = Line(f"the line after {last} steps (faint: 0, 2, 5)", ends, path[last][0] * ends + path[last][1])
+    losses = [loss for _, _, loss in path]
+    return picture([
+        Plot("y against x", "x", [points, *lines, fitted]),
+        Plot("loss (mean squared error)", "step", [Line("", range(len(losses)), losses)], levels=[(0.01, "the noise: 0.01")],
+             log="y"),
+    ], title="Downhill along the gradient: a line finds its points")  # fmt: skip
+
+
+def main(steps: int = 200, seed: int = 0, *, rate: float = 0.3, figure: str | None = None) -> dict[str, float]:
     """Fit the line; returns what was found."""
     rng = np.random.default_rng(seed)
     x = rng.uniform(-1, 1, 100)
@@ -46,21 +65,47 @@ def main(steps: int = 200, seed: int = 0) -> dict[str, float]:
     print("gradient at w = b = 0")
     print(f"  by hand    dw {by_hand[0]:+.6f}  db {by_hand[1]:+.6f}")
     print(f"  backward() dw {w.grad:+.6f}  db {b.grad:+.6f}")
+    difference = max(abs(by_hand[0] - w.grad), abs(by_hand[1] - b.grad))
 
-    print("\nwalking downhill, w -= 0.3 dw, b -= 0.3 db")
+    print(f"\nwalking downhill, w -= {rate} dw, b -= {rate} db")
+    path = []
     for step in range(steps):
         w.grad = b.grad = None
         loss = loss_of(w, b, x, y)
         loss.backward()
-        w, b = (Tensor(p.data - 0.3 * p.grad, requires_grad=True) for p in (w, b))
-        if step in (0, 1, 2, 5, 10, 20, 50) or step == steps - 1:
+        path.append((w.item(), b.item(), loss.item()))
+        if step in SHOWN or step == steps - 1:
             print(f"  step {step:4d}  loss {loss.item():.5f}  w {w.item():+.4f}  b {b.item():+.4f}")
+        w, b = (Tensor(p.data - rate * p.grad, requires_grad=True) for p in (w, b))
     print("  the points were made with w = 3, b = -0.5, and noise of variance 0.01: that is the loss that remains")
 
     error = gradcheck(softplus, rng.standard_normal((3, 4)))
     print(f"\na new op, softplus: its backward agrees with measured slopes to {error:.0e}")
-    return {"loss": loss.item(), "w": w.item(), "b": b.item(), "gradcheck": error}
+    lesson.save_figure(draw(x, y, path), figure)
+    return {"loss": loss.item(), "w": w.item(), "b": b.item(), "gradcheck": error, "difference": float(difference)}
 
 
 if __name__ == "__main__":
-    main()
+    lesson.run(
+        main,
+        file=__file__,
+        doc=__doc__,
+        flags={"steps": "steps downhill", "seed": "of the points and their noise", "rate": "how far a step goes"},
+        full={"steps": 1000},
+        full_time="a second",
+        tries=[
+            (
+                "--rate 0.9",
+                "faster: after 5 steps the loss is 0.010, where the rate of 0.3 still has 0.30; b overshoots and comes back",
+            ),
+            (
+                "--rate 1.1",
+                "it diverges: the loss is 12 after 20 steps and 3,000,000 after 50; each step goes further beyond the "
+                "valley than it came from",
+            ),
+            (
+                "--steps 10",
+                "almost there: w is 2.66 and the loss 0.050; what is missing gets smaller by a fifth or more with every step",
+            ),
+        ],
+    )

@@ -1,6 +1,6 @@
 """Sorting texts with a language model: what predicting words has taught helps where labels are few.
 
-A passage of 24 tokens is from the language reference, from docstrings, or from source code: which? 300 passages are
+A passage of 24 tokens is from the language reference, from docstrings, or from source code: which? 60 passages are
 labelled, far too few to learn English and Python from. Four answers are compared on the same held-out passages: always the
 commonest class; naive Bayes, which counts words and does not see their order; a GPT with a head, from random weights;
 and the same GPT after it has learned to predict the next token of unlabelled text. The labels are the same for all of them.
@@ -12,9 +12,11 @@ Read next: tinyllm/finetuning/classification.py, tinyllm/models/heads.py.
 
 from __future__ import annotations
 
+import lesson
 import numpy as np
 
 from tinyllm.data import RandomWindows, Source, read_standard_library, split_sources
+from tinyllm.evaluation.chart import Bars, HeatMap, picture
 from tinyllm.finetuning import (
     LabelledTexts,
     MajorityBaseline,
@@ -68,7 +70,25 @@ def classify(trunk: GPT, labelled: Passages, test: Passages, *, steps: int, rng:
     return confusion_matrix(model, labelled_batches(*test, batch_size=100), n_labels=3)
 
 
-def main(steps: int = 1000, seed: int = 0, *, n_labelled: int = 300, n_test: int = 1500) -> dict[str, float]:
+def draw(found: dict[str, float], matrix: np.ndarray, names: list[str], n_test: int) -> str:
+    """The four accuracies with one standard error, and where the best one errs."""
+    errors = [float(np.sqrt(accuracy * (1 - accuracy) / n_test)) for accuracy in found.values()]
+    shares = matrix / matrix.sum(axis=1, keepdims=True)
+    return picture([
+        Bars(f"accuracy on {n_test:,} passages of other documents", list(found), {"": list(found.values())}, {"": errors},
+             form=tenths, high=1.0, paint=[2, 2, 1, 0]),
+        HeatMap("the pre-trained GPT's answers (row: truth)", shares.tolist(), names, names, numbers=matrix.tolist()),
+    ], title="What predicting words has taught helps where labels are few", shares=(1.5, 1))  # fmt: skip
+
+
+def tenths(share: float) -> str:
+    """A share with one decimal."""
+    return f"{share:.1%}"
+
+
+def main(
+    steps: int = 500, seed: int = 0, *, tune_steps: int = 40, n_labelled: int = 60, n_test: int = 1500, figure: str | None = None
+) -> dict[str, float]:
     """Pre-train, fine-tune, and compare with what is cheaper; returns the accuracies."""
     rng, text_rng = np.random.default_rng(seed), np.random.default_rng(1)
     sources = read_standard_library(("reference", "docstrings", "source"))
@@ -80,17 +100,18 @@ def main(steps: int = 1000, seed: int = 0, *, n_labelled: int = 300, n_test: int
 
     config = GPTConfig(vocab_size=tokenizer.vocab_size, **SHAPE)
     pretrained, untrained = GPT(config, rng=np.random.default_rng(seed)), GPT(config, rng=np.random.default_rng(seed))
-    windows = RandomWindows(np.concatenate([train for train, _ in ids]), batch_size=32, block_size=32, rng=rng)
-    schedule = TrainConfig(max_steps=steps, batch_size=32, learning_rate=2e-3, min_learning_rate=2e-4, **QUIET)
-    loss = last_loss(train(pretrained, windows, config=schedule, loss_fn=next_token_loss))
-    print(f"pre-trained {steps} steps on unlabelled text, loss {loss:.2f}; then {n_labelled} labelled passages, such as")
+    if steps:
+        print(f"pre-training, {steps} steps on unlabelled text", flush=True)
+        windows = RandomWindows(np.concatenate([train for train, _ in ids]), batch_size=32, block_size=32, rng=rng)
+        schedule = TrainConfig(max_steps=steps, batch_size=32, learning_rate=2e-3, min_learning_rate=2e-4, **QUIET)
+        print(f"  loss {last_loss(train(pretrained, windows, config=schedule, loss_fn=next_token_loss)):.2f}")
+    print(f"then {n_labelled} labelled passages, such as")
     for text, label in zip(*(part[:3] for part in labelled), strict=True):
         print(f"  {sources[label].name:<11} {tokenizer.decode(text)!r}")
 
     truth = np.array(test[1])
-    tuning = {"steps": max(1, steps // 10)}
-    matrix = classify(pretrained, labelled, test, **tuning, rng=np.random.default_rng(seed))
-    from_scratch = classify(untrained, labelled, test, **tuning, rng=np.random.default_rng(seed))
+    matrix = classify(pretrained, labelled, test, steps=tune_steps, rng=np.random.default_rng(seed))
+    from_scratch = classify(untrained, labelled, test, steps=tune_steps, rng=np.random.default_rng(seed))
     found = {
         "always the commonest": float((MajorityBaseline(labelled[1]).predict(test[0]) == truth).mean()),
         "counting words": float((WordCountBaseline(*labelled, vocab_size=1024).predict(test[0]) == truth).mean()),
@@ -103,8 +124,38 @@ def main(steps: int = 1000, seed: int = 0, *, n_labelled: int = 300, n_test: int
     print("\nthe pre-trained GPT's answers (row: truth)   " + "".join(f"{source.name:>12}" for source in sources))
     for source, row in zip(sources, matrix, strict=True):
         print(f"  {source.name:<42}" + "".join(f"{count:>12}" for count in row))
+    lesson.save_figure(draw(found, matrix, [source.name for source in sources], n_test), figure)
     return found
 
 
 if __name__ == "__main__":
-    main()
+    lesson.run(
+        main,
+        file=__file__,
+        doc=__doc__,
+        flags={
+            "steps": "steps of pre-training",
+            "seed": "of weights and batches; the passages are always the same",
+            "tune_steps": "steps on the labelled passages",
+            "n_labelled": "labelled passages",
+            "n_test": "passages of other documents to be judged by",
+        },
+        full={"steps": 1000, "tune_steps": 100, "n_labelled": 300},
+        full_time="a minute",
+        tries=[
+            (
+                "--steps 0",
+                "no pre-training, so both GPTs are the same one: 52.8 ± 1.3 %, less than counting words (57.5 %)",
+            ),
+            (
+                "--steps 100",
+                "53.3 ± 1.3 %, hardly more than without: a hundred steps of reading teach frequencies, which the labels "
+                "teach as well",
+            ),
+            (
+                "--n-labelled 300",
+                "with five times the labels 67.5 ± 1.2 %, random weights 64.4 %, words 62.5 %: the more labels, the less "
+                "pre-training adds",
+            ),
+        ],
+    )

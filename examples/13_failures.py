@@ -3,22 +3,23 @@
 None of them crashes, and in each some number looks fine. So an exhibit runs twice, rightly and with the bug, and shows the
 number that is wrong. The world is tiny: a text is a sign and letters, one sign walks up the alphabet and the other down, and a
 small GPT has learned to continue such walks with some slips. The reward counts right letters. The library has no switch for
-a bug: each is put in here, by a few lines that replace the right ones. With matplotlib the curves are saved as failures.png.
+a bug: each is put in here, by a few lines that replace the right ones.
 
 Read next: tinyllm/rlhf/log_probs.py, tinyllm/rlhf/diagnosis.py.
 """
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import lesson
 import numpy as np
 
 from tinyllm import Tensor, no_grad, ops
 from tinyllm.decoding import generate
+from tinyllm.evaluation.chart import Line, Plot, picture
 from tinyllm.models import GPT, GPTConfig
 from tinyllm.optim import AdamW
 from tinyllm.rlhf.comparisons import ComparedAnswers
@@ -197,7 +198,7 @@ class DPOWith(DPO):
         with no_grad():
             ref = self.log_probs(self.reference, batch.sequences).data
         pair = PairLogProbs(policy[:n], policy[n:], ref[:n], ref[n:], lengths[:n], lengths[n:])
-        self._noted.append((n, pair_metrics(pair, beta=self.beta)))
+        self.measure.add(n, **pair_metrics(pair, beta=self.beta))
         return ops.sum(dpo_loss(pair, beta=self.beta)) / n_counted
 
 
@@ -308,23 +309,21 @@ EXHIBITS = {
 }  # fmt: skip
 
 
-def draw(shown: dict[str, list[Curves]]) -> None:
-    """The exhibits side by side, as failures.png."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, panels = plt.subplots(1, len(shown), figsize=(3.4 * len(shown), 2.9), layout="constrained", squeeze=False)
-    for axes, (name, curves) in zip(panels[0], shown.items(), strict=True):
-        exhibit = EXHIBITS[name]
-        for each, label, colour in zip(curves, ("right", "broken"), ("#2563b8", "#c2410c"), strict=True):
-            axes.plot(each[exhibit.telling], color=colour, label=label)
-        axes.set_title(name, fontsize=10)
-        axes.set(xlabel=exhibit.across, ylabel=exhibit.telling.replace("_", " "))
-        axes.legend(frameon=False)
-    figure.savefig("failures.png", dpi=110)
-    plt.close(figure)
+def draw(shown: dict[str, list[Curves]]) -> str:
+    """The exhibits side by side: the number that betrays each bug, right and broken."""
+    panels = []
+    for name, curves in shown.items():
+        telling = EXHIBITS[name].telling
+        lines = [Line(label, range(len(each[telling])), each[telling], colour)
+                 for each, label, colour in zip(curves, ("right", "broken"), (0, 1), strict=True)]  # fmt: skip
+        panels.append(Plot(f"{name}: {telling.replace('_', ' ')}", EXHIBITS[name].across, lines))
+    return picture(
+        panels,
+        title="A museum of failures: the number that betrays each bug",
+        width=1000,
+        height=250,
+        columns=min(3, len(panels)),
+    )
 
 
 def spread(values: list[float], n: int = 6) -> str:
@@ -332,10 +331,10 @@ def spread(values: list[float], n: int = 6) -> str:
     return "".join(f"{values[i]:9.3f}" for i in np.linspace(0, len(values) - 1, n).round().astype(int))
 
 
-def main(steps: int = 60, seed: int = 0, exhibits: list[str] | None = None) -> dict[str, dict[str, float]]:
+def main(steps: int = 60, seed: int = 0, *, exhibits: str = "all", figure: str | None = None) -> dict[str, dict[str, float]]:
     """Show the named exhibits, or all, each trained `steps` steps twice; the telling number of both, and the fine one."""
     lab, shown, found = Lab(pretrain(seed), steps, seed), {}, {}
-    for name in exhibits or EXHIBITS:
+    for name in EXHIBITS if exhibits == "all" else exhibits.split(","):
         exhibit = EXHIBITS[name]
         right, broken = shown[name] = exhibit.show(lab)
         print(f"\n{name.upper()}")
@@ -347,11 +346,35 @@ def main(steps: int = 60, seed: int = 0, exhibits: list[str] | None = None) -> d
         found[name] = {"right": exhibit.when(right[exhibit.telling]), "broken": exhibit.when(broken[exhibit.telling])}
         if exhibit.fine:
             found[name] |= {"fine right": last(right[exhibit.fine]), "fine broken": last(broken[exhibit.fine])}
-    if importlib.util.find_spec("matplotlib"):
-        draw(shown)
-        print("\nthe curves are in failures.png")
+    lesson.save_figure(draw(shown), figure)
     return found
 
 
 if __name__ == "__main__":
-    main()
+    lesson.run(
+        main,
+        file=__file__,
+        doc=__doc__,
+        flags={
+            "steps": "steps of each training",
+            "seed": "of everything",
+            "exhibits": "bugs to show, with commas between them: " + ", ".join(EXHIBITS),
+        },
+        full={"steps": 200},
+        full_time="two minutes",
+        tries=[
+            (
+                "--steps 25",
+                "every bug shows already: a KL of -8.5 nats instead of 1.6, and 3 % of the answers end instead of 99 %, "
+                "with the higher score",
+            ),
+            (
+                "--exhibits 'no EOS' --steps 120",
+                "the score of the broken run is 1.39 instead of 0.79, and 0 % of its answers end: it never comes back",
+            ),
+            (
+                "--exhibits 'wrong padding mask' --seed 1",
+                "85.6 % right letters alone, 12.8 % beside eight tokens of padding; the right mask gives 85.6 % in any company",
+            ),
+        ],
+    )

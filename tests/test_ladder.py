@@ -1,7 +1,13 @@
-"""The ladder in benchmarks/: complete, and it times nothing that is wrong. How fast a rung is is no test's business."""
+"""The ladder in benchmarks/: complete, and it times nothing that is wrong. How fast a rung is is no test's business.
+
+So here the loops are compiled without threads, which takes a tenth of the time (one of them with, to see that it works), and
+whoever is timed is called once.
+"""
 
 import dataclasses
+import importlib
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -34,13 +40,48 @@ def ladder_of(name):
     return ladders([name], quick=True)[0]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _loops_without_threads():
+    """The ladder's modules anew, with `parallel` compiling as `jit` does; afterwards those that were there before."""
+    before = {name: module for name, module in sys.modules.items() if name.startswith("benchmarks.ladder")}
+    for name in before:
+        del sys.modules[name]
+    loops = importlib.import_module("benchmarks.ladder.loops")
+    shared = loops.parallel
+    loops.parallel = loops.jit
+    yield shared
+    for name in [name for name in sys.modules if name.startswith("benchmarks.ladder")]:
+        del sys.modules[name]
+    sys.modules.update(before)
+
+
+def once_each(calls, *, rounds):
+    """Instead of the turns: every call is made, and is said to have taken a millisecond."""
+    for call in calls.values():
+        call()
+    return {name: [1e-3] * rounds for name in calls}
+
+
 @pytest.fixture(scope="module")
 def quick_run(tmp_path_factory):
+    pytest.importorskip("matplotlib")
+    from benchmarks.ladder import machine, rungs
     from benchmarks.ladder.__main__ import main
 
     picture = tmp_path_factory.mktemp("ladder") / "ladder.svg"
-    pytest.importorskip("matplotlib")
-    return main(["--quick", "--picture", str(picture)]), picture
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine, "take_turns", once_each)
+        patch.setattr(rungs, "take_turns", once_each)
+        return main(["--quick", "--picture", str(picture)]), picture
+
+
+def test_a_loop_shared_among_threads_computes_the_same(_loops_without_threads):
+    from benchmarks.ladder import softmax
+
+    x = np.random.default_rng(0).standard_normal((6, 40)).astype(np.float32)
+    shared = _loops_without_threads(softmax.numba_parallel.py_func)
+    np.testing.assert_allclose(shared(x), softmax.numba_serial(x), rtol=1e-6)
+    assert shared.targetoptions["parallel"].enabled
 
 
 def test_every_kernel_has_its_rungs_each_with_figures(quick_run):
@@ -109,9 +150,23 @@ def test_a_wrong_product_is_not_raced_against_blas(monkeypatch):
         products.race(a, b, rounds=1)
 
 
-def test_products_are_compared_in_all_four_ways_of_lying(capsys):
+def test_a_race_counts_the_rounds_that_both_ran(monkeypatch):
+    """On a busy machine one side has used up its time earlier."""
+    from benchmarks.ladder import products
+
+    monkeypatch.setattr(products, "take_turns", lambda calls, rounds: {"ours": [1.0, 2.0, 3.0], "BLAS": [4.0, 5.0, 6.0, 7.0]})
+    a = b = np.ones((8, 8), np.float32)
+    assert products.race(a, b, rounds=4) == ([1.0, 2.0, 3.0], [4.0, 5.0, 6.0])
+    (rows,) = products.compare(quick=True, rounds=4)
+    assert {row[4] for row in rows[1:]} == {"2.50"} and {row[5] for row in rows[1:]} == {"2.00 to 4.00"}
+
+
+def test_products_are_compared_in_all_four_ways_of_lying(capsys, monkeypatch):
+    from benchmarks.ladder import machine, products
     from benchmarks.ladder.__main__ import main
 
+    monkeypatch.setattr(machine, "take_turns", once_each)
+    monkeypatch.setattr(products, "take_turns", once_each)
     main(["--products", "--quick", "--rounds", "2", "--markdown"])
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| 24 x 32 x 40")]
     assert [line.split("|")[2].strip() for line in lines] == ["A B", "A Bᵀ", "Aᵀ B", "Aᵀ Bᵀ", lines[-1].split("|")[2].strip()]
