@@ -105,7 +105,7 @@ def test_a_byte_order_mark_is_no_text(tmp_path):
     assert read_corpus(str(tmp_path))[0].documents == (b"text",)
 
 
-STORIES = [b"Story %d.\n\nIt has two paragraphs.\n" % i for i in range(30)]
+STORIES = [b"Story %d.\n\n" % i + b"A paragraph of it.\n\n" * (200 if i % 10 == 0 else 5) for i in range(30)]
 
 
 @pytest.mark.parametrize("mark", [b"<|endoftext|>\n", b"<|endoftext|>", b"<|endoftext|> \r\n"])
