@@ -102,6 +102,16 @@ def test_conversations_are_well_formed_and_filled_in(made):
         assert is_correct(item, item.messages[-1]["content"]) and item.answer
 
 
+def test_some_questions_begin_with_a_small_letter_as_people_type_and_contents_stay(made):
+    small = {split: [item for item in items if question(item)[0].islower()] for split, items in made.items()}
+    assert 0.1 < len(small["train"]) / N < 0.3
+    for item in small["train"]:
+        if item.task == "extract":
+            assert item.answer in question(item)
+        if item.task == "spell":
+            assert item.answer.replace(" ", "") in question(item)
+
+
 def test_a_wrong_reply_is_wrong(made):
     for item in made["test"][:500]:
         for reply in ("", item.answer + "x", "x" + item.answer, item.answer[:-1], question(item)):

@@ -28,6 +28,8 @@ SUMMARY = "summary"  # a task beside these: a paragraph of `news.py` into its fa
 OPENERS = ("Please: ", "Hello! ", "Question: ", "Another question. ", "And now this: ", "Good day. ", "Hello, please help. ")
 OPENED = 0.4  # share of the training questions that begin with one, so that no word is always at the same place (no greetings)
 
+LOWERED = 0.2  # share of them that begin with a small letter, as people type
+
 
 @dataclass(frozen=True)
 class Instruction:
@@ -72,7 +74,10 @@ def _make(task: Task, split: str, rng: np.random.Generator) -> Instruction:
     fields = task.draw(rng, split)
     opener = OPENERS[int(rng.integers(len(OPENERS)))] if split == "train" and fields and rng.random() < OPENED else ""
     answer = phrasing.answer.format(**fields)
-    messages = [{"role": "user", "content": opener + phrasing.prompt.format(**fields)}]
+    asked = opener + phrasing.prompt.format(**fields)
+    if split == "train" and not phrasing.prompt.startswith("{") and rng.random() < LOWERED:
+        asked = asked[0].lower() + asked[1:]
+    messages = [{"role": "user", "content": asked}]
     if "call" in fields:
         messages.append({"role": "assistant", "content": "", "tool_call": fields["call"]})
         messages.append({"role": "tool", "content": answer})

@@ -44,4 +44,4 @@ def event(rng: np.random.Generator, split: str) -> Fields:
 
 
 _ASKED = joined(*(crossed(SENTENCES, asked, answer=answer) for answer, asked in QUESTIONS.items()))
-TASKS = (task("extract", event, _ASKED, weight=2.5),)
+TASKS = (task("extract", event, _ASKED, weight=3.0),)
