@@ -18,8 +18,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from tinyllm.evaluation.chart import Line, Plot, picture
 from tinyllm.evaluation.page import escaped
-from tinyllm.evaluation.page_charts import Line, line_chart
 from tinyllm.evaluation.plots import smooth
 from tinyllm.evaluation.run_record import read_run
 
@@ -86,15 +86,12 @@ def far_picture(run_folder: str) -> str:
     run = read_run(run_folder)
     kl = dict(zip(*run.series("kl"), strict=True))
     lines = []
-    for key, name, colour in (("score", "what the reward model thinks", "--train"), ("gold", "what is true", "--validation")):
+    for key, name, colour in (("score", "what the reward model thinks", 0), ("gold", "what is true", 1)):
         points = sorted((max(kl[step], 0.0), value) for step, value in zip(*run.series(key), strict=True) if step in kl)
         xs, ys = [x for x, _ in points], [y for _, y in points]
-        lines += [Line("", xs, ys, colour, points=True, faint=True, joined=False), Line(name, xs, smooth(ys, 4), colour)]
+        lines += [Line("", xs, ys, colour, dots=2.2, joined=False), Line(name, xs, smooth(ys, 4), colour)]
     across = "distance from the model that it began as: KL, in nats per answer"
-    size = (720.0, 300.0)
-    chart = line_chart(lines, title="reward of a summary", across=across, size=size)
-    inner = chart.replace("<svg ", '<svg x="20" y="16" width="720" height="300" ', 1)
-    return standing_alone(inner, (size[0] + 40, size[1] + 32), label="over-optimisation: the score rises, the truth falls")
+    return picture([Plot("reward of a summary", across, lines)], title="Paid by a reward model alone", width=760, height=340)
 
 
 def photograph_labeler(items: str, picture: str) -> None:

@@ -17,7 +17,7 @@ HARMLESS = set(
     "html head meta title style body main h1 h2 h3 p div b span small pre mark section details summary "
     "table thead tbody tr th td figure figcaption".split()
 )
-DRAWN = {"svg", "g", "defs", "path", "use", "text", "tspan", "clippath", "rect", "circle"}
+DRAWN = {"svg", "g", "defs", "path", "use", "text", "tspan", "clippath", "rect", "circle", "line", "polyline"}
 
 
 class Tags(HTMLParser):

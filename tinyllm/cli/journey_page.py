@@ -13,8 +13,9 @@ from pathlib import Path
 from tinyllm.cli.assistant import Row
 from tinyllm.data.news import Story
 from tinyllm.evaluation import plots
+from tinyllm.evaluation.chart import Line
 from tinyllm.evaluation.page import cards, escaped, figure, page, section, table
-from tinyllm.evaluation.page_charts import Line, bar, line_chart
+from tinyllm.evaluation.page_charts import bar, held_out, line_chart
 from tinyllm.evaluation.report import duration, seconds_spent, short, steps_done
 from tinyllm.evaluation.run_record import RunRecord, read_run
 from tinyllm.rlhf.gold import gold_reward
@@ -130,7 +131,7 @@ def _kinds(rows: Sequence[Row]) -> str:
     body = []
     for kind in shown[0].by_kind:
         cells = []
-        for row, colour in zip(shown, ("--train", "--validation"), strict=False):
+        for row, colour in zip(shown, (0, 1), strict=False):
             found = row.by_kind[kind]
             drawn = bar(found.accuracy, colour=colour, error=found.standard_error)
             cells.append(f'<td class="bars">{drawn}<span>{found.accuracy:.0%}</span></td>')
@@ -145,7 +146,7 @@ def _losses(runs: Mapping[str, RunRecord]) -> str:
             steps, losses = run.series("loss")
             smoothed = plots.smooth(losses, plots.window_for(len(losses)))
             lines = [Line("", *plots.thin(steps, losses), faint=True), Line("training", *plots.thin(steps, smoothed)),
-                     Line("held out", *run.series("val_loss"), "--validation", points=True)]  # fmt: skip
+                     held_out(*run.series("val_loss"))]  # fmt: skip
             drawn.append(figure(line_chart(lines, title=title, level=_blind(run, stage))))
     return f'<div class="row">{"".join(drawn)}</div>' if drawn else ""
 
@@ -164,10 +165,10 @@ def _reward_against_kl(run: RunRecord | None) -> str:
         return ""
     kl = dict(zip(*run.series("kl"), strict=True))
     lines = []
-    for key, name, colour in (("score", "reward model's score", "--train"), ("gold", "true reward", "--validation")):
+    for key, name, colour in (("score", "reward model's score", 0), ("gold", "true reward", 1)):
         points = sorted((max(kl[step], 0.0), value) for step, value in zip(*run.series(key), strict=True) if step in kl)
         xs, ys = [x for x, _ in points], [y for _, y in points]
-        lines += [Line("", xs, ys, colour, points=True, faint=True, joined=False),
+        lines += [Line("", xs, ys, colour, dots=2.2, joined=False),
                   Line(name, xs, plots.smooth(ys, max(1, len(ys) // 12)), colour)]  # fmt: skip
     across = "KL from the tuned model (nats per answer)"
     drawn = line_chart(lines, title="mean of a round's answers", across=across, size=(1000, 330))

@@ -48,6 +48,11 @@ td.number, th.number { text-align: right; white-space: nowrap; overflow-wrap: no
 th:last-child, td:last-child { padding-right: 0; }
 td:first-child, td:last-child { overflow-wrap: break-word; }
 td.bars { min-width: 150px; width: 42%; white-space: nowrap; }
+.chart { font-size: 12px; } .chart text { fill: var(--ink); } .chart .muted { fill: var(--muted); }
+.chart .grid { stroke: var(--grid); } .chart .level { stroke: var(--muted); } .chart .s0 { stroke: var(--train); }
+.chart .s1 { stroke: var(--validation); } .f0 { fill: var(--train); } .f1 { fill: var(--validation); }
+.bar .back { fill: var(--card); } .bar .grey { fill: var(--muted); } .bar .f0, .bar .f1 { fill-opacity: 0.8; }
+.bar .whisker { stroke: var(--ink); stroke-width: 1.2; }
 svg.bar { display: inline-block; vertical-align: middle; width: calc(100% - 3.6em); height: 12px; margin-right: 0.7em; }
 .story { border-left: 3px solid var(--line); padding-left: 14px; max-width: none; margin: 22px 0 8px; }
 details { margin-top: 14px; }

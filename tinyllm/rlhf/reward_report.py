@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 
 from tinyllm.evaluation import plots
+from tinyllm.evaluation.chart import Line
 from tinyllm.evaluation.page import cards, escaped, figure, page, section, table
-from tinyllm.evaluation.page_charts import Line, bar, line_chart
+from tinyllm.evaluation.page_charts import bar, line_chart
+from tinyllm.evaluation.page_charts import held_out as held_out_line
 from tinyllm.evaluation.report import about, duration, evenly, footnote, seconds_spent, settings_part, short, steps_done
 from tinyllm.evaluation.run_record import RunRecord, read_run
 from tinyllm.models import RewardModel
@@ -143,7 +145,7 @@ def _loss(run: RunRecord, measured: dict[str, Any]) -> str:
     lines = [Line("", *plots.thin(steps, losses), faint=True),
              Line("training", *plots.thin(steps, plots.smooth(losses, plots.window_for(len(losses)))))]  # fmt: skip
     if measured and steps:
-        lines.append(Line("held out", steps[-1:], [measured["loss"]], "--validation", points=True))
+        lines.append(held_out_line(steps[-1:], [measured["loss"]]))
     drawn = line_chart(lines, title="loss (nats per pair)", level=(COIN, "a coin: ln 2"), size=(1000, 330))
     return figure(drawn, wide=True) if drawn else ""
 
@@ -154,7 +156,7 @@ def _calibration(measured: dict[str, Any]) -> str:
         return ""
     body = []
     for one in measured["calibration"]:
-        sure, right = bar(one["confidence"], colour="--muted"), bar(one["accuracy"])
+        sure, right = bar(one["confidence"], colour=None), bar(one["accuracy"])
         body.append(
             f'<tr><td class="bars">{sure}<span>{one["confidence"]:.0%}</span></td>'
             f'<td class="bars">{right}<span>{one["accuracy"]:.0%}</span></td><td class="number">{one["n"]:,}</td></tr>'
