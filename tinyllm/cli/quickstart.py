@@ -87,7 +87,7 @@ def _your_turn(out: Path, journey: Journey, *, seconds: float) -> None:
         f"  report          {out / 'report.html'}   (open it in a browser)\n"
         f"  look inside     tinyllm info {out}\n"
         f"  rate answers    tinyllm label serve {out / 'labels' / 'items.jsonl'} --out my-labels.jsonl\n"
-        f"  your own data   tinyllm finetune {out / 'base'} --data chats.jsonl --out runs/mine\n"
+        f"  your own data   tinyllm finetune {out / 'base'} chats.jsonl --out runs/mine\n"
         f"  talk with it    tinyllm chat {out}"
     )
 
