@@ -34,6 +34,7 @@ def pytest_configure(config):
     if hasattr(config, "workerinput"):
         use_one_thread()
     elif getattr(config.option, "numprocesses", None):
+        config.option.dist = "worksteal"  # the last tests are the longest: who is done takes some of the others'
         os.environ["OPENBLAS_NUM_THREADS"] = "1"  # read when a worker loads NumPy
         compile_kernels()
 
