@@ -169,8 +169,8 @@ def run_serve(args: argparse.Namespace) -> int:
             if not launch.is_local:
                 text = f"others can reach {args.host}, and the network in between can read along: this is plain HTTP"
                 print("tinyllm: warning:", text, file=sys.stderr)
-            print(f"open this address in a browser, Ctrl-C ends:\n\n  {launch.address}\n", flush=True)
             try:
+                print(f"open this address in a browser, Ctrl-C ends:\n\n  {launch.address}\n", flush=True)
                 launch.serve(app)
             except KeyboardInterrupt:
                 print(f"stopped; {len(store.newest):,} labels in {store.path}")
