@@ -9,6 +9,8 @@ import pytest
 from tinyllm.cli import assistant
 from tinyllm.data.news import story_prompt
 from tinyllm.data.preferences import Preference
+from tinyllm.decoding import Reply
+from tinyllm.evaluation.exact_match import ExactMatch
 from tinyllm.models import RewardModel
 from tinyllm.rlhf.labels import read_labels
 from tinyllm.rlhf.news_task import make_stories
@@ -135,3 +137,28 @@ def test_the_best_of_several_scores_no_lower_than_one(wide):
     one, best = (assistant.evaluate("name", model, test, best_of=k) for k in (1, 4))
     assert best.score[0] >= one.score[0] and one.tasks == best.tasks
     assert len(one.examples) == 4
+
+
+def test_what_is_suggested_has_been_learned_and_is_answered_again_and_again(wide, monkeypatch):
+    model, tokenizer = wide
+    known = {kind: ExactMatch(9 + (kind != "sort"), 11 - (kind != "sort")) for kind in assistant.SUGGESTED}
+    row = assistant.Row("PPO", (0.9, 0.1), known, (1.0, 0.1), (1.0, 0.1), 9.0, [])
+    assert assistant.suggestions(row, model, tokenizer, seed=1) == []  # this model has learned nothing
+    tried = []
+
+    def sure_of_the_second(model, tokenizer, item, *, rng):
+        tried.append(item)
+        return [other.task for other in tried].count(item.task) == 2
+
+    monkeypatch.setattr(assistant, "is_sure", sure_of_the_second)
+    found = assistant.suggestions(row, model, tokenizer, seed=1)
+    assert [item.task for item in found] == [kind for kind in assistant.SUGGESTED if kind != "sort"]
+    assert found == tried[1::2] and len(found) == 6
+
+
+def test_a_model_that_is_wrong_once_is_not_sure(wide, monkeypatch):
+    (item,) = assistant.make_instructions(1, split="test", rng=np.random.default_rng(0), tasks=["sort"])
+    said = iter([item.answer] * 13 + ["?"])
+    monkeypatch.setattr(assistant, "reply", lambda *_, **__: [Reply([{"role": "assistant", "content": next(said)}], "stop")])
+    assert assistant.is_sure(*wide, item, rng=np.random.default_rng(0))
+    assert not assistant.is_sure(*wide, item, rng=np.random.default_rng(0), n=4)

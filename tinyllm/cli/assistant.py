@@ -26,10 +26,11 @@ import numpy as np
 
 from tinyllm.cli.streams import stream
 from tinyllm.data import PackedConversations, PaddedConversations, conversation_batches
-from tinyllm.data.instructions import Instruction, make_instructions
+from tinyllm.data.instructions import Instruction, is_correct, make_instructions
 from tinyllm.data.news import Story, make_summary, story_prompt
 from tinyllm.data.preferences import Preference
 from tinyllm.data.split import hold_out
+from tinyllm.decoding import TEMPERATURE, GenerationConfig, Reply, reply
 from tinyllm.decoding.calculator import calculate
 from tinyllm.evaluation.exact_match import ExactMatch, measure_exact_match
 from tinyllm.evaluation.held_out_answers import answer_held_out, write_answers
@@ -63,6 +64,7 @@ SUGGESTED = (  # kinds of questions, in the order in which a person is shown the
     "calculator", "extract", "reverse", "sort", "spell", "largest and smallest", "first and last",
 )  # fmt: skip
 LEARNED = 0.9  # share of right answers from which on a kind is suggested
+N_DRAWN = 8  # questions of a kind, of which the first is suggested that the model is sure of
 N_COMPARED = 12  # prompts whose answers before and after go into the report
 
 Conversation = list[dict[str, str]]
@@ -293,8 +295,20 @@ def _tasks(model: GPT, test: TestSet) -> tuple[tuple[float, float], dict[str, Ex
     return (right.accuracy, right.standard_error), found
 
 
-def suggestions(row: Row, *, seed: int) -> list[Instruction]:
-    """Up to six questions of the test split, one of each kind that the model of this row was seen to answer."""
-    kinds = [kind for kind in SUGGESTED if kind in row.by_kind and row.by_kind[kind].accuracy >= LEARNED][:6]
+def suggestions(row: Row, model: GPT, tokenizer: Any, *, seed: int) -> list[Instruction]:
+    """Up to six questions of the test split, each of another kind: of those that the row's model has learned, and each of them
+    one that it answers right again and again at the temperature of a chat. What it is not sure of it does not offer."""
     rng = stream(seed, "suggestions")
-    return [make_instructions(1, split="test", rng=rng, tasks=[kind])[0] for kind in kinds]
+    found: list[Instruction] = []
+    for kind in SUGGESTED:
+        if len(found) < 6 and kind in row.by_kind and row.by_kind[kind].accuracy >= LEARNED:
+            drawn = make_instructions(N_DRAWN, split="test", rng=rng, tasks=[kind])
+            found += next(([item] for item in drawn if is_sure(model, tokenizer, item, rng=rng)), [])
+    return found
+
+
+def is_sure(model: GPT, tokenizer: Any, item: Instruction, *, rng: np.random.Generator, n: int = 10) -> bool:
+    """Whether the model answers right n times of n, as in a chat."""
+    config = GenerationConfig(max_new_tokens=48, temperature=TEMPERATURE)
+    replies = (list(reply(model, tokenizer, item.prompt, config=config, rng=rng))[-1] for _ in range(n))
+    return all(isinstance(last, Reply) and is_correct(item, last.text) for last in replies)

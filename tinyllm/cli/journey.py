@@ -313,7 +313,7 @@ class Journey:
                 progress.show(len(rows))
         print(textwrap.indent(table(rows), "   "))
         print(f"\n   The assistant, by kind of task: {kinds(rows[-1])}.")
-        suggested = assistant.suggestions(rows[-1], seed=plan.seed)
+        suggested = assistant.suggestions(rows[-1], self.improved, self.tokenizer, seed=plan.seed)
         self.questions = [one.prompt[-1]["content"] for one in suggested]
         write_results(self.out, rows, suggested)
         if not (self.out / "model").exists():
