@@ -91,7 +91,8 @@ def _with_normalizer(dnll, logits, targets, module=kernels):
 def test_gradients_of_a_row_sum_to_zero_for_a_large_vocabulary():
     rng = np.random.default_rng(0)
     logits, targets = 4 * rng.standard_normal((8, 50257), np.float32), rng.integers(0, 50257, 8)
-    nll, normalizer = assert_like_twin("cross_entropy_forward", logits, targets, ulps=4, size=30.0)
+    # Σ adds 50,257 numbers, a 16th (AVX-512) or an 8th (AVX2) of them in a lane: 26 eps were seen with AVX2
+    nll, normalizer = assert_like_twin("cross_entropy_forward", logits, targets, ulps=16, size=30.0)
     dlogits = kernels.cross_entropy_backward(np.ones_like(nll), logits, targets, normalizer)
     np.testing.assert_allclose(dlogits.sum(axis=-1), 0, atol=1e-5)
 
