@@ -1,5 +1,6 @@
 """Progress as lines, and as a bar where there is a terminal."""
 
+import errno
 import io
 
 import pytest
@@ -70,6 +71,21 @@ def test_in_a_terminal_with_tqdm_there_is_a_bar_and_lines_do_not_tear_it():
 
 def test_a_pipe_never_gets_a_bar():
     assert "\r" not in "".join(lines_of(3, range(4)))
+
+
+def test_work_goes_on_when_the_terminal_was_closed():
+    class Closed(io.StringIO):
+        error = errno.EIO
+
+        def write(self, text):
+            raise OSError(self.error, "no")
+
+    progress = Progress("training", 10, stream=Closed())
+    progress.show(1)
+    progress.say("a sample")
+    Closed.error = errno.ENOSPC  # a log file's full disk is another matter
+    with pytest.raises(OSError, match="no"):
+        progress.say("a sample")
 
 
 def test_nothing_is_shown_of_work_that_never_began():

@@ -1,6 +1,7 @@
-"""Facts about stopping: SIGINT and SIGTERM save and exit with 130 and 143, a second one does not wait."""
+"""Facts about stopping: SIGINT, SIGTERM and SIGHUP save and exit with 130, 143 and 129; a second one does not wait."""
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 import tiny_run
 
 from tinyllm.training import StopSignals, latest_checkpoint
+from tinyllm.training.signals import CAUGHT
 
 ROOT = str(Path(__file__).parents[2])
 
@@ -25,7 +27,7 @@ def start(folder, *options):
     return process
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_saves_and_exits_with_its_code(tmp_path, number, code):
     process = start(tmp_path, "--slow", "0.05")
     time.sleep(0.1)
@@ -48,8 +50,35 @@ def test_a_second_signal_does_not_wait_for_the_micro_batch(tmp_path, number, cod
     assert time.monotonic() - before < 2 and process.returncode in codes
 
 
+def test_a_closed_terminal_saves_though_nothing_can_be_printed(tmp_path):
+    ours, theirs = pty.openpty()
+    words = [sys.executable, tiny_run.__file__, str(tmp_path), "--max-steps", "100000"]
+    environment = os.environ | {"TINYLLM_KERNELS": "numpy", "PYTHONPATH": ROOT}
+    process = subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    assert os.read(ours, 100).startswith(b"micro-batch")
+    for _ in range(2):  # one from the terminal, one from the shell
+        process.send_signal(signal.SIGHUP)
+    with pytest.raises(OSError, match="Input/output"):  # all who wrote here have left
+        while os.read(ours, 1000):
+            pass
+    os.close(ours)
+    assert process.wait(timeout=60) == 129
+    assert latest_checkpoint(tmp_path / "checkpoints")
+
+
+def test_a_signal_that_was_ignored_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
+    try:
+        with StopSignals() as signals:
+            signal.raise_signal(signal.SIGHUP)
+            assert signals.received is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_handlers_are_put_back():
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    before = [signal.getsignal(number) for number in CAUGHT]
     with StopSignals() as signals:
         assert signals.received is None
         signal.raise_signal(signal.SIGTERM)
@@ -58,7 +87,7 @@ def test_handlers_are_put_back():
             signal.raise_signal(signal.SIGINT)
         with pytest.raises(SystemExit, match="143"):
             signal.raise_signal(signal.SIGTERM)
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert [signal.getsignal(number) for number in CAUGHT] == before
 
 
 def test_a_thread_may_train_too():

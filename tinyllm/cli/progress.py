@@ -6,6 +6,7 @@ where both count from the first call, so that a resumed run does not credit itse
 
 from __future__ import annotations
 
+import errno
 import sys
 import time
 from collections.abc import Callable
@@ -59,7 +60,7 @@ class Progress:
             self._show_bar(done, facts)
         elif now - self._last_line >= SECONDS_BETWEEN_LINES or (done == self.total and done != self._shown):
             self._last_line, self._shown = now, done
-            print(self._line(done, now, facts), file=self.stream, flush=True)
+            self._print(self._line(done, now, facts))
 
     def _show_bar(self, done: int, facts: dict[str, str]) -> None:
         if self._started and self._started[1] == done and not self._bar.n:
@@ -88,9 +89,17 @@ class Progress:
         """A line of text on the same stream that does not tear the bar."""
         if self._bar is not None:
             self._bar.clear()
-        print(text, file=self.stream, flush=True)
+        self._print(text)
         if self._bar is not None:
             self._bar.refresh()
+
+    def _print(self, text: str) -> None:
+        """One line. A terminal that was closed takes none, and what is being done shall live to save itself."""
+        try:
+            print(text, file=self.stream, flush=True)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
 
     def close(self) -> None:
         """End the bar's line. More than once does no harm."""

@@ -1,17 +1,23 @@
-"""Ctrl-C and SIGTERM as a request, not an accident: finish the micro-batch, save, leave.
+"""Ctrl-C, SIGTERM and a closed terminal (SIGHUP) as a request, not an accident: finish the micro-batch, save, leave.
 
 A signal arrives between any two instructions. Its handler only sets a flag; the loop looks at the flag where stopping is
 safe, saves, and raises `Stopped`, which ends the process with 128 + the signal's number (130 for SIGINT, 143 for SIGTERM,
-as shells expect). The second signal does not wait: KeyboardInterrupt or SystemExit at once.
+129 for SIGHUP, as shells expect). The second signal does not wait: KeyboardInterrupt or SystemExit at once. Only SIGHUP is
+never impatient: a terminal that closes sends it more than once.
 """
 
 from __future__ import annotations
 
+import os
 import signal
+import stat
+import sys
 import threading
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
+
+CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(SystemExit):
@@ -37,9 +43,10 @@ class Stopped(SystemExit):
 
 
 class StopSignals:
-    """Context manager that catches SIGINT and SIGTERM; `.received` is None or the signal's number.
+    """Context manager that catches SIGINT, SIGTERM and SIGHUP; `.received` is None or the signal's number.
 
-    Outside the main thread Python cannot catch signals: there it does nothing, and the main thread stays in charge.
+    A signal that the process was started to ignore, as `nohup` does with SIGHUP, stays ignored. Outside the main thread
+    Python cannot catch signals: there it does nothing, and the main thread stays in charge.
     """
 
     def __init__(self) -> None:
@@ -48,8 +55,9 @@ class StopSignals:
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._handle)
+            for number in CAUGHT:
+                if signal.getsignal(number) != signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -58,9 +66,17 @@ class StopSignals:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         """First signal: remember it. Second: leave now."""
-        if self.received is None:
-            self.received = number
-        elif number == signal.SIGINT:
-            raise KeyboardInterrupt
-        else:
-            raise SystemExit(128 + number)
+        first, self.received = self.received is None, self.received or number
+        if number == signal.SIGHUP:
+            leave_terminal()
+        elif not first:
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+
+def leave_terminal() -> None:
+    """Send what is still printed nowhere: a write to a terminal that was closed fails, and would end the run before it has saved."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if stream is not None and stat.S_ISCHR(os.fstat(stream.fileno()).st_mode):  # isatty says no to one that was closed
+            os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
