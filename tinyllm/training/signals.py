@@ -74,7 +74,7 @@ class StopSignals:
 
 
 def leave_terminal() -> None:
-    """Send what is still printed nowhere: a write to a terminal that was closed fails, and would end the run before it has saved."""
+    """Send what is printed from now on nowhere: a write to a closed terminal fails, and the run would end before it has saved."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.__stdout__, sys.__stderr__):
         if stream is not None and stat.S_ISCHR(os.fstat(stream.fileno()).st_mode):  # isatty says no to one that was closed
