@@ -38,10 +38,10 @@ class Plan:
     base_batch: int = 8  # rows of block_size tokens in a step
     base_steps: int = 1400
     tuned_batch: int = 16  # conversations in a step: at the same cost, four times the steps taught more than four times the batch
-    tuned_steps: int = 6000
-    n_demonstrations: int = 96_000
+    tuned_steps: int = 9000
+    n_demonstrations: int = 144_000
     n_stories: int = 1000  # whose summaries are rated
-    n_rollouts: int = 24  # of PPO, each of STEPS_PER_ROLLOUT steps
+    n_rollouts: int = 48  # of PPO, each of STEPS_PER_ROLLOUT steps
     n_test: int = 300  # tasks, and stories
     best_of: int = 8
     seed: int = 1337

@@ -15,13 +15,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinyllm.data.made_up import FIRST_NAMES, LAST_NAMES
+
 EVENTS = ("fire", "storm", "flood", "quake", "blast", "tornado", "mudslide", "wave")
-THINGS = ("houses", "shops", "farms", "boats", "trees", "cars", "barns", "bridges")
-NUMBERS = ("two", "three", "five", "eight", "ten", "twelve", "twenty", "forty")
-PLACES = ("Port", "Lake", "Fort", "Mount", "Saint", "North", "South", "Upper")
-PLACE_NAMES = ("Allen", "Barrow", "Clare", "Dover", "Elgin", "Grove", "Haven", "Kent")
-FIRST_NAMES = ("Anna", "Ben", "Carla", "David", "Emma", "Frank", "Grace", "Henry")
-LAST_NAMES = ("Adams", "Brown", "Cole", "Dean", "Evans", "Gray", "Hill", "Reed")
+THINGS = ("houses", "shops", "farms", "boats", "trees", "cars", "barns", "bridges", "roofs", "fences", "sheds", "vans")
+NUMBERS = ("two", "three", "four", "five", "seven", "eight", "nine", "ten", "twelve", "twenty", "thirty", "forty")
+PLACES = ("Port", "Lake", "Fort", "Mount", "Saint", "North", "South", "Upper", "Lower", "Cape", "New", "Castle")
+PLACE_NAMES = (
+    "Allen", "Barrow", "Clare", "Dover", "Elgin", "Grove", "Haven", "Kent", "Lowell", "Marsh", "Newton", "Orford", "Preston",
+    "Ripley", "Stanton", "Walton",
+)  # fmt: skip
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 OPENINGS = (
