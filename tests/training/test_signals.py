@@ -18,6 +18,14 @@ from tinyllm.training.signals import CAUGHT
 ROOT = str(Path(__file__).parents[2])
 
 
+@pytest.fixture(autouse=True)
+def hang_up_is_heard():
+    """Whoever runs the tests under nohup hands "ignore SIGHUP" down to every process."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def start(folder, *options):
     """A run in a process of its own, after its first micro-batch began."""
     command = [sys.executable, tiny_run.__file__, str(folder), "--max-steps", "1000", *options]

@@ -45,8 +45,8 @@ class Stopped(SystemExit):
 class StopSignals:
     """Context manager that catches SIGINT, SIGTERM and SIGHUP; `.received` is None or the signal's number.
 
-    A signal that the process was started to ignore, as `nohup` does with SIGHUP, stays ignored. Outside the main thread
-    Python cannot catch signals: there it does nothing, and the main thread stays in charge.
+    A SIGHUP that the process was started to ignore, as `nohup` does, stays ignored. Outside the main thread Python cannot
+    catch signals: there it does nothing, and the main thread stays in charge.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class StopSignals:
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
             for number in CAUGHT:
-                if signal.getsignal(number) != signal.SIG_IGN:
+                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._handle)
         return self
 
