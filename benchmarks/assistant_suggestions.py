@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 
 import tinyllm
-from tinyllm.data.instructions import Instruction, make_instructions
-from tinyllm.data.talk_tasks import UNKNOWN
-from tinyllm.decoding import GenerationConfig, crop_history, newest_turns, read_chat_settings, reply
+from tinyllm.chat import crop_history, newest_turns, read_chat_settings, reply
+from tinyllm.data.tasks.instructions import Instruction, make_instructions
+from tinyllm.data.tasks.small_talk import UNKNOWN
+from tinyllm.decoding import GenerationConfig
 from tinyllm.evaluation.exact_match import answer_all
 from tinyllm.recipes.loading import LoadedModel
 from tinyllm.tokenizers.chat import ChatFormat

@@ -18,10 +18,10 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from tinyllm.evaluation.chart import Line, Plot, picture
-from tinyllm.evaluation.page import escaped
-from tinyllm.evaluation.plots import smooth
-from tinyllm.evaluation.run_record import read_run
+from tinyllm.report.chart import Line, Plot, picture
+from tinyllm.report.page import escaped
+from tinyllm.report.plots import smooth
+from tinyllm.report.run_record import read_run
 
 LIGHT = {"paper": "#ffffff", "card": "#f6f7f9", "ink": "#1b1f24", "muted": "#5c6570", "grid": "#d5dae0", "train": "#2563b8",
          "validation": "#c2410c"}  # fmt: skip

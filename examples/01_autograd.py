@@ -14,7 +14,7 @@ import numpy as np
 
 from tinyllm import Tensor, op, ops
 from tinyllm.autograd import gradcheck
-from tinyllm.evaluation.chart import Line, Plot, picture
+from tinyllm.report.chart import Line, Plot, picture
 
 SHOWN = (0, 1, 2, 5, 10, 20, 50)  # steps that are printed
 

@@ -16,8 +16,8 @@ import lesson
 import numpy as np
 
 from tinyllm import Tensor, ops
-from tinyllm.evaluation.chart import HeatMap, Line, Plot, picture
 from tinyllm.optim import AdamW
+from tinyllm.report.chart import HeatMap, Line, Plot, picture
 
 TEXT = textwrap.dedent("""
     The cat sat on the mat. The dog sat on the log. The cat saw the dog, and the dog saw the cat.

@@ -14,7 +14,7 @@ from collections import Counter
 import lesson
 
 from tinyllm.data import read_standard_library
-from tinyllm.evaluation.chart import Line, Plot, Words, picture
+from tinyllm.report.chart import Line, Plot, Words, picture
 from tinyllm.tokenizers import BPETokenizer
 
 WORDS = {"low": 5, "lower": 2, "newest": 6, "widest": 3}  # the paper's example: a dictionary with counts

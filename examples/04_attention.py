@@ -16,9 +16,9 @@ import lesson
 import numpy as np
 
 from tinyllm import Tensor, no_grad, ops
-from tinyllm.evaluation.chart import HeatMap, picture
 from tinyllm.nn import Embedding, Linear, Module, SelfAttention
 from tinyllm.optim import AdamW
+from tinyllm.report.chart import HeatMap, picture
 
 LETTERS, N_CARDS, BLANK = "abcdefghijklmnop", 8, 10  # BLANK: the digit on a question
 

@@ -18,11 +18,11 @@ import numpy as np
 from tinyllm import ops
 from tinyllm.data import EvaluationWindows, RandomWindows, read_standard_library
 from tinyllm.decoding import generate_text
-from tinyllm.evaluation.chart import Line, Plot, Words, picture
-from tinyllm.evaluation.plots import smooth
 from tinyllm.models import GPT, GPTConfig
 from tinyllm.nn import evaluating
 from tinyllm.optim import AdamW, clip_grad_norm, warmup_cosine
+from tinyllm.report.chart import Line, Plot, Words, picture
+from tinyllm.report.plots import smooth
 from tinyllm.tokenizers import CharacterTokenizer
 
 

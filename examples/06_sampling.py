@@ -17,9 +17,9 @@ import numpy as np
 from tinyllm import no_grad, ops
 from tinyllm.data import RandomWindows, read_standard_library
 from tinyllm.decoding import generate_texts
-from tinyllm.evaluation.chart import Bars, picture
 from tinyllm.models import GPT, GPTConfig
 from tinyllm.optim import AdamW, clip_grad_norm, warmup_cosine
+from tinyllm.report.chart import Bars, picture
 from tinyllm.tokenizers import BPETokenizer
 
 STRATEGIES: dict[str, dict] = {

@@ -8,7 +8,7 @@ questions it has not seen, phrased as it has not seen them, it goes from nothing
 Class mode has two tasks, both about digits. --full has all of them, with ten times the training: words are copied, a calculator
 is called for what is too hard. `--save FOLDER` keeps the model, for `tinyllm chat FOLDER`.
 
-Read next: tinyllm/data/exact_tasks.py, tinyllm/tokenizers/chat.py, tinyllm/finetuning/instruction.py, tinyllm/nn/lora.py.
+Read next: tinyllm/data/tasks/exact.py, tinyllm/tokenizers/chat.py, tinyllm/finetuning/instruction.py, tinyllm/nn/lora.py.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ import lesson
 import numpy as np
 
 from tinyllm.data import PaddedConversations, RandomWindows, read_standard_library
-from tinyllm.data.instructions import SUMMARY, TASKS, Instruction, make_instructions
+from tinyllm.data.tasks.instructions import SUMMARY, TASKS, Instruction, make_instructions
 from tinyllm.evaluation import ExactMatch, answer_all, measure_exact_match
-from tinyllm.evaluation.chart import Bars, Line, Plot, picture
-from tinyllm.evaluation.plots import smooth
 from tinyllm.finetuning import answer_loss, encode_instructions
 from tinyllm.models import GPT, GPTConfig, load_tokenizer_for
 from tinyllm.nn import add_lora, merge_lora
 from tinyllm.pretraining import next_token_loss
+from tinyllm.report.chart import Bars, Line, Plot, picture
+from tinyllm.report.plots import smooth
 from tinyllm.tokenizers import CONTROL_TOKENS, END_OF_TEXT, BPETokenizer, ChatFormat
 from tinyllm.training import StepRecord, TrainConfig, train
 from tinyllm.training.metrics import Record

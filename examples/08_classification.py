@@ -16,7 +16,6 @@ import lesson
 import numpy as np
 
 from tinyllm.data import RandomWindows, Source, read_standard_library, split_sources
-from tinyllm.evaluation.chart import Bars, HeatMap, picture
 from tinyllm.finetuning import (
     LabelledTexts,
     MajorityBaseline,
@@ -27,6 +26,7 @@ from tinyllm.finetuning import (
 )
 from tinyllm.models import GPT, GPTConfig, SequenceClassifier
 from tinyllm.pretraining import next_token_loss
+from tinyllm.report.chart import Bars, HeatMap, picture
 from tinyllm.tokenizers import BPETokenizer
 from tinyllm.training import StepRecord, TrainConfig, train
 

@@ -2,14 +2,14 @@
 
 A small GPT is first trained on demonstrations of mixed quality (example 07 is about that step). It answers each story five times,
 a labeler with a known taste and a shaky hand rates the answers from 1 to 7, and a copy of the GPT with one number for a head
-learns from all pairs. Because the taste is known (tinyllm/rlhf/gold.py), so is the best score that anybody could reach on
+learns from all pairs. Because the taste is known (tinyllm/data/tasks/gold.py), so is the best score that anybody could reach on
 noisy labels: see how close the reward model comes, and whether its 80 % are 80 %.
 
 The labeled answers are sampled at temperature 0.7, where the GPT rarely gets a name or a number wrong. At temperature 1, where
 every tenth answer does, the same reward model falls clearly further behind the truth. The likely reason, which is not tested
 here: it learned from a thousand stories what a summary looks like, not to look every name up.
 
-Read next: tinyllm/rlhf/reward_model.py, tinyllm/rlhf/gold.py, tinyllm/rlhf/simulated_labeler.py.
+Read next: tinyllm/rlhf/reward_model.py, tinyllm/data/tasks/gold.py, tinyllm/labels/simulated_labeler.py.
 """
 
 from __future__ import annotations
@@ -22,10 +22,8 @@ import lesson
 import numpy as np
 
 from tinyllm.data import Story
-from tinyllm.evaluation.chart import Bars, Line, Plot, picture
 from tinyllm.models import GPT
-from tinyllm.rlhf.comparisons import encode_preferences
-from tinyllm.rlhf.news_task import (
+from tinyllm.recipes.news_task import (
     BLOCK_SIZE,
     answer_sequences,
     gold_rewards,
@@ -36,6 +34,8 @@ from tinyllm.rlhf.news_task import (
     sft_news_model,
     train_reward_model,
 )
+from tinyllm.report.chart import Bars, Line, Plot, picture
+from tinyllm.rlhf.comparisons import encode_preferences
 from tinyllm.rlhf.reward_model import Calibration, calibrate, compare_pairs, pair_accuracy, score_sequences
 from tinyllm.tokenizers import BPETokenizer
 from tinyllm.tokenizers.chat import ChatFormat

@@ -17,11 +17,7 @@ from typing import Any
 import lesson
 import numpy as np
 
-from tinyllm.evaluation.chart import Bars, Line, Plot, picture
-from tinyllm.evaluation.plots import smooth
-from tinyllm.rlhf.comparisons import encode_preferences
-from tinyllm.rlhf.dpo import DPO, LOSSES, PreferencePairs
-from tinyllm.rlhf.news_task import (
+from tinyllm.recipes.news_task import (
     BLOCK_SIZE,
     gold_rewards,
     label,
@@ -30,6 +26,10 @@ from tinyllm.rlhf.news_task import (
     settings,
     sft_news_model,
 )
+from tinyllm.report.chart import Bars, Line, Plot, picture
+from tinyllm.report.plots import smooth
+from tinyllm.rlhf.comparisons import encode_preferences
+from tinyllm.rlhf.dpo import DPO, LOSSES, PreferencePairs
 from tinyllm.tokenizers import BPETokenizer
 from tinyllm.tokenizers.chat import ChatFormat
 from tinyllm.training import train

@@ -21,12 +21,10 @@ import lesson
 import numpy as np
 
 from tinyllm.data import Story, story_prompt
-from tinyllm.evaluation.chart import Line, Plot, picture
+from tinyllm.data.tasks.gold import gold_reward
 from tinyllm.models import GPT
 from tinyllm.models.heads import RewardModel, ScalarHead, ValueModel
-from tinyllm.rlhf.actor_critic import ActorCritic
-from tinyllm.rlhf.gold import gold_reward
-from tinyllm.rlhf.news_task import (
+from tinyllm.recipes.news_task import (
     MAX_NEW_TOKENS,
     gold_rewards,
     label,
@@ -36,8 +34,10 @@ from tinyllm.rlhf.news_task import (
     sft_news_model,
     train_reward_model,
 )
+from tinyllm.report.chart import Line, Plot, picture
+from tinyllm.report.rl import write_rl_report
+from tinyllm.rlhf.actor_critic import ActorCritic
 from tinyllm.rlhf.ppo import PPO, PPOConfig
-from tinyllm.rlhf.report import write_rl_report
 from tinyllm.rlhf.reward_model import score_sequences
 from tinyllm.rlhf.rollout import Sample
 from tinyllm.rlhf.sequences import pad_sequences

@@ -17,10 +17,10 @@ import lesson
 import numpy as np
 
 from tinyllm.decoding import generate
-from tinyllm.evaluation.chart import Line, Plot, per_cent, picture
-from tinyllm.evaluation.plots import smooth
 from tinyllm.models import GPT, GPTConfig
 from tinyllm.optim import AdamW
+from tinyllm.report.chart import Line, Plot, per_cent, picture
+from tinyllm.report.plots import smooth
 from tinyllm.rlhf.grpo import GRPO, GRPOConfig
 from tinyllm.rlhf.rollout import Sample
 from tinyllm.tokenizers import CharacterTokenizer

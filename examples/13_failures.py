@@ -5,7 +5,7 @@ number that is wrong. The world is tiny: a text is a sign and letters, one sign 
 small GPT has learned to continue such walks with some slips. The reward counts right letters. The library has no switch for
 a bug: each is put in here, by a few lines that replace the right ones.
 
-Read next: tinyllm/rlhf/log_probs.py, tinyllm/rlhf/diagnosis.py.
+Read next: tinyllm/rlhf/log_probs.py, tinyllm/report/diagnosis.py.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import numpy as np
 
 from tinyllm import Tensor, no_grad, ops
 from tinyllm.decoding import generate
-from tinyllm.evaluation.chart import Line, Plot, picture
 from tinyllm.models import GPT, GPTConfig
 from tinyllm.optim import AdamW
+from tinyllm.report.chart import Line, Plot, picture
 from tinyllm.rlhf.comparisons import ComparedAnswers
 from tinyllm.rlhf.dpo import DPO, PairLogProbs, PreferencePairs, dpo_loss, pair_metrics
 from tinyllm.rlhf.grpo import GRPO, GRPOConfig

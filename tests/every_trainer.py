@@ -21,7 +21,7 @@ sys.path[:0] = [str(Path(__file__).parent / "rlhf")]
 import tiny_rl  # noqa: E402
 
 from tinyllm.data import MixtureWindows, PackedConversations, PaddedConversations, conversation_batches, mix  # noqa: E402
-from tinyllm.data.batches import EvaluationWindows  # noqa: E402
+from tinyllm.data.text.windows import EvaluationWindows  # noqa: E402
 from tinyllm.finetuning import LabelledTexts, answer_loss, classification_loss, labelled_batches  # noqa: E402
 from tinyllm.models import GPT, GPTConfig, RewardModel, SequenceClassifier  # noqa: E402
 from tinyllm.nn import add_lora  # noqa: E402

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from tinyllm.data.messages import read_conversations, read_prompts
-from tinyllm.data.preferences import read_preferences
+from tinyllm.data.conversations.messages import read_conversations, read_prompts
+from tinyllm.data.conversations.preferences import read_preferences
+from tinyllm.labels.items import read_items
+from tinyllm.labels.store import read_labels
 from tinyllm.models import GPT, GPTConfig, load_adapters, load_tokenizer_for, save_adapters
 from tinyllm.nn import add_lora
-from tinyllm.rlhf.label_items import read_items
-from tinyllm.rlhf.labels import read_labels
 from tinyllm.storage import safetensors, sharded
 from tinyllm.tokenizers import BPETokenizer, CharacterTokenizer, load_tokenizer
 

@@ -7,7 +7,7 @@ import threading
 import time
 import urllib.parse
 
-from tinyllm.rlhf import Item
+from tinyllm.labels import Item
 from tinyllm.server import open_launch
 from tinyllm.server.labeler_app import make_app
 from tinyllm.server.security import PAGE_HEADER

@@ -56,7 +56,7 @@ class Watch:
             return
         self.calls += 1
         name, file = frame.f_code.co_qualname, frame.f_code.co_filename
-        if file.endswith("cli/journey.py") and name.startswith("Journey.") and "._" not in name:
+        if file.endswith("recipes/journey.py") and name.startswith("Journey.") and "._" not in name:
             self.stages.append(self.calls)
         if self.calls == self.n:
             sys.setprofile(None)

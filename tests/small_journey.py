@@ -10,8 +10,8 @@ import every_trainer
 
 from tinyllm.cli import quickstart
 from tinyllm.cli.main import main
-from tinyllm.cli.plan import Plan
-from tinyllm.evaluation import plots
+from tinyllm.recipes.plan import Plan
+from tinyllm.report import plots
 from tinyllm.storage import safetensors
 
 STAGES = ("base", "tuned", "reward", "improved")

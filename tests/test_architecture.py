@@ -23,10 +23,12 @@ FLOORS = {
     3: ("nn", "optim", "tokenizers", "data"),
     4: ("models",),
     5: ("decoding", "training"),
-    6: ("pretraining", "finetuning", "evaluation"),
-    7: ("rlhf", "scaling"),
-    8: ("server", "recipes"),
-    9: ("cli",),
+    6: ("chat", "pretraining", "finetuning"),
+    7: ("rlhf", "labels", "scaling", "evaluation"),
+    8: ("report",),
+    9: ("recipes",),
+    10: ("server",),
+    11: ("cli",),
 }
 FLOOR_OF = {package: floor for floor, packages in FLOORS.items() for package in packages}
 FILES = sorted(path for path in ROOT.rglob("*.py") if "__pycache__" not in path.parts)

@@ -25,7 +25,7 @@ from interrupts import heed_ctrl_c
 
 from tinyllm.cli import quickstart
 from tinyllm.cli.main import VERBS, build_parser, main
-from tinyllm.cli.plan import Plan
+from tinyllm.recipes.plan import Plan
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""How a kernel is held against its twin in tinyllm/kernels/reference.py, against central differences, and against itself.
+"""How a kernel is held against its twin in tinyllm/kernels/reference/, against central differences, and against itself.
 
 Import with `from twin import ...`.
 """

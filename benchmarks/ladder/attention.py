@@ -103,7 +103,7 @@ def numba_parallel(query, key, value):
 
 
 def tinyllm_tiles(query, key, value):
-    """Tiles of 32 queries and 96 keys through the register tile, softmax on the run (kernels/attention.py)."""
+    """Tiles of 32 queries and 96 keys through the register tile, softmax on the run (kernels/attention/forward.py)."""
     return kernels.attention_forward(query, key, value, scale=1 / math.sqrt(query.shape[-1]), causal=True)[0]
 
 

@@ -46,7 +46,7 @@ def one_by_one(x, weight, bias):
 
 
 def fused(x, weight, bias):
-    """All in one (kernels/linear.py): a tile of h and of y is written while its sums are at hand."""
+    """All in one (kernels/product/linear.py): a tile of h and of y is written while its sums are at hand."""
     return kernels.linear_gelu_forward(x, weight, bias)
 
 

@@ -2,7 +2,7 @@
 
 Two things limit a loop (Williams, Waterman & Patterson 2009, "Roofline"): the arithmetic units and the memory.
     seconds ≥ max(operations / peak, bytes / bandwidth)
-The peak is that of multiply-adds on numbers that never leave the registers (`tinyllm/kernels/peak.py`). The bandwidth is
+The peak is that of multiply-adds on numbers that never leave the registers (`tinyllm/kernels/product/peak.py`). The bandwidth is
 that of loops which do nothing else but move arrays that no cache holds, in the three ways that occur: reading only, filling
 a new array from an old one (each of its lines is fetched before it is written, though nobody asked: a third of the traffic
 is for nothing), and updating in place. What neighbours leave of the memory changes by the minute: so the loop takes turns
@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.ladder.loops import parallel, prange
 from benchmarks.ladder.timing import Call, take_turns
-from tinyllm.kernels.peak import peak_flops
+from tinyllm.kernels.product.peak import peak_flops
 
 BLOCK = 1 << 14  # numbers: 64 kB
 

@@ -62,7 +62,7 @@ def fails(capsys):
 @pytest.fixture
 def tables_only(monkeypatch):
     """Reports as they are without matplotlib: drawing takes longer than a tiny run."""
-    monkeypatch.setattr("tinyllm.evaluation.plots.has_matplotlib", lambda: False)
+    monkeypatch.setattr("tinyllm.report.plots.has_matplotlib", lambda: False)
 
 
 @pytest.fixture(scope="session")

@@ -13,10 +13,11 @@ import pytest
 from interrupts import heed_ctrl_c
 
 import tinyllm
+from tinyllm.chat import ChatSettings, Dropped, Piece, Reply, ToolCall
+from tinyllm.chat.conversation import Conversation
 from tinyllm.cli.chat import Screen, _introduce, answer
-from tinyllm.cli.conversation import Conversation
 from tinyllm.cli.main import main
-from tinyllm.decoding import ChatSettings, Dropped, GenerationConfig, Piece, Reply, ToolCall
+from tinyllm.decoding import GenerationConfig
 from tinyllm.models import GPT, GPTConfig
 from tinyllm.tokenizers import CONTROL_TOKENS, ByteTokenizer
 from tinyllm.tokenizers.chat import check_messages

@@ -8,8 +8,8 @@ import pytest
 
 from tinyllm.cli.dpo import DPOSettings
 from tinyllm.cli.main import main
+from tinyllm.evaluation.before_after import read_comparisons
 from tinyllm.models import GPT, load_tokenizer_for
-from tinyllm.rlhf.before_after import read_comparisons
 from tinyllm.rlhf.dpo import LOSSES
 from tinyllm.training import read_records
 

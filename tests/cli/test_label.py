@@ -15,12 +15,12 @@ import pytest
 from interrupts import heed_ctrl_c
 
 from tinyllm.cli.main import main
-from tinyllm.data.news import make_story, make_summary
-from tinyllm.data.preferences import read_preferences
+from tinyllm.data.conversations.preferences import read_preferences
+from tinyllm.data.tasks.news import make_story, make_summary
+from tinyllm.labels import Item, LabelStore, read_items, read_labels, write_items
+from tinyllm.labels.news_items import news_item
+from tinyllm.labels.store import Label
 from tinyllm.models import GPT, GPTConfig
-from tinyllm.rlhf import Item, LabelStore, read_items, read_labels, write_items
-from tinyllm.rlhf.labels import Label
-from tinyllm.rlhf.news_items import news_item
 from tinyllm.tokenizers import END_OF_TEXT, BPETokenizer
 from tinyllm.tokenizers.chat import CONTROL_TOKENS
 

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from benchmarks import assistant_suggestions
-from tinyllm.cli import journey, quickstart
+from tinyllm.cli import quickstart
 from tinyllm.cli.main import build_parser, main
-from tinyllm.cli.plan import MINUTES, Plan, read_plan
-from tinyllm.evaluation import plots
+from tinyllm.labels.store import read_labels
 from tinyllm.models import GPT, RewardModel, load_tokenizer_for
-from tinyllm.rlhf.labels import read_labels
+from tinyllm.recipes import journey
+from tinyllm.recipes.plan import MINUTES, Plan, read_plan
+from tinyllm.report import plots
 from tinyllm.storage import FormatError
 from tinyllm.training.metrics import read_records
 

@@ -173,7 +173,7 @@ def test_a_full_disk_tells_the_command_too_if_something_was_saved(words_of, out,
         raise OSError(errno.ENOSPC, "No space left on device")
 
     words = [*map(str, words_of["finetune"]), "--out", str(out)]
-    monkeypatch.setattr("tinyllm.cli.stages.finish_run", full)
+    monkeypatch.setattr("tinyllm.recipes.pretrain.finish_run", full)
     assert main(["finetune", *words]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("tinyllm: error: No space left on device") and "tinyllm finetune --out" in last

@@ -8,8 +8,8 @@ import pytest
 
 from tinyllm.cli.main import main
 from tinyllm.cli.rl import METHODS
+from tinyllm.evaluation.before_after import read_comparisons
 from tinyllm.models import GPT, RewardModel
-from tinyllm.rlhf.before_after import read_comparisons
 from tinyllm.tokenizers import CharacterTokenizer
 from tinyllm.training import read_records
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tinyllm import Tensor
-from tinyllm.data.instructions import Instruction, make_instructions
-from tinyllm.decoding.calculator import calculate
+from tinyllm.chat.calculator import calculate
+from tinyllm.data.tasks.instructions import Instruction, make_instructions
 from tinyllm.evaluation.exact_match import ExactMatch, answer_all, measure_exact_match
 from tinyllm.models import GPT, GPTConfig
 from tinyllm.tokenizers import END_OF_TEXT, BPETokenizer

@@ -7,9 +7,9 @@ import pytest
 from hostile_pages import PAYLOADS, Tags
 
 from tinyllm.autograd import Tensor
-from tinyllm.evaluation import write_report
 from tinyllm.evaluation.held_out_answers import Answered, answer_held_out, read_answers, write_answers
 from tinyllm.models import GPT, GPTConfig
+from tinyllm.report import write_report
 from tinyllm.tokenizers import END_OF_TEXT, ByteTokenizer
 from tinyllm.tokenizers.chat import CONTROL_TOKENS, ChatFormat
 

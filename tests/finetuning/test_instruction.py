@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tinyllm.data import Batch
-from tinyllm.data.instructions import make_instructions
-from tinyllm.data.packing import PaddedConversations
+from tinyllm.data.conversations.packing import PaddedConversations
+from tinyllm.data.tasks.instructions import make_instructions
 from tinyllm.finetuning import answer_loss, encode_instructions
 from tinyllm.models import GPT, GPTConfig
 from tinyllm.nn import add_lora

@@ -78,7 +78,7 @@ def test_one_signature_for_each_dtype():
         for call in examples(dtype).values():
             call()
     ours = {name: count for name, count in jit.signatures().items() if name.startswith("tinyllm.kernels.")}
-    with_int8 = {"tinyllm.kernels.matrix_vector._multiply_few"}  # takes weights of the same dtype, or int8
+    with_int8 = {"tinyllm.kernels.product.matrix_vector._multiply_few"}  # takes weights of the same dtype, or int8
     too_many = {name: count for name, count in ours.items() if count > (4 if name in with_int8 else 2)}
     assert ours and not too_many
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from fixtures import make_chat_model as made
 
-from tinyllm.decoding import GenerationConfig, encode_prompt, generate, generate_text, reply, stream_text
+from tinyllm.chat import reply
+from tinyllm.decoding import GenerationConfig, encode_prompt, generate, generate_text, stream_text
 from tinyllm.decoding.stream import stop_tokens
 from tinyllm.models import GPT, GPTConfig, RewardModel, load_tokenizer_for
 from tinyllm.storage import FormatError

@@ -254,7 +254,7 @@ def test_padding_anywhere_changes_nothing_and_gives_zeros(lively):
 
 @pytest.mark.skipif(kernels.backend() == "numpy", reason="BLAS sums a row in an order that depends on the other rows")
 def test_a_text_gives_the_same_bits_whatever_it_is_padded_and_batched_with(lively):
-    """With more than 32 tokens in all: fewer are multiplied another way (kernels/matrix_vector.py)."""
+    """With more than 32 tokens in all: fewer are multiplied another way (kernels/product/matrix_vector.py)."""
     rows = [tokens(n, seed=n) for n in (11, 16, 9, 14, 16)]
     x, mask = padded(rows, 16)
     together = logits(lively, x, mask=mask)

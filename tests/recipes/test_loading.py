@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import tinyllm
-from tinyllm.decoding import ChatSettings, generate_text
+from tinyllm.chat import ChatSettings
+from tinyllm.decoding import generate_text
 from tinyllm.decoding.config import TEMPERATURE
 from tinyllm.models import GPT, GPTConfig, RewardModel, SequenceClassifier
 from tinyllm.recipes import LoadedModel, LoadedRewardModel

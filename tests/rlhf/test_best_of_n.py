@@ -9,7 +9,7 @@ import tiny_rl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinyllm.data.packing import PaddedConversations
+from tinyllm.data.conversations.packing import PaddedConversations
 from tinyllm.rlhf.best_of_n import best_of_n, best_of_n_kl, expected_best, winners_as_demonstrations
 from tinyllm.rlhf.rollout import RolloutConfig
 

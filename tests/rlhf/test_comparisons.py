@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinyllm.data.preferences import Preference
+from tinyllm.data.conversations.preferences import Preference
 from tinyllm.rlhf.comparisons import ComparedAnswers, ShuffledEpochs, check_same_tokenizer, checksum, encode_preferences
 from tinyllm.tokenizers import END_OF_TEXT, ByteTokenizer
 from tinyllm.tokenizers.chat import CONTROL_TOKENS, ChatFormat

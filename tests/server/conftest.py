@@ -3,7 +3,7 @@
 import pytest
 from labeler_server import HOST, Client, Served, make_items
 
-from tinyllm.rlhf import LabelStore
+from tinyllm.labels import LabelStore
 from tinyllm.server import Access, Labeling
 from tinyllm.server.labeler_app import make_app
 

@@ -11,12 +11,12 @@ import pytest
 from chromium import Page, chromium, find_chromium
 from labeler_server import Served, make_items
 
-from tinyllm.data.preferences import Preference
+from tinyllm.data.conversations.preferences import Preference
+from tinyllm.labels import Item, LabelStore, read_labels
+from tinyllm.labels.pairs import pairs_from_labels
+from tinyllm.labels.store import Label
 from tinyllm.models import GPT, GPTConfig, RewardModel
-from tinyllm.rlhf import Item, LabelStore, read_labels
 from tinyllm.rlhf.comparisons import encode_preferences
-from tinyllm.rlhf.label_pairs import pairs_from_labels
-from tinyllm.rlhf.labels import Label
 from tinyllm.rlhf.reward_model import PreferenceGroups, compare_pairs, pair_accuracy, preference_loss
 from tinyllm.server import Labeling
 from tinyllm.server.labeling import make_schedule

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from labeler_server import said
 
-from tinyllm.rlhf import read_labels
-from tinyllm.rlhf.labels import FLAGS, HIGHEST, LOWEST
+from tinyllm.labels import read_labels
+from tinyllm.labels.store import FLAGS, HIGHEST, LOWEST
 from tinyllm.server import labeler_app
 from tinyllm.server.labeler_app import ASSETS
 

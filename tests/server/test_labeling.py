@@ -5,7 +5,7 @@ import os
 import pytest
 from labeler_server import NO, make_items, said
 
-from tinyllm.rlhf import LabelStore, read_labels
+from tinyllm.labels import LabelStore, read_labels
 from tinyllm.server import Labeling, Refused
 from tinyllm.server.labeling import make_schedule, shown_order
 

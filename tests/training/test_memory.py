@@ -8,7 +8,7 @@ import pytest
 import tiny_run
 
 from tinyllm import kernels
-from tinyllm.data.batches import RandomWindows
+from tinyllm.data.text.windows import RandomWindows
 from tinyllm.models import GPT, GPTConfig
 from tinyllm.pretraining import next_token_loss
 from tinyllm.training import TrainConfig, available_memory, check_memory, estimate_memory, memory, train

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from tinyllm import ops
-from tinyllm.data.batches import EvaluationWindows, RandomWindows
+from tinyllm.data.text.windows import EvaluationWindows, RandomWindows
 from tinyllm.models import GPT, GPTConfig
 from tinyllm.storage import manifest, safetensors
 from tinyllm.training import Stopped, TrainConfig, latest_checkpoint, open_run, read_records, train

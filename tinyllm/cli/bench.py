@@ -19,7 +19,7 @@ from tinyllm.cli.parser import lesson
 if TYPE_CHECKING:
     from tinyllm.cli.settings import Group
     from tinyllm.models.gpt import GPTConfig
-    from tinyllm.training.profile import Profile
+    from tinyllm.report.profile import Profile
 
 EPILOG = """examples:
   tinyllm bench                                nanoGPT's CPU recipe
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
           f"parameters; batches of {args.batch_size} x {config.block_size} tokens", flush=True)  # fmt: skip
     step = training_step(config, batch_size=args.batch_size)
     if args.profile is None:
-        from tinyllm.training.profile import time_steps
+        from tinyllm.report.profile import time_steps
 
         print_speed(time_steps(step, n_steps=args.steps), config, batch_size=args.batch_size)
         return 0
@@ -140,16 +140,16 @@ def peak_gflops() -> float | None:
 
     if kernels.backend() == "numpy":
         return None
-    from tinyllm.kernels.peak import peak_flops
+    from tinyllm.kernels.product.peak import peak_flops
 
     return peak_flops() / 1e9
 
 
 def _profile(args: argparse.Namespace, step: Callable[[], None], config: GPTConfig) -> None:
     """The profile as tables here, as a picture in the page."""
-    from tinyllm.evaluation.flame import profile_page
+    from tinyllm.report.flame import profile_page
+    from tinyllm.report.profile import profile
     from tinyllm.storage import write_file
-    from tinyllm.training.profile import profile
 
     found = profile(step, shrunk_step=training_step(shrunk(config), batch_size=1), n_steps=args.steps)
     print_speed(found.plain_ms, config, batch_size=args.batch_size)

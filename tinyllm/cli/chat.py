@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from tinyllm.cli.parser import lesson
 
 if TYPE_CHECKING:
-    from tinyllm.cli.conversation import Conversation
+    from tinyllm.chat.conversation import Conversation
     from tinyllm.cli.settings import Group
 
 EPILOG = """examples:
@@ -76,10 +76,10 @@ def run(args: argparse.Namespace) -> int:
     """Talk until the input ends or /quit."""
     import numpy as np
 
-    from tinyllm.cli.conversation import Conversation
+    from tinyllm.chat import read_chat_settings
+    from tinyllm.chat.conversation import Conversation
     from tinyllm.cli.generate import load
     from tinyllm.cli.settings import read_groups
-    from tinyllm.decoding import read_chat_settings
     from tinyllm.training import find_model
 
     if args.turns is not None and args.turns < 1:
@@ -141,7 +141,7 @@ def answer(screen: Screen, conversation: Conversation, text: str, *, talk: tuple
 
     A message that cannot be answered is not remembered. Ctrl-C ends the answer, not the chat.
     """
-    from tinyllm.decoding import Piece, Reply, ToolCall, reply
+    from tinyllm.chat import Piece, Reply, ToolCall, reply
 
     model, tokenizer, rng = talk
     said = ending = ""
@@ -269,7 +269,7 @@ def _set_up_readline() -> bool:
         import readline
     except ImportError:
         return False
-    from tinyllm.cli.conversation import COMMANDS
+    from tinyllm.chat.conversation import COMMANDS
 
     def complete(begun: str, index: int) -> str | None:
         names = [f"/{name}" for name in COMMANDS if f"/{name}".startswith(begun)] if begun.startswith("/") else []

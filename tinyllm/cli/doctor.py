@@ -150,7 +150,7 @@ def _blas() -> str:
 def _numba_findings() -> Iterator[Finding]:
     from tinyllm import kernels
     from tinyllm.kernels import jit
-    from tinyllm.kernels.register_tile import vector_registers
+    from tinyllm.kernels.product.register_tile import vector_registers
 
     bits = 8 * vector_registers()[0]
     narrow = "" if bits >= 256 else "this processor has no wide vectors: training will be slow"
@@ -164,8 +164,8 @@ def _numba_findings() -> Iterator[Finding]:
 
 def _thread_findings() -> Iterator[Finding]:
     """How many threads the kernels use and who says so; then each pool of threads in this process."""
-    from tinyllm.cli.pools import advice, thread_pools
     from tinyllm.kernels import jit
+    from tinyllm.kernels.pools import advice, thread_pools
     from tinyllm.kernels.threads import usable_cores
 
     threads, pools = jit.numba.get_num_threads(), list(thread_pools())

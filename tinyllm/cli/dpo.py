@@ -86,12 +86,12 @@ def run(args: argparse.Namespace) -> int:
     """Train; the run's folder then holds model/ and report.html."""
     import numpy as np
 
-    from tinyllm.cli.streams import stream
-    from tinyllm.rlhf.before_after import answers_in_words, paired, write_comparisons
+    from tinyllm.evaluation.before_after import answers_in_words, paired, write_comparisons
+    from tinyllm.report.rl import write_rl_report
     from tinyllm.rlhf.dpo import DPO, LOSSES, PreferencePairs
-    from tinyllm.rlhf.report import write_rl_report
     from tinyllm.tokenizers.chat import ChatFormat
     from tinyllm.training import train
+    from tinyllm.training.streams import stream
 
     out = tuning.out_folder(args)
     settings = tuning.read_settings(groups(), args, INPUTS)

@@ -91,8 +91,8 @@ def measure_file(setup: Setup, file: str) -> tuple[str, dict[str, Any]]:
 
 def measure_held_out(setup: Setup, path: str) -> dict[str, Any]:
     """What the run of a model held out, or the built-in text where no run is known."""
-    from tinyllm.cli.stages import DataConfig, read_texts, saved_settings
     from tinyllm.data import open_shard
+    from tinyllm.recipes.pretrain import DataConfig, read_texts, saved_settings
     from tinyllm.training import find_model, run_of
 
     run_folder = run_of(find_model(path))
@@ -124,8 +124,8 @@ def held_out_conversations(setup: Setup, saved: dict[str, Any], *, where: Path) 
 
 def encode(tokenizer: Any, where: str) -> Any:
     """The ids of all documents in a file, a folder, or whatever else `train` reads; says what was not read."""
-    from tinyllm.cli.stages import end_of_text_marks
     from tinyllm.data import read_corpus
+    from tinyllm.recipes.pretrain import end_of_text_marks
 
     sources = read_corpus(where, end_of_text=end_of_text_marks(tokenizer))
     for line in (line for source in sources for line in (*source.notes, *source.skipped)):
@@ -134,7 +134,7 @@ def encode(tokenizer: Any, where: str) -> Any:
 
 
 def join(tokenizer: Any, documents: list[bytes]) -> Any:
-    """The documents' ids as one array, the end-of-text id after each if there is one: as `data/shards.py` writes them."""
+    """The documents' ids as one array, the end-of-text id after each if there is one: as `data/text/shards.py` writes them."""
     import numpy as np
 
     end = [] if tokenizer.eos_id is None else [tokenizer.eos_id]

@@ -84,11 +84,12 @@ def groups(*, lora: bool = False) -> list[Group]:
 
 def run(args: argparse.Namespace) -> int:
     """Tune; the run's folder then holds model/ and report.html."""
-    from tinyllm.cli import assistant, stages
-    from tinyllm.cli.streams import stream
-    from tinyllm.decoding import ChatSettings
+    from tinyllm.chat import ChatSettings
     from tinyllm.models import save_adapters
     from tinyllm.nn.lora import add_lora, has_lora, merge_lora
+    from tinyllm.recipes import assistant
+    from tinyllm.recipes import pretrain as stages
+    from tinyllm.training.streams import stream
 
     out = tuning.out_folder(args)
     settings = tuning.read_settings(groups(), args, INPUTS)
@@ -122,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
 
 def read_demonstrations(paths: Sequence[str], settings: Mapping[str, Any], *, tokenizer: Any, block_size: int) -> Any:
     """The conversations of a run with these settings as ids: those it learns from, and those it holds out."""
-    from tinyllm.cli.assistant import encode_demonstrations
+    from tinyllm.recipes.assistant import encode_demonstrations
 
     config, training = settings["finetuning"], settings["training"]
     conversations = _conversations(paths, roles=settings["reading"].roles, n_made=config.n_made, seed=training.seed)
@@ -135,12 +136,12 @@ def _conversations(
 ) -> list[list[dict[str, str]]]:  # fmt: skip
     """Those of the files, or made ones; says which."""
     if not paths:
-        from tinyllm.cli.assistant import make_demonstrations
+        from tinyllm.recipes.assistant import make_demonstrations
 
         made = make_demonstrations(n_made, seed=seed)
         print(f"Conversations: {len(made):,}, of {n_made:,} made questions and answers")
         return made
-    from tinyllm.data.messages import read_conversations
+    from tinyllm.data.conversations.messages import read_conversations
 
     conversations = []
     for path in paths:

@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
 
 def speaks_chat(path: str, tokenizer: Any) -> bool:
     """Whether the model was trained on conversations: it has the tokens for them, and is not out of pre-training alone."""
-    from tinyllm.cli.stages import saved_settings
+    from tinyllm.recipes.pretrain import saved_settings
     from tinyllm.tokenizers.chat import ChatFormat, chat_format
     from tinyllm.training import find_model, run_of
 
@@ -182,7 +182,7 @@ def _answer(
     notice: Callable[[str], None],
 ) -> Iterator[str]:  # fmt: skip
     """The words of one answer as they are written; the calculator is called where the model calls it."""
-    from tinyllm.decoding import Piece, Reply, reply
+    from tinyllm.chat import Piece, Reply, reply
 
     for event in reply(model, tokenizer, messages, config=config, rng=rng):
         if isinstance(event, Piece):

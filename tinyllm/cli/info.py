@@ -115,7 +115,7 @@ def parameter_rows(config: GPTConfig) -> Iterator[tuple[str, str, str]]:
 
 def memory_rows(config: GPTConfig, *, batch_size: int) -> Iterator[tuple[str, str, str]]:
     """(what for, of what it consists, size): weights, training, key/value cache."""
-    from tinyllm.data.mixture import format_bytes
+    from tinyllm.data.text.mixture import format_bytes
     from tinyllm.training import available_memory, estimate_memory
 
     need = estimate_memory(config, batch_size=batch_size)

@@ -22,7 +22,7 @@ from tinyllm.cli.parser import UsageError, lesson
 from tinyllm.cli.resuming import add_files
 
 if TYPE_CHECKING:
-    from tinyllm.rlhf import Agreement, Item, LabelStore
+    from tinyllm.labels import Agreement, Item, LabelStore
 
 EPILOG = """examples:
   tinyllm label make runs/chat prompts.jsonl --out items.jsonl
@@ -110,11 +110,11 @@ def run_make(args: argparse.Namespace) -> int:
     """Sample the answers and write the items."""
     import numpy as np
 
-    from tinyllm.cli.answers import read_prompts, sample_items
     from tinyllm.cli.generate import load
     from tinyllm.cli.progress import Progress
-    from tinyllm.rlhf import write_items
-    from tinyllm.rlhf.label_items import FEWEST_ANSWERS, MOST_ANSWERS
+    from tinyllm.labels import write_items
+    from tinyllm.labels.items import FEWEST_ANSWERS, MOST_ANSWERS
+    from tinyllm.recipes.label import read_prompts, sample_items
 
     if not FEWEST_ANSWERS <= args.n_answers <= MOST_ANSWERS:
         raise ValueError(f"--n-answers is {args.n_answers}; expected {FEWEST_ANSWERS} to {MOST_ANSWERS}")
@@ -151,8 +151,8 @@ def run_make(args: argparse.Namespace) -> int:
 
 def run_serve(args: argparse.Namespace) -> int:
     """Serve the page until Ctrl-C."""
-    from tinyllm.rlhf import LabelStore
-    from tinyllm.rlhf.labels import check_labeler
+    from tinyllm.labels import LabelStore
+    from tinyllm.labels.store import check_labeler
     from tinyllm.server import Labeling, open_launch
     from tinyllm.server.labeler_app import make_app
     from tinyllm.server.launch import require_extra
@@ -179,8 +179,8 @@ def run_serve(args: argparse.Namespace) -> int:
 
 def run_simulate(args: argparse.Namespace) -> int:
     """Label every item by its known truth and some noise."""
-    from tinyllm.rlhf import LabelStore, expected_rating_accuracy
-    from tinyllm.rlhf.news_items import news_gold, news_labeler
+    from tinyllm.labels import LabelStore, expected_rating_accuracy
+    from tinyllm.labels.news_items import news_gold, news_labeler
 
     if args.repeat_every < 0:
         raise ValueError(f"--repeat-every is {args.repeat_every}; expected 0 or more")
@@ -200,7 +200,7 @@ def run_agreement(args: argparse.Namespace) -> int:
     """Print a table: each labeler with themselves, and each two of them."""
     import itertools
 
-    from tinyllm.rlhf import agreement_between, labelers, self_agreement
+    from tinyllm.labels import agreement_between, labelers, self_agreement
 
     newest = _labels(args.labels, _items(args.items)).newest()
     names = labelers(newest)
@@ -227,8 +227,8 @@ def _row(name: str, agreement: Agreement) -> str:
 
 def run_export(args: argparse.Namespace) -> int:
     """Write the pairs, and say what was left out."""
-    from tinyllm.data.preferences import write_preferences
-    from tinyllm.rlhf.label_pairs import pairs_from_labels
+    from tinyllm.data.conversations.preferences import write_preferences
+    from tinyllm.labels.pairs import pairs_from_labels
 
     items = _items(args.items)
     out = _new_file(args.out)
@@ -242,9 +242,9 @@ def run_export(args: argparse.Namespace) -> int:
 
 def run_import(args: argparse.Namespace) -> int:
     """Write items of two answers each, and labels that say which one was chosen."""
-    from tinyllm.data.preferences import read_preferences
-    from tinyllm.rlhf import LabelStore, write_items
-    from tinyllm.rlhf.label_pairs import labels_from_pairs
+    from tinyllm.data.conversations.preferences import read_preferences
+    from tinyllm.labels import LabelStore, write_items
+    from tinyllm.labels.pairs import labels_from_pairs
 
     items_path, out = _new_file(args.items), _new_file(args.out)
     pairs, report = read_preferences(_path(args.pairs))
@@ -258,14 +258,14 @@ def run_import(args: argparse.Namespace) -> int:
 
 
 def _items(path: str) -> list[Item]:
-    from tinyllm.rlhf import read_items
+    from tinyllm.labels import read_items
 
     return read_items(_path(path))
 
 
 def _labels(path: str, items: list[Item]) -> Any:
     """The labels of a file, with a word about what was passed over."""
-    from tinyllm.rlhf import read_labels
+    from tinyllm.labels import read_labels
 
     found = read_labels(_path(path), items)
     _warn_torn(found)

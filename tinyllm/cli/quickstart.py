@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyllm.cli.parser import lesson
-from tinyllm.cli.plan import MINUTES, Plan, read_plan
 from tinyllm.cli.progress import Progress, format_seconds
+from tinyllm.recipes.plan import MINUTES, Plan, read_plan
 
 if TYPE_CHECKING:
-    from tinyllm.cli.journey import Journey
+    from tinyllm.recipes.journey import Journey
 
 EPILOG = """examples:
   tinyllm quickstart                                  the whole journey
@@ -48,8 +48,8 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace, plan: Plan | None = None) -> int:
     """All stages, each with its sentence of explanation. `plan`: another one than the default, in small for a test."""
-    from tinyllm.cli.journey import Journey
     from tinyllm.cli.warmup import ensure_compiled
+    from tinyllm.recipes.journey import Journey
 
     _check(args)
     out = _out_folder(args)

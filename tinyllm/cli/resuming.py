@@ -76,7 +76,7 @@ def note_inputs(args: argparse.Namespace, out: Path, inputs: Sequence[Input]) ->
 
 def _saved_inputs(out: Path) -> dict[str, Any]:
     """The inputs in the config.json of a run, {} if there is none. FormatError for one that was edited to something else."""
-    from tinyllm.cli.stages import saved_settings
+    from tinyllm.recipes.pretrain import saved_settings
     from tinyllm.storage import strict_json
 
     saved = saved_settings(out).get("inputs", {})
@@ -124,7 +124,7 @@ def _words(words: Any) -> str:
 
 def announce_longer(out: Path, training: Any) -> None:
     """Print what the learning rate does from here if the run in `out` is to be longer than was said when it began."""
-    from tinyllm.cli.stages import saved_settings
+    from tinyllm.recipes.pretrain import saved_settings
     from tinyllm.training.checkpoint import list_checkpoints
 
     before = saved_settings(out).get("training", {}).get("max_steps")

@@ -48,8 +48,8 @@ def add_parser(subparsers: Any) -> None:
 
 def groups() -> list[Group]:
     """The settings of the verb. Unless max_steps is given it is one epoch: how many that are, the pairs say."""
-    from tinyllm.cli.assistant import RewardConfig
     from tinyllm.cli.settings import Group
+    from tinyllm.recipes.assistant import RewardConfig
 
     without = ("eval_interval", "eval_batches")
     training = tuning.training_group(DEFAULTS, without=without, words=WORDS)
@@ -66,8 +66,9 @@ def with_length(training: Any, comparisons: Any, *, max_steps: int | None) -> An
 
 def run(args: argparse.Namespace) -> int:
     """Train; the run's folder then holds model/, with the head, and report.html."""
-    from tinyllm.cli import assistant, stages
     from tinyllm.cli.settings import values_of
+    from tinyllm.recipes import assistant
+    from tinyllm.recipes import pretrain as stages
 
     out = tuning.out_folder(args)
     settings = tuning.read_settings(groups(), args, INPUTS)

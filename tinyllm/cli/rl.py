@@ -63,8 +63,8 @@ def add_parser(subparsers: Any) -> None:
 
 def groups() -> list[Group]:
     """The settings of the verb: those that all methods share, and the training."""
-    from tinyllm.cli.improvement import RLConfig
     from tinyllm.cli.settings import Group
+    from tinyllm.recipes.improve import RLConfig
 
     without = ("batch_size", "eval_interval", "eval_batches")
     training = tuning.training_group(DEFAULTS, without=without, words=WORDS)
@@ -73,8 +73,8 @@ def groups() -> list[Group]:
 
 def run(args: argparse.Namespace) -> int:
     """Train; the run's folder then holds model/, report.html, and samples from before and after."""
-    from tinyllm.cli import improvement
-    from tinyllm.rlhf.report import write_rl_report
+    from tinyllm.recipes import improve as improvement
+    from tinyllm.report.rl import write_rl_report
     from tinyllm.rlhf.reward_function import load_reward_function
 
     out = tuning.out_folder(args)
@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _method(args: argparse.Namespace, out: Path) -> str:
     """--method, or that of the run that is resumed, or ppo."""
-    from tinyllm.cli.stages import saved_settings
+    from tinyllm.recipes.pretrain import saved_settings
 
     saved = saved_settings(out).get("inputs", {}).get("algorithm") if args.resume else None
     return args.method or (saved if saved in METHODS else METHODS[0])
@@ -116,9 +116,9 @@ def _prompts(
     paths: Sequence[str], tokenizer: Any, *, roles: Mapping[str, str], seed: int, block_size: int, max_new_tokens: int
 ) -> list[list[dict[str, str]]]:
     """The prompts that leave room for an answer; says how many there are, and how many were left out."""
-    from tinyllm.cli.answers import read_prompts
-    from tinyllm.cli.improvement import with_room
-    from tinyllm.cli.streams import stream
+    from tinyllm.recipes.improve import with_room
+    from tinyllm.recipes.label import read_prompts
+    from tinyllm.training.streams import stream
 
     rng = stream(seed, "prompts")
     read = [read_prompts(path, n=N_NEWS if path == "news" else None, rng=rng, roles=roles) for path in paths]

@@ -86,7 +86,7 @@ def run_train(args: argparse.Namespace) -> int:
     """Learn and save. The data's bytes are used as they are, whatever their encoding."""
     from tinyllm.cli.out_folder import refuse_unwritable
     from tinyllm.cli.progress import Progress
-    from tinyllm.data.corpus import read_corpus
+    from tinyllm.data.text.corpus import read_corpus
     from tinyllm.tokenizers import END_OF_TEXT, BPETokenizer
     from tinyllm.tokenizers.pretokenize import get_pattern
 

@@ -54,8 +54,8 @@ def add_parser(subparsers: Any) -> None:
     add("--size", metavar="NAME", help="a shape by name, see below; flags such as --n-layers change it")
 
     def fill() -> None:
-        from tinyllm.cli import sizes
         from tinyllm.cli.settings import add_options
+        from tinyllm.recipes import sizes
         from tinyllm.training import TrainConfig
 
         add_options(parser, groups())
@@ -66,11 +66,11 @@ def add_parser(subparsers: Any) -> None:
 
 def groups(size: str | None = None) -> list[Group]:
     """The settings of a run: what to read, the shape of the model, how to train, what to write on the way."""
-    from tinyllm.cli import sizes
-    from tinyllm.cli.samples import SampleConfig
     from tinyllm.cli.settings import Group
-    from tinyllm.cli.stages import DataConfig
     from tinyllm.models.gpt import GPTConfig
+    from tinyllm.recipes import sizes
+    from tinyllm.recipes.pretrain import DataConfig
+    from tinyllm.recipes.samples import SampleConfig
     from tinyllm.training import TrainConfig
 
     without = frozenset({"vocab_size"})  # the tokenizer's
@@ -84,7 +84,7 @@ def groups(size: str | None = None) -> list[Group]:
 
 def run(args: argparse.Namespace) -> int:
     """Train; the run's folder then holds model/ and report.html."""
-    from tinyllm.cli import stages
+    from tinyllm.recipes import pretrain as stages
 
     out = Path(os.path.expanduser(args.out))
     stages.refuse_used_folder(out, resume=args.resume)
@@ -97,8 +97,9 @@ def run(args: argparse.Namespace) -> int:
 
 def read_settings(args: argparse.Namespace, out: Path) -> dict[str, Any]:
     """Settings by group, from the command line, a file, the run that is resumed, and the model that is gone on from."""
-    from tinyllm.cli import sizes, stages
     from tinyllm.cli.settings import read_groups
+    from tinyllm.recipes import pretrain as stages
+    from tinyllm.recipes import sizes
 
     if args.size is not None and args.size not in sizes.SHAPES:
         raise ValueError(f"--size is {args.size!r}; expected one of {', '.join(sizes.SHAPES)}")
@@ -140,7 +141,7 @@ def _with_shape_of(args: argparse.Namespace, settings: dict[str, Any], *, groups
 
 def train_run(out: Path, settings: dict[str, Any], *, resume: bool) -> None:
     """All stages, each announced in a line. `settings`: those of `groups` by name, and the inputs."""
-    from tinyllm.cli import stages
+    from tinyllm.recipes import pretrain as stages
     from tinyllm.training import check_memory
 
     data, training, init_from = settings["data"], settings["training"], settings["inputs"]["init_from"]
@@ -178,8 +179,8 @@ def train_run(out: Path, settings: dict[str, Any], *, resume: bool) -> None:
 
 def _text_and_tokenizer(out: Path, settings: dict[str, Any], *, resume: bool) -> tuple[Any, Any]:
     """The tokenizer, and the texts unless a run that is resumed has its token files already. Writes nothing yet."""
-    from tinyllm.cli import stages
-    from tinyllm.cli.samples import check_samples
+    from tinyllm.recipes import pretrain as stages
+    from tinyllm.recipes.samples import check_samples
     from tinyllm.tokenizers import load_tokenizer
 
     data: Any = settings["data"]

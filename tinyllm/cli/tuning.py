@@ -68,7 +68,7 @@ class ReadingConfig:
     @property
     def roles(self) -> dict[str, str]:
         """speaker -> role. ValueError for what does not say that."""
-        from tinyllm.data.messages import with_roles
+        from tinyllm.data.conversations.messages import with_roles
 
         if wrong := [pair for pair in self.role if not all(pair.partition("="))]:
             raise ValueError(f"role is {wrong[0]!r}; expected a speaker of the files and who that is, such as bing=assistant")
@@ -108,11 +108,11 @@ def load_for_chat(path: str, *, seed: int) -> tuple[Any, Any]:
 
     ValueError for a folder without a language model, and for weights that are not finite.
     """
-    from tinyllm.cli.streams import stream
     from tinyllm.models import GPT, extend_vocabulary, load_tokenizer_for
     from tinyllm.tokenizers import END_OF_TEXT
     from tinyllm.tokenizers.chat import CONTROL_TOKENS
     from tinyllm.training import find_model
+    from tinyllm.training.streams import stream
 
     folder = find_model(path)
     model, tokenizer = GPT.from_pretrained(folder), load_tokenizer_for(folder)
@@ -144,8 +144,8 @@ def check_finite(model: Any, folder: Path) -> None:
 
 def read_settings(groups: list[Group], args: argparse.Namespace, inputs: Sequence[Input] = ()) -> dict[str, Any]:
     """The settings by group, those of the run in --out as defaults when it is resumed; its inputs are put into `args`."""
-    from tinyllm.cli import stages
     from tinyllm.cli.settings import read_groups
+    from tinyllm.recipes import pretrain as stages
 
     out = out_folder(args)
     stages.refuse_used_folder(out, resume=args.resume)
@@ -175,8 +175,8 @@ def read_comparisons(
     paths: Sequence[str], tokenizer: Any, *, block_size: int, seed: int, roles: Mapping[str, str] | None = None
 ) -> Any:  # fmt: skip
     """The preferences in files as ids, some prompts held out; prints what was left out and why."""
-    from tinyllm.cli.assistant import prepare_comparisons
-    from tinyllm.data.preferences import read_preferences
+    from tinyllm.data.conversations.preferences import read_preferences
+    from tinyllm.recipes.assistant import prepare_comparisons
 
     preferences = []
     for path in paths:
@@ -193,8 +193,8 @@ def tuning_run(
     verb: str, args: argparse.Namespace, *, settings: Mapping[str, Any], inputs: Sequence[Input], tokenizer: Any, **more: Any
 ) -> Iterator[Any]:
     """The locked run folder with settings and inputs noted, kernels compiled. `more`: what is noted beside the inputs."""
-    from tinyllm.cli import stages
     from tinyllm.cli.warmup import ensure_compiled
+    from tinyllm.recipes import pretrain as stages
 
     out = out_folder(args)
     noted = {**settings, "inputs": note_inputs(args, out, inputs) | more}

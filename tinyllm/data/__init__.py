@@ -1,24 +1,26 @@
-"""From text to batches: documents, what is held out, token files, mixtures, windows.
+"""From text to batches, in three rooms; each can be read alone.
 
-Read in this order: `corpus` (where text comes from; `standard_library` and `download` are two of the places),
-`documents` (what it is cut into), `split` (what is held out), `shards` (token files), `mixture`, `batches`.
-Conversations: `messages` and `preferences` (published formats), `packing` (batches).
+text/           where text comes from, token files, mixtures, windows: for pre-training
+conversations/  published formats of conversations and preferences, and batches of them: for fine-tuning
+tasks/          questions whose right answers a program knows, and a world of small news: made, as many as wanted
+
+`records.py` (files of JSON objects) and `split.py` (what is held out) serve all three.
 """
 
-from tinyllm.data.batches import Batch, BatchSource, EvaluationWindows, MixtureWindows, RandomWindows
-from tinyllm.data.corpus import read_corpus
-from tinyllm.data.documents import Source, cut_at_paragraphs, limit_bytes
-from tinyllm.data.download import cache_folder, download
-from tinyllm.data.instructions import Instruction, is_correct, make_instructions
-from tinyllm.data.messages import read_conversations
-from tinyllm.data.mixture import Mixture, MixtureSource, mix
-from tinyllm.data.news import Story, make_story, make_summary, story_prompt
-from tinyllm.data.packing import PackedConversations, PaddedConversations, conversation_batches
-from tinyllm.data.preferences import Preference, read_preferences, write_preferences
+from tinyllm.data.conversations.messages import read_conversations
+from tinyllm.data.conversations.packing import PackedConversations, PaddedConversations, conversation_batches
+from tinyllm.data.conversations.preferences import Preference, read_preferences, write_preferences
 from tinyllm.data.records import ReadReport
-from tinyllm.data.shards import Shard, ShardHeader, open_shard, read_header, verify, write_shard
 from tinyllm.data.split import hold_out, shared_text, split_documents, split_sources, split_tail
-from tinyllm.data.standard_library import read_standard_library
+from tinyllm.data.tasks.instructions import Instruction, is_correct, make_instructions
+from tinyllm.data.tasks.news import Story, make_story, make_summary, story_prompt
+from tinyllm.data.text.corpus import read_corpus
+from tinyllm.data.text.documents import Source, cut_at_paragraphs, limit_bytes
+from tinyllm.data.text.download import cache_folder, download
+from tinyllm.data.text.mixture import Mixture, MixtureSource, mix
+from tinyllm.data.text.shards import Shard, ShardHeader, open_shard, read_header, verify, write_shard
+from tinyllm.data.text.standard_library import read_standard_library
+from tinyllm.data.text.windows import Batch, BatchSource, EvaluationWindows, MixtureWindows, RandomWindows
 
 __all__ = [
     "Batch",

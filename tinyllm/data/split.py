@@ -18,7 +18,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from tinyllm.data.documents import content_digest
+from tinyllm.data.text.documents import content_digest
 
 Documents = tuple[bytes, ...]
 Split = tuple[dict[str, Documents], dict[str, Documents]]  # training and validation documents by source name

@@ -4,15 +4,10 @@ config.py    the settings                               prompts.py   checks, cro
 logits.py    filters and the choice of a token          generate.py  the loop over a batch
 context.py   what has been read: the key/value cache    compiled.py  a step as one kernel, for many rows of a small model
 beam.py      beam search                                stream.py    text: whole, in batches, or while it is written
-chat.py      one turn of a conversation                 calculator.py  the tool that a model may call in it
-chat_settings.py what a chat should know about its model
 long_text.py text beyond the context
 """
 
 from tinyllm.decoding.beam import Hypothesis, beam_search
-from tinyllm.decoding.calculator import calculate
-from tinyllm.decoding.chat import Dropped, Piece, Reply, ToolCall, crop_history, reply
-from tinyllm.decoding.chat_settings import ChatSettings, newest_turns, read_chat_settings
 from tinyllm.decoding.config import TEMPERATURE, GenerationConfig
 from tinyllm.decoding.generate import GenerationResult, Step, generate, generate_steps
 from tinyllm.decoding.logits import filter_logits
@@ -22,19 +17,12 @@ from tinyllm.decoding.stream import TextStream, encode_prompt, generate_text, ge
 
 __all__ = [
     "TEMPERATURE",
-    "ChatSettings",
-    "Dropped",
     "GenerationConfig",
     "GenerationResult",
     "Hypothesis",
-    "Piece",
-    "Reply",
     "Step",
     "TextStream",
-    "ToolCall",
     "beam_search",
-    "calculate",
-    "crop_history",
     "crop_prompt",
     "encode_prompt",
     "filter_logits",
@@ -43,9 +31,6 @@ __all__ = [
     "generate_text",
     "generate_texts",
     "keep_tail",
-    "newest_turns",
-    "read_chat_settings",
-    "reply",
     "stream_text",
     "write_on",
 ]

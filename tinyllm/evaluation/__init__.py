@@ -1,8 +1,7 @@
-"""How good is it? Perplexity on held-out text, exact match on instructions, and the report of a run."""
+"""How good is it? Perplexity on held-out text, exact match on questions with known answers. How it looks is in `report/`."""
 
 from tinyllm.evaluation.exact_match import ExactMatch, answer_all, measure_exact_match
 from tinyllm.evaluation.perplexity import Perplexity, measure_perplexity, token_lengths
-from tinyllm.evaluation.report import write_report
 
 __all__ = [
     "ExactMatch",
@@ -11,5 +10,4 @@ __all__ = [
     "measure_exact_match",
     "measure_perplexity",
     "token_lengths",
-    "write_report",
 ]

@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tinyllm.data.instructions import Instruction, is_correct
+from tinyllm.chat.calculator import calculate
+from tinyllm.data.tasks.instructions import Instruction, is_correct
 from tinyllm.decoding import generate
-from tinyllm.decoding.calculator import calculate
 from tinyllm.nn import evaluating
 
 MAX_CALLS = 1  # tool calls that one answer may make

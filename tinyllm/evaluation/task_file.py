@@ -13,9 +13,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tinyllm.data.instructions import Instruction
-from tinyllm.data.messages import as_messages, check_turns
+from tinyllm.data.conversations.messages import as_messages, check_turns
 from tinyllm.data.records import SUFFIXES, ReadReport, Skip, Where, read_each, read_records
+from tinyllm.data.tasks.instructions import Instruction
 from tinyllm.storage import FormatError
 
 UNNAMED = "questions"  # the task of records that name none

@@ -18,7 +18,7 @@ import numpy as np
 
 from tinyllm import ops
 from tinyllm.autograd import Tensor
-from tinyllm.data.batches import check_identity, rng_state
+from tinyllm.data.text.windows import check_identity, rng_state
 from tinyllm.nn import evaluating
 
 

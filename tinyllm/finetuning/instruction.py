@@ -19,7 +19,7 @@ import numpy as np
 from tinyllm import ops
 from tinyllm.autograd import Tensor
 from tinyllm.data import Batch
-from tinyllm.data.instructions import Instruction
+from tinyllm.data.tasks.instructions import Instruction
 
 
 def answer_loss(model: Any, batch: Batch, *, n_counted: int | None = None) -> Tensor:

@@ -1,7 +1,7 @@
 """The loops under everything: matrix products, attention, normalisation, losses, written in Python and compiled by Numba.
 
 Kernels know only arrays: no Tensor, no gradient tape. Each one has a slow, obvious twin of the same name and signature in
-`reference.py`: read that first. Kernels take arrays of any strides, read-only or empty, all of one dtype (float32 or
+`reference/`: read that first. Kernels take arrays of any strides, read-only or empty, all of one dtype (float32 or
 float64), return new C-contiguous arrays and keep the dtype. What feeds an index is checked by the caller; those that follow
 raw addresses (products, attention, AdamW, row programs) refuse arrays that they would misread.
 This file imports neither Numba nor any kernel; a name is loaded when it is first used. With TINYLLM_KERNELS=numpy in the
@@ -17,14 +17,14 @@ from typing import Any
 
 # kernel -> the file it is defined in
 TABLE = {
-    "matmul": "matrix_product",
-    "int8_linear_forward": "quantized",
-    "matmul_add": "linear",
-    "linear_forward": "linear",
-    "linear_gelu_forward": "linear",
-    "gelu_linear_backward": "linear",
-    "linear_silu_gate_forward": "linear",
-    "silu_gate_linear_backward": "linear",
+    "matmul": "product.matrix_product",
+    "int8_linear_forward": "product.quantized",
+    "matmul_add": "product.linear",
+    "linear_forward": "product.linear",
+    "linear_gelu_forward": "product.linear",
+    "gelu_linear_backward": "product.linear",
+    "linear_silu_gate_forward": "product.linear",
+    "silu_gate_linear_backward": "product.linear",
     "softmax_forward": "softmax",
     "softmax_backward": "softmax",
     "log_softmax_forward": "softmax",
@@ -41,9 +41,9 @@ TABLE = {
     "gelu_erf_backward": "elementwise",
     "silu_forward": "elementwise",
     "silu_backward": "elementwise",
-    "attention_forward": "attention",
-    "attention_backward": "attention",
-    "RowProgram": "row_program",
+    "attention_forward": "attention.forward",
+    "attention_backward": "attention.forward",
+    "RowProgram": "program.row_program",
     "sample_rows": "sampling",
     "embedding_forward": "embedding",
     "embedding_backward": "embedding",
@@ -54,7 +54,14 @@ TABLE = {
 }
 
 # These are built from LLVM vector instructions and raw addresses, which Python cannot run when Numba is switched off.
-MACHINE_CODE_ONLY = ("matrix_product", "linear", "attention", "adamw", "quantized", "row_program")
+MACHINE_CODE_ONLY = (
+    "product.matrix_product",
+    "product.linear",
+    "product.quantized",
+    "attention.forward",
+    "adamw",
+    "program.row_program",
+)
 
 __all__ = [*TABLE, "backend", "warmup", "threading_layer"]  # noqa: PLE0604
 

@@ -4,7 +4,7 @@
 
 H heads of width D = C/H attend side by side, each to what it finds relevant; one projection makes all queries, keys and
 values, one mixes the heads' answers. The equation in eight lines: `ops/plain_attention.py`; as an op with its gradients:
-`ops/attention.py`; loops: `kernels/attention.py`.
+`ops/attention.py`; loops: `kernels/attention/forward.py`.
 Differs from the paper: no dropout on the attention probabilities, since they are never stored.
 """
 

@@ -1,4 +1,4 @@
-"""Linear layer: y = x Wᵀ + b. Equation and gradients: `ops/linear.py`; loops: `kernels/matrix_product.py`."""
+"""Linear layer: y = x Wᵀ + b. Equation and gradients: `ops/linear.py`; loops: `kernels/product/matrix_product.py`."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@
 One scale for each output, so that an output with small weights keeps its digits beside one with large weights (absmax
 quantisation by row: Dettmers et al. 2022, LLM.int8, section 2.1). An error of at most scale/2 a weight is left; what it costs in
 perplexity is measured by benchmarks/int8.py. These layers are for use, not for training: rounding has no slope.
-Loops: `kernels/quantized.py`.
+Loops: `kernels/product/quantized.py`.
 """
 
 from __future__ import annotations

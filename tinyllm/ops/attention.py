@@ -10,7 +10,7 @@ The T x S matrix P is never stored: forward keeps one number per row, the log of
 recomputes P tile by tile (Dao et al. 2022, algorithms 1 and 4). Layout (B, T, H, D), so that splitting a projection
 into heads is a reshape. With G < H key/value heads, each serves H/G query heads (Ainslie et al. 2023).
 Sequences of different lengths need no padding: they may lie end to end, (1, N, ...), each seeing only itself.
-Loops: `kernels/attention.py`; weights: `nn/attention.py`.
+Loops: `kernels/attention/forward.py`; weights: `nn/attention.py`.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
     dh = (dy W_down) ∘ gelu'(h)        dW_down = dyᵀ a        dW_up = dhᵀ x        dx = dh W_up
 
 It could be composed of `linear` and `gelu`; the values are the same. As one op it does GELU and its slope inside the products
-(`kernels/linear.py`), and keeps only h: backward makes a = gelu(h) again while it works out gelu'(h), in place, so the
+(`kernels/product/linear.py`), and keeps only h: backward makes a = gelu(h) again while it works out gelu'(h), in place, so the
 layer remembers 4C numbers per token instead of 8C. Vaswani et al. 2017, eq. 2; Hendrycks & Gimpel 2016.
 """
 

@@ -3,7 +3,7 @@
     dx = dy W        dW = dyᵀ x        db = Σ dy over positions
 
 Leading axes of x are positions; they are flattened so that each product is one large matrix product: 2·N·in·out FLOPs
-forward, twice that backward. Loops: `kernels/matrix_product.py`; weights: `nn/linear.py`.
+forward, twice that backward. Loops: `kernels/product/matrix_product.py`; weights: `nn/linear.py`.
 """
 
 from __future__ import annotations

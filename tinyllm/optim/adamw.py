@@ -6,7 +6,7 @@
 Adam (Kingma & Ba 2015, algorithm 1) with the decay λ taken off the weight itself instead of being added to g, where √v̂
 would undo it (Loshchilov & Hutter 2019, algorithm 2). Only matrices decay: pulling norms and biases to 0 does no good
 (GPT-3, Brown et al. 2020, appendix B, and common practice); a group with a weight_decay of its own decays whatever its shape.
-The same in six lines of NumPy: `adamw_update` in `kernels/reference.py`. Loops: `kernels/adamw.py`.
+The same in six lines of NumPy: `adamw_update` in `kernels/reference/adamw.py`. Loops: `kernels/adamw.py`.
 """
 
 from __future__ import annotations

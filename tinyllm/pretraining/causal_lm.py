@@ -3,7 +3,7 @@
     loss = -1/n Σ_t log p(x_{t+1} | x_1 .. x_t)        (Radford et al. 2018, GPT, eq. 1, as a mean in nats)
 
 One pass gives T lessons for a window of T tokens, because the causal mask keeps each position from seeing its answer.
-The batch already holds the answers: targets[t] = tokens[t + 1] (`tinyllm.data.batches`).
+The batch already holds the answers: targets[t] = tokens[t + 1] (`tinyllm.data.text.windows`).
 """
 
 from __future__ import annotations

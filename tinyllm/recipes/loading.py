@@ -18,16 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from tinyllm.decoding import (
-    GenerationConfig,
-    Reply,
-    encode_prompt,
-    generate_text,
-    newest_turns,
-    read_chat_settings,
-    reply,
-    write_on,
-)
+from tinyllm.chat import Reply, newest_turns, read_chat_settings, reply
+from tinyllm.decoding import GenerationConfig, encode_prompt, generate_text, write_on
 from tinyllm.decoding.config import TEMPERATURE, make_config
 from tinyllm.models import GPT, RewardModel, load_tokenizer_for
 from tinyllm.rlhf.log_probs import frozen_log_probs

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from tinyllm.data.batches import check_identity, rng_state
-from tinyllm.data.preferences import Preference
+from tinyllm.data.conversations.preferences import Preference
+from tinyllm.data.text.windows import check_identity, rng_state
 
 
 @dataclass(frozen=True)

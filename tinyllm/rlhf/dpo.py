@@ -19,7 +19,7 @@ import numpy as np
 
 from tinyllm import ops
 from tinyllm.autograd import Tensor
-from tinyllm.data.batches import check_identity
+from tinyllm.data.text.windows import check_identity
 from tinyllm.nn import evaluating
 from tinyllm.rlhf.comparisons import ComparedAnswers, ShuffledEpochs, checksum
 from tinyllm.rlhf.log_probs import frozen_log_probs, sequence_log_probs

@@ -20,7 +20,7 @@ import numpy as np
 
 from tinyllm import ops
 from tinyllm.autograd import Tensor
-from tinyllm.data.batches import check_identity
+from tinyllm.data.text.windows import check_identity
 from tinyllm.models import RewardModel, load_tokenizer_for
 from tinyllm.nn import evaluating
 from tinyllm.rlhf.comparisons import ComparedAnswers, ShuffledEpochs, check_same_tokenizer, checksum

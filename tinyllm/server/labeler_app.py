@@ -13,8 +13,8 @@ from __future__ import annotations
 from importlib import resources
 from typing import Any
 
-from tinyllm.rlhf.label_items import MOST_ANSWERS
-from tinyllm.rlhf.labels import FLAGS, HIGHEST, LONGEST_KEY, LONGEST_NAME, LOWEST
+from tinyllm.labels.items import MOST_ANSWERS
+from tinyllm.labels.store import FLAGS, HIGHEST, LONGEST_KEY, LONGEST_NAME, LOWEST
 from tinyllm.server.labeling import Labeling
 from tinyllm.server.security import Access, App, Guard, Refused
 from tinyllm.server.validation import Flag, ListOf, Text, Whole, read_json, validate, validate_query

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from tinyllm.rlhf.agreement import Agreement, agreement_between, self_agreement
-from tinyllm.rlhf.label_items import Item
-from tinyllm.rlhf.labels import FLAGS, Label, LabelStore, check_labeler
+from tinyllm.labels.agreement import Agreement, agreement_between, self_agreement
+from tinyllm.labels.items import Item
+from tinyllm.labels.store import FLAGS, Label, LabelStore, check_labeler
 from tinyllm.server.security import Refused
 
 MOST_OTHERS = 20  # labelers one is compared with on the page

@@ -1,0 +1,56 @@
+"""Shapes by name for `tinyllm train --size`."""
+
+import json
+
+import pytest
+
+from tinyllm.cli.main import main
+from tinyllm.models import GPTConfig
+from tinyllm.recipes import sizes
+from tinyllm.training import TrainConfig
+
+TINY = (
+    "--tokenizer character --block-size 16 --batch-size 2 --warmup-steps 1 --eval-batches 1 --num-samples 0 --max-steps 1"
+).split()
+
+pytestmark = pytest.mark.usefixtures("tables_only")
+
+
+def test_each_size_is_larger_than_the_one_before_and_its_table_tells_weights_and_minutes():
+    training = TrainConfig()
+    lines = sizes.table(training).splitlines()[1:]
+    configs = [GPTConfig(vocab_size=sizes.VOCAB_SIZE, **sizes.shape(name)) for name in sizes.SHAPES]
+    counts = [config.num_parameters() for config in configs]
+    assert counts == sorted(counts) and len(lines) == len(counts)
+    for line, config in zip(lines, configs, strict=True):
+        assert f"{config.num_parameters() / 1e6:.1f} M weights" in line and f"context {config.block_size}" in line
+    tokens = training.n_tokens(configs[1].block_size)
+    seconds = 3 * configs[1].flops_per_token() * tokens / 1e11
+    assert f" {seconds / 60:.0f} min (default)" in lines[1]
+
+
+def test_narrow_models_begin_with_larger_weights():
+    assert sizes.shape("tiny")["init_std"] > sizes.shape("large")["init_std"] > 0.02
+
+
+def test_the_default_leaves_room_for_made_conversations(tmp_path):
+    """A base model of the default size can be tuned by the next command of README."""
+    assert sizes.shape(sizes.DEFAULT)["block_size"] >= 256
+
+
+def test_a_size_is_the_shape_unless_flags_change_it(text_file, tmp_path):
+    words = ["train", str(text_file), "--size", "tiny", "--n-layers", "1", *TINY]
+    assert main([*words, "--out", str(tmp_path / "run")]) == 0
+    model = json.loads((tmp_path / "run" / "config.json").read_text())["settings"]["model"]
+    assert (model["n_layers"], model["d_model"], model["block_size"]) == (1, 64, 16)
+    assert main(["train", "--out", str(tmp_path / "run"), "--resume"]) == 0
+
+
+def test_another_size_than_that_of_the_run_is_refused(trained, fails):
+    assert "model.block_size was 16" in fails("train", "--out", trained, "--resume", "--size", "tiny")
+
+
+@pytest.mark.parametrize("size", ["huge", ""])
+def test_an_unknown_size_names_those_there_are(size, tmp_path, fails):
+    line = fails("train", "--out", tmp_path / "run", "--size", size)
+    assert line == f"--size is {size!r}; expected one of tiny, small, medium, large"

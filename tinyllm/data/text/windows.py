@@ -1,0 +1,197 @@
+"""Batches of token windows for next-token prediction: tokens[t] is the input, tokens[t + 1] the answer.
+
+RandomWindows      windows at uniformly random places, with replacement, as nanoGPT draws them
+MixtureWindows     each row first picks its source by weight, then a window in it
+EvaluationWindows  the same evenly spaced windows each time, none overlapping, for a loss that can be compared
+
+`state()` says where a source stands, random generators included, as a JSON-able dict; after `restore(state)` it yields
+exactly what would have come next. The state carries a checksum of the tokens, so it refuses to go on over other data.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from tinyllm.data.text.mixture import Mixture
+
+
+@dataclass(frozen=True)
+class Batch:
+    """tokens (B, T) int64, targets (B, T) int64, mask (B, T) bool or None (every target counts in the loss)."""
+
+    tokens: np.ndarray
+    targets: np.ndarray
+    mask: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        for name, array in (("targets", self.targets), ("mask", self.mask)):
+            if array is not None and array.shape != self.tokens.shape:
+                raise ValueError(f"{name} must have the shape of tokens, {self.tokens.shape}, got {array.shape}")
+
+    @property
+    def n_counted(self) -> int:
+        """The number of targets that count in the loss."""
+        return self.targets.size if self.mask is None else int(self.mask.sum())
+
+
+class BatchSource(Protocol):
+    """What a training loop needs of its data."""
+
+    def next_batch(self) -> Any:
+        """The next batch, a Batch or whatever else the loss function reads; sources never run out."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Where the source stands: a dictionary that JSON can hold, but for NumPy arrays in it (of a rollout, say)."""
+        ...
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from where `state` was taken."""
+        ...
+
+
+class RandomWindows:
+    """Windows of `block_size` tokens (and the token after) at random places of one token array (n_tokens,)."""
+
+    def __init__(self, tokens: np.ndarray, *, batch_size: int, block_size: int, rng: np.random.Generator):
+        check_window(tokens, batch_size=batch_size, block_size=block_size)
+        self.tokens, self.batch_size, self.block_size, self.rng = tokens, batch_size, block_size, rng
+        self._checksum: int | None = None
+
+    def next_window(self) -> np.ndarray:
+        """(block_size + 1,) ids from one random place."""
+        start = int(self.rng.integers(0, len(self.tokens) - self.block_size))
+        return self.tokens[start : start + self.block_size + 1]
+
+    def next_batch(self) -> Batch:
+        """B windows, drawn independently."""
+        return batch_of(np.stack([self.next_window() for _ in range(self.batch_size)]))
+
+    def state(self) -> dict[str, Any]:
+        """The generator's state and the identity of the tokens."""
+        return {**self._identity(), "rng": rng_state(self.rng)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`; ValueError if it was taken with other tokens or other sizes."""
+        check_identity(self._identity(), state)
+        self.rng.bit_generator.state = state["rng"]
+
+    def _identity(self) -> dict[str, Any]:
+        if self._checksum is None:  # once: it reads all the tokens
+            self._checksum = zlib.crc32(np.ascontiguousarray(self.tokens).data)
+        sizes = {"batch_size": self.batch_size, "block_size": self.block_size}
+        return {**sizes, "n_tokens": len(self.tokens), "tokens_crc32": self._checksum}
+
+
+class MixtureWindows:
+    """Batches whose rows come from the sources of a mixture, each row from one source picked by weight.
+
+    Each source has its own generator, spawned from `rng`: which windows a source gives does not depend on the others.
+    """
+
+    def __init__(self, mixture: Mixture, *, batch_size: int, block_size: int, rng: np.random.Generator):
+        self.mixture, self.batch_size, self.block_size, self.rng = mixture, batch_size, block_size, rng
+        self.windows: dict[str, RandomWindows] = {}
+        for source, own_rng in zip(mixture.sources, rng.spawn(len(mixture.sources)), strict=True):
+            try:
+                self.windows[source.name] = RandomWindows(
+                    source.tokens, batch_size=batch_size, block_size=block_size, rng=own_rng
+                )
+            except ValueError as error:
+                raise ValueError(f"source {source.name!r}: {error}") from None
+        self.rows_drawn = dict.fromkeys(self.windows, 0)
+
+    def next_batch(self) -> Batch:
+        """B windows; their sources are independent draws by weight."""
+        names = [self.mixture.sources[index].name for index in self.mixture.pick(self.rng, self.batch_size)]
+        for name in names:
+            self.rows_drawn[name] += 1
+        return batch_of(np.stack([self.windows[name].next_window().astype(np.int64) for name in names]))
+
+    def state(self) -> dict[str, Any]:
+        """The states of the picking generator and of every source, and the rows drawn from each."""
+        sources = {name: windows.state() for name, windows in self.windows.items()}
+        return {**self._identity(), "rng": rng_state(self.rng), "rows_drawn": dict(self.rows_drawn), "sources": sources}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`; ValueError if it was taken with other sources, weights or sizes."""
+        check_identity(self._identity(), state)
+        for name, windows in self.windows.items():
+            windows.restore(state["sources"][name])
+        self.rows_drawn = {name: int(state["rows_drawn"][name]) for name in self.windows}
+        self.rng.bit_generator.state = state["rng"]
+
+    def _identity(self) -> dict[str, Any]:
+        sizes = {"batch_size": self.batch_size, "block_size": self.block_size}
+        return {**sizes, "names": list(self.windows), "proportions": self.mixture.proportions.tolist()}
+
+
+class EvaluationWindows:
+    """Evenly spaced windows of one token array, as batches, the same at each iteration; no target is counted twice.
+
+    Of the (n_tokens - 1) // block_size windows that fit side by side, `max_windows` are taken (all if None).
+    The last batch may have fewer rows.
+    """
+
+    def __init__(self, tokens: np.ndarray, *, batch_size: int, block_size: int, max_windows: int | None = None):
+        check_window(tokens, batch_size=batch_size, block_size=block_size)
+        if max_windows is not None and max_windows < 1:
+            raise ValueError(f"max_windows must be at least 1, got {max_windows}")
+        n_slots = (len(tokens) - 1) // block_size
+        n_windows = n_slots if max_windows is None else min(max_windows, n_slots)
+        self.tokens, self.batch_size, self.block_size = tokens, batch_size, block_size
+        self.starts = np.arange(n_windows) * n_slots // n_windows * block_size  # (n_windows,)
+
+    def __len__(self) -> int:
+        """The number of batches."""
+        return -(-len(self.starts) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for first in range(0, len(self.starts), self.batch_size):
+            starts = self.starts[first : first + self.batch_size]
+            yield batch_of(np.stack([self.tokens[start : start + self.block_size + 1] for start in starts]))
+
+
+def batch_of(windows: np.ndarray) -> Batch:
+    """windows (B, T + 1) of any integer type -> Batch of (B, T), targets one step ahead of tokens."""
+    windows = windows.astype(np.int64)
+    return Batch(np.ascontiguousarray(windows[:, :-1]), np.ascontiguousarray(windows[:, 1:]))
+
+
+def check_window(tokens: np.ndarray, *, batch_size: int, block_size: int) -> None:
+    """ValueError unless `tokens` (n_tokens,) are integers with room for one window of block_size + 1."""
+    if tokens.ndim != 1 or not np.issubdtype(tokens.dtype, np.integer):
+        raise ValueError(f"tokens must be one row of integers, got shape {tokens.shape} of {tokens.dtype}")
+    if batch_size < 1 or block_size < 1:
+        raise ValueError(f"batch_size and block_size must be at least 1, got {batch_size} and {block_size}")
+    if len(tokens) < block_size + 1:
+        raise ValueError(
+            f"tokens has {len(tokens)} ids, but a window of block_size {block_size} needs {block_size + 1}; "
+            "use more text or a smaller block_size"
+        )
+
+
+def check_identity(ours: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    """ValueError naming the first entry in which a saved state differs from the source it is restored into."""
+    for name, value in ours.items():
+        if state.get(name) != value:
+            raise ValueError(
+                f"state was taken with {name} {state.get(name)!r}, but this source has {value!r}; "
+                "resume with the same data and settings"
+            )
+
+
+def rng_state(rng: np.random.Generator) -> dict[str, Any]:
+    """The generator's state with NumPy numbers made plain, so that JSON can hold it."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: plain(item) for key, item in value.items()}
+        return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+
+    return plain(rng.bit_generator.state)
