@@ -287,7 +287,7 @@ def test_every_kernel_in_the_table_exists():
 
     for name, file in kernels.TABLE.items():
         assert callable(getattr(reference, name)), name
-        tree = TREES[ROOT / "kernels" / f"{file}.py"]
+        tree = TREES[ROOT / "kernels" / f"{file.replace('.', '/')}.py"]
         defined = {node.name for node in tree.body if isinstance(node, (*DEFINITIONS, ast.ClassDef))}
         assert name in defined, f"{file}.py has no {name}"
 

@@ -2,10 +2,12 @@
 
 Floors, imports point downwards only:
 
-    9  cli                                               what you type
-    8  server  recipes                                   pages on this machine; tinyllm.load
-    7  rlhf                                              learning from what people prefer
-    6  pretraining  finetuning  evaluation               what a run is for
+    11  cli                                              what you type
+    10  server                                           pages on this machine
+    9  recipes                                           what a command does, from Python; tinyllm.load
+    8  report                                            pages and plots of what was measured
+    7  rlhf  labels  evaluation                          learning from preferences; measuring
+    6  pretraining  finetuning  chat                     what is learned; talking with what has learned it
     5  decoding  training                                loops around a model
     4  models                                            whole architectures
     3  nn  optim  tokenizers  data                       their parts

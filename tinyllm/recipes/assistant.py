@@ -8,8 +8,8 @@
     evaluate(name, model, ...)               -> Row              what a step was good for, on the same test set
 
 The verbs `finetune`, `reward`, `dpo` and `rl` are these with your data, `quickstart` with made ones: stories whose truth is
-known, and a simulated labeler with a known taste (`data/tasks/news.py`, `data/tasks/gold.py`). What comes before is in `stages.py`, step 3 in
-`improvement.py`.
+known, and a simulated labeler whose preferences are known (`data/tasks/news.py`, `data/tasks/gold.py`). What comes before is in
+`pretrain.py`, step 3 in `improve.py`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from tinyllm.data.tasks import contents as made_up
 from tinyllm.data.tasks import reading as reading_tasks
 from tinyllm.data.tasks import small_talk as talk_tasks
 from tinyllm.data.tasks.instructions import TASKS, is_correct, make_instructions
-from tinyllm.data.tasks.tools import SIGNS
+from tinyllm.data.tasks.tool_calls import SIGNS
 from tinyllm.tokenizers.chat import check_messages
 
 N = 4000

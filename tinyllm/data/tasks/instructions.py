@@ -17,13 +17,13 @@ import numpy as np
 from tinyllm.data.tasks import exact as exact_tasks
 from tinyllm.data.tasks import reading as reading_tasks
 from tinyllm.data.tasks import small_talk as talk_tasks
-from tinyllm.data.tasks import tools as tool_tasks
+from tinyllm.data.tasks import tool_calls
 from tinyllm.data.tasks.contents import SPLITS
 from tinyllm.data.tasks.exact import Task
 from tinyllm.data.tasks.news import REQUESTS, make_story
 
 TASKS: dict[str, Task] = {
-    task.name: task for tasks in (exact_tasks, reading_tasks, tool_tasks, talk_tasks) for task in tasks.TASKS
+    task.name: task for tasks in (exact_tasks, reading_tasks, tool_calls, talk_tasks) for task in tasks.TASKS
 }
 
 SUMMARY = "summary"  # a task beside these: a paragraph of `news.py` into its facts; many summaries of one are right

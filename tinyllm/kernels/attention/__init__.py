@@ -4,3 +4,5 @@ Read first the twin, `kernels/reference/attention.py`; then `forward.py` (what i
 `softmax_tiles.py` (the forward pass), `gradient.py` (the backward pass); `few_queries.py` is for generation, `operands.py` how
 arrays travel.
 """
+
+__all__ = []  # loaded name by name: see kernels/__init__.py
