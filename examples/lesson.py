@@ -77,6 +77,8 @@ def parser(
 
 def compile_first() -> None:
     """Machine code is made once on each machine; that is said, with its progress, before anything waits for it."""
-    from tinyllm.cli.warmup import ensure_compiled
+    from tinyllm.cli.terminal import Terminal
+    from tinyllm.recipes.compile_ahead import ensure_compiled
 
-    ensure_compiled()
+    with Terminal() as show:
+        ensure_compiled(show)

@@ -25,11 +25,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tinyllm.autograd import Tensor, no_grad, op
-    from tinyllm.recipes import load
+    from tinyllm.recipes.loading import load
 
 __version__ = "0.1.0"
 __all__ = ["Tensor", "load", "no_grad", "op", "__version__"]
-_PLACES = {"Tensor": "tinyllm.autograd", "no_grad": "tinyllm.autograd", "op": "tinyllm.autograd", "load": "tinyllm.recipes"}
+_PLACES = {
+    "Tensor": "tinyllm.autograd",
+    "no_grad": "tinyllm.autograd",
+    "op": "tinyllm.autograd",
+    "load": "tinyllm.recipes.loading",
+}
 
 
 def __getattr__(name: str) -> Any:

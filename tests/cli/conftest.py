@@ -7,10 +7,10 @@ import signal
 
 import numpy as np
 import pytest
+from tinyllm.cli.tuning import load_for_chat
 
 from tinyllm.cli import tuning
 from tinyllm.cli.main import main
-from tinyllm.cli.tuning import load_for_chat
 from tinyllm.models import GPT, GPTConfig
 from tinyllm.storage import safetensors
 from tinyllm.tokenizers import ByteTokenizer

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tinyllm.cli.tuning import load_for_chat
 
 from tinyllm.cli.main import main
-from tinyllm.cli.tuning import load_for_chat
 from tinyllm.evaluation.held_out_answers import read_answers
 from tinyllm.models import GPT, load_adapters, load_tokenizer_for
 from tinyllm.nn import merge_lora

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tinyllm.cli.writing import harmless
+from tinyllm.cli.terminal import harmless
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ import re
 
 import pytest
 from hostile_pages import DRAWN, HARMLESS, Tags
-
-from tinyllm.evaluation.exact_match import ExactMatch
 from tinyllm.recipes.assistant import Row
 from tinyllm.recipes.journey_page import write_page
+
+from tinyllm.evaluation.exact_match import ExactMatch
 from tinyllm.recipes.news_task import make_stories
 
 NAMES = ("base", "tuned (SFT)", "SFT, best of 8", "PPO")

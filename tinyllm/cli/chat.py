@@ -23,6 +23,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from tinyllm.cli.options import add_settings
 from tinyllm.cli.parser import lesson
 
 if TYPE_CHECKING:
@@ -36,8 +37,7 @@ EPILOG = """examples:
   tinyllm chat runs/mine --turns 3
 """
 FLAGS = {"stop_strings": "stop"}
-DEFAULTS = {"max_new_tokens": 256}
-WITHOUT = frozenset({"n_beams", "length_penalty", "early_stopping"})  # beam search shows nothing before its end
+WITHOUT = ("n_beams", "length_penalty", "early_stopping")  # beam search shows nothing before its end
 ENDINGS = {  # why an answer ended, if the model did not end it
     "length": "cut off after {max_new_tokens} tokens; --max-new-tokens allows more",
     "context": "cut off: the context of {block_size} tokens was full",
@@ -55,21 +55,15 @@ def add_parser(subparsers: Any) -> None:
     add("--turns", type=int, metavar="N", help="newest turns that the model sees (default: as many as it learned from)")
     add("--seed", type=int, default=1337, metavar="N", help="the same number and messages give the same answers (default: 1337)")
     add("--int8", action="store_true", help="weights rounded to 8 bits: a quarter of the memory, faster, a little less exact")
-
-    def fill() -> None:
-        from tinyllm.cli.settings import add_options
-
-        add_options(parser, [_group()])
-
-    parser.later(fill)
+    add_settings(parser, lambda: [_group()])
 
 
 def _group() -> Group:
     from tinyllm.cli.settings import Group
     from tinyllm.decoding import TEMPERATURE, GenerationConfig
 
-    defaults = {**DEFAULTS, "temperature": TEMPERATURE}
-    return Group("generation", GenerationConfig, defaults=defaults, flags=FLAGS, without=WITHOUT)
+    default = GenerationConfig(max_new_tokens=256, temperature=TEMPERATURE)
+    return Group("generation", default, flags=FLAGS, without=WITHOUT)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -78,8 +72,9 @@ def run(args: argparse.Namespace) -> int:
 
     from tinyllm.chat import read_chat_settings
     from tinyllm.chat.conversation import Conversation
-    from tinyllm.cli.generate import load
     from tinyllm.cli.settings import read_groups
+    from tinyllm.cli.terminal import Terminal
+    from tinyllm.recipes.loading import load_writer
     from tinyllm.training import find_model
 
     if args.turns is not None and args.turns < 1:
@@ -87,7 +82,8 @@ def run(args: argparse.Namespace) -> int:
     if args.seed < 0:
         raise ValueError(f"--seed is {args.seed}; expected 0 or more")
     conversation = Conversation(read_groups([_group()], args)["generation"], system=args.system)
-    model, tokenizer = load(args.model, int8=args.int8)
+    with Terminal() as show:
+        model, tokenizer = load_writer(args.model, int8=args.int8, show=show)
     settings = read_chat_settings(find_model(args.model))
     conversation.turns = args.turns or settings.turns
     rng = np.random.default_rng(args.seed)
@@ -131,7 +127,7 @@ def _obey(screen: Screen, conversation: Conversation, line: str) -> None:
     try:
         screen.say(conversation.command(line.strip()))
     except (ValueError, OSError) as error:
-        from tinyllm.cli.main import explain
+        from tinyllm.storage.explain import explain
 
         screen.note(explain(error))
 
@@ -179,7 +175,7 @@ class Screen:
     """The terminal, or what stands in its place. Everything the model wrote is made harmless before it is shown."""
 
     def __init__(self, *, interactive: bool):
-        from tinyllm.cli.writing import harmless
+        from tinyllm.cli.terminal import harmless
 
         self.interactive = interactive
         self._harmless = harmless

@@ -2,7 +2,7 @@
 
     make       answers of a model to prompts, five each      -> items.jsonl
     serve      the page on which a person rates them         -> labels.jsonl
-    simulate   or a labeler with a known taste, for news     -> labels.jsonl
+    simulate   or a labeler whose preferences are known, for news     -> labels.jsonl
     agreement  how far labelers agree, also with themselves
     export     ratings as pairs (prompt, chosen, rejected)   -> pairs.jsonl
     import     such pairs as items and labels, to be judged again
@@ -18,11 +18,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tinyllm.cli.options import add_settings
 from tinyllm.cli.parser import UsageError, lesson
-from tinyllm.cli.resuming import add_files
+from tinyllm.cli.resuming import add_files, files
 
 if TYPE_CHECKING:
-    from tinyllm.labels import Agreement, Item, LabelStore
+    from tinyllm.cli.settings import Group
+    from tinyllm.labels import Item, LabelStore
 
 EPILOG = """examples:
   tinyllm label make runs/chat prompts.jsonl --out items.jsonl
@@ -58,11 +60,7 @@ def _add_make(verbs: Any) -> None:
     text = "JSONL with a prompt or messages a line; text, a prompt a line; or news, the built-in stories"
     add_files(make, "prompts", metavar="PROMPTS", flag="--prompts", text=text)
     add("--out", required=True, metavar="FILE", help="file for the items, JSONL")
-    add("--n-prompts", type=int, metavar="N", help="so many of them (default: all of a file, 50 of news)")
-    add("--n-answers", type=int, default=5, metavar="N", help="answers to each prompt (default: 5)")
-    add("--max-new-tokens", type=int, default=128, metavar="N", help="longest answer (default: 128)")
-    add("--temperature", type=float, default=1.0, metavar="X", help="1 draws as the model believes (default: 1)")
-    add("--seed", type=int, default=1337, metavar="N", help="the same number gives the same answers (default: 1337)")
+    add_settings(make, _groups)
 
 
 def _add_serve(verbs: Any) -> None:
@@ -78,7 +76,9 @@ def _add_serve(verbs: Any) -> None:
 
 
 def _add_simulate(verbs: Any) -> None:
-    simulate = _add_verb(verbs, "simulate", run_simulate, "a labeler with a known taste, for items made of the built-in news")
+    simulate = _add_verb(
+        verbs, "simulate", run_simulate, "a labeler whose preferences are known, for items made of the built-in news"
+    )
     _add_paths(simulate, "items")
     add = simulate.add_argument
     add("--out", required=True, metavar="FILE", help="file for the labels, JSONL; an old one is continued")
@@ -108,45 +108,28 @@ def run(args: argparse.Namespace) -> int:
 
 def run_make(args: argparse.Namespace) -> int:
     """Sample the answers and write the items."""
-    import numpy as np
+    from tinyllm.cli.settings import read_groups
+    from tinyllm.cli.terminal import Terminal
+    from tinyllm.recipes.label import label
 
-    from tinyllm.cli.generate import load
-    from tinyllm.cli.progress import Progress
-    from tinyllm.labels import write_items
-    from tinyllm.labels.items import FEWEST_ANSWERS, MOST_ANSWERS
-    from tinyllm.recipes.label import read_prompts, sample_items
-
-    if not FEWEST_ANSWERS <= args.n_answers <= MOST_ANSWERS:
-        raise ValueError(f"--n-answers is {args.n_answers}; expected {FEWEST_ANSWERS} to {MOST_ANSWERS}")
-    if args.seed < 0 or (args.n_prompts is not None and args.n_prompts < 1):
-        raise ValueError("--seed is 0 or more, --n-prompts at least 1")
-    paths = [*args.prompts, *([args.prompts_flag] if args.prompts_flag else [])]
-    if not paths:
+    if not files(args, "prompts"):
         raise UsageError("PROMPTS is missing: a file of prompts, or news for the built-in stories")
-    out = _new_file(args.out)
-    rng = np.random.default_rng([args.seed, 1])
-    prompts = [prompt for path in paths for prompt in read_prompts(path, n=args.n_prompts, rng=rng)][: args.n_prompts]
-    model, tokenizer = load(args.model)
-    settings = {"max_new_tokens": args.max_new_tokens, "temperature": args.temperature}
-    bar = Progress("answers", len(prompts), unit="prompt")
-    items = []
-    try:
-        for item in sample_items(model, tokenizer, prompts, n_answers=args.n_answers, seed=args.seed, settings=settings):
-            items.append(item)
-            bar.show(len(items))
-    finally:
-        bar.close()
-    if not items:
-        raise ValueError(
-            "the model gives one and the same answer to each prompt, so there is nothing to compare; raise --temperature"
-        )
-    write_items(out, items)
-    fewer = sum(len(item.answers) < args.n_answers for item in items)
+    config = read_groups(_groups(), args)["labeling"]
+    with Terminal() as show:
+        found = label(args.model, files(args, "prompts"), out=args.out, config=config, show=show)
+    fewer = sum(len(item.answers) < config.n_answers for item in found.items)
     but = f", {fewer:,} of them with fewer" if fewer else ""
-    print(f"{out}: {len(items):,} prompts with {args.n_answers} different answers each{but}")
-    if missing := len(prompts) - len(items):
-        print(f"left out: {missing:,} prompts to which the model has one answer only")
+    print(f"{found.file}: {len(found.items):,} prompts with {config.n_answers} different answers each{but}")
+    if found.n_left_out:
+        print(f"left out: {found.n_left_out:,} prompts to which the model has one answer only")
     return 0
+
+
+def _groups() -> list[Group]:
+    from tinyllm.cli.settings import Group
+    from tinyllm.recipes.label import LabelConfig
+
+    return [Group("labeling", LabelConfig())]
 
 
 def run_serve(args: argparse.Namespace) -> int:
@@ -198,40 +181,20 @@ def run_simulate(args: argparse.Namespace) -> int:
 
 def run_agreement(args: argparse.Namespace) -> int:
     """Print a table: each labeler with themselves, and each two of them."""
-    import itertools
+    from tinyllm.labels.agreement import agreement_table
 
-    from tinyllm.labels import agreement_between, labelers, self_agreement
-
-    newest = _labels(args.labels, _items(args.items)).newest()
-    names = labelers(newest)
-    rows = [(f"{name}, twice", self_agreement(newest, name)) for name in names]
-    rows += [(f"{a} and {b}", agreement_between(newest, a, b)) for a, b in itertools.combinations(names, 2)]
-    head = f"{'Cohen kappa':<28}{'items':>7}{'ratings':>9}{'order':>8}{'same order':>12}"
-    print(f"{head}{'toxic':>8}{'made up':>9}{'not following':>15}")
-    for name, agreement in rows:
-        print(_row(name, agreement))
+    print("\n".join(agreement_table(_labels(args.labels, _items(args.items)).newest())))
     return 0
-
-
-def _row(name: str, agreement: Agreement) -> str:
-    """One line of the table; - where nothing can be said."""
-
-    def number(value: float) -> str:
-        return "-" if value != value else f"{value:.2f}"
-
-    same = "-" if agreement.same_order != agreement.same_order else f"{agreement.same_order:.0%}"
-    flags = [number(agreement.flags[flag]) for flag in ("toxic", "made_up", "not_following")]
-    shown = f"{number(agreement.ratings):>9}{number(agreement.order):>8}{same:>12}{flags[0]:>8}{flags[1]:>9}{flags[2]:>15}"
-    return f"{name[:27]:<28}{agreement.n_items:>7}{shown}"
 
 
 def run_export(args: argparse.Namespace) -> int:
     """Write the pairs, and say what was left out."""
     from tinyllm.data.conversations.preferences import write_preferences
     from tinyllm.labels.pairs import pairs_from_labels
+    from tinyllm.recipes.label import new_file
 
     items = _items(args.items)
-    out = _new_file(args.out)
+    out = new_file(args.out)
     pairs, report = pairs_from_labels(_labels(args.labels, items).newest(), items)
     if not pairs:
         raise ValueError(f"{args.labels} gives no pair to write ({report}); label more, with different ratings")
@@ -245,8 +208,9 @@ def run_import(args: argparse.Namespace) -> int:
     from tinyllm.data.conversations.preferences import read_preferences
     from tinyllm.labels import LabelStore, write_items
     from tinyllm.labels.pairs import labels_from_pairs
+    from tinyllm.recipes.label import new_file
 
-    items_path, out = _new_file(args.items), _new_file(args.out)
+    items_path, out = new_file(args.items), new_file(args.out)
     pairs, report = read_preferences(_path(args.pairs))
     items, labels = labels_from_pairs(pairs, labeler=args.labeler)
     write_items(items_path, items)
@@ -279,13 +243,3 @@ def _warn_torn(found: Any | LabelStore) -> None:
 
 def _path(path: str) -> Path:
     return Path(os.path.expanduser(path))
-
-
-def _new_file(path: str) -> Path:
-    """The path of a file to be written; ValueError if it is there already, since labels are somebody's work."""
-    out = _path(path)
-    if out.exists():
-        raise ValueError(f"{out} exists; choose another name, or remove it")
-    if not out.parent.is_dir():
-        raise ValueError(f"the folder {out.parent} does not exist; make it, or choose another place")
-    return out

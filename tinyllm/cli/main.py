@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import importlib
 import os
 import signal
@@ -34,21 +33,6 @@ EPILOG = """examples:
   tinyllm generate runs/mine --prompt "Once upon"     what it writes
   tinyllm train --help                                every setting, with its default
 """
-# What to do about an error whose text is only the system's.
-ADVICE = {
-    errno.ENOENT: "check the name",
-    errno.EACCES: "check the permissions, or choose another place",
-    errno.EPERM: "check the permissions, or choose another place",
-    errno.EROFS: "choose another place",
-    errno.EISDIR: "that is a folder, a file is wanted",
-    errno.ENOTDIR: "that is a file, a folder is wanted",
-    errno.EEXIST: "choose another name",
-    errno.ENOSPC: "make room on the disk",
-    errno.EDQUOT: "your share of the disk is used up; make room",
-    errno.EFBIG: "the system limits the size of files here (see ulimit -f)",
-    errno.ELOOP: "that is a link to itself",
-    errno.ENAMETOOLONG: "choose a shorter one",
-}
 
 
 def build_parser() -> Parser:
@@ -72,27 +56,6 @@ def _add_everywhere(parser: argparse.ArgumentParser) -> None:
         if isinstance(action, argparse._SubParsersAction):
             for verb in action.choices.values():
                 _add_everywhere(verb)
-
-
-def use_threads(count: int) -> None:
-    """Let the kernels run on `count` threads. ValueError if that is less than one or more than there are cores."""
-    cores = os.cpu_count() or 1
-    if not 1 <= count <= cores:
-        raise ValueError(f"--threads is {count}; expected 1 to {cores}, the number of cores here")
-    os.environ["NUMBA_NUM_THREADS"] = str(count)  # read when numba is imported, by the first kernel
-    if "numba" in sys.modules:
-        sys.modules["numba"].set_num_threads(count)
-
-
-def explain(error: BaseException) -> str:
-    """What went wrong, in one line, for the reader of a terminal."""
-    if isinstance(error, OSError) and error.errno is not None and error.strerror:
-        text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-        advice = ADVICE.get(error.errno) if error.strerror == os.strerror(error.errno) else None
-        return f"{text}; {advice}" if advice else text
-    if isinstance(error, MemoryError):
-        return f"not enough memory ({str(error) or 'the system gave none'}); use a smaller batch or model"
-    return " ".join(str(error).split("\n")) or type(error).__name__
 
 
 def _notes(error: BaseException) -> list[str]:
@@ -143,6 +106,8 @@ def dispatch(argv: Sequence[str] | None) -> int:
         parser.print_help()
         return 0
     if hasattr(args, "threads"):
+        from tinyllm.kernels.threads import use_threads
+
         use_threads(args.threads)
     code = importlib.import_module(f"tinyllm.cli.{args.verb}").run(args)
     sys.stdout.flush()  # a broken pipe shows here, not while Python shuts down
@@ -173,6 +138,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             _give_up_output()
             return 1
         except (ValueError, OSError, MemoryError) as error:
+            from tinyllm.storage.explain import explain
+
             if "--debug" in words:
                 traceback.print_exc()
             print("tinyllm: error: " + "; ".join([explain(error), *_notes(error)]), file=sys.stderr)

@@ -2,57 +2,25 @@
 
     n_heads: int = 12  # H, attention heads per block        ->   --n-heads N    H, attention heads per block (default: 12)
 
-A value comes from the flag, else from `--config file.toml`, else from the verb's own default, else from the dataclass.
+A value comes from the flag, else from `--config file.toml`, else from the run that is resumed, else it is the recipe's default.
 In the file, keys are the fields' names, at the top level or under the group's table ([model], [training], ...). A key
-nobody knows is an error that names the nearest one; a value of the wrong type says the key, what came and what was
-expected. What a value may be beyond its type is the dataclass's own affair: it raises ValueError when it is made.
+nobody knows is an error that names the nearest one.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
 import dataclasses
 import difflib
-import inspect
-import io
-import textwrap
-import tokenize
 import tomllib
-import types
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+from tinyllm.storage.settings import NONE_WORDS, Setting, check_choice, from_json, from_toml, settings_of
+
 METAVARS = {int: "N", float: "X", str: "TEXT"}
-NONE_WORDS = ("none", "null")
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One field of a settings dataclass. `kind` is int, float, bool or str; `optional`: may be None."""
-
-    name: str
-    kind: type
-    default: Any
-    help: str
-    optional: bool = False
-    several: bool = False  # a tuple of `kind`
-    length: int | None = None  # of the tuple, None = any
-    choices: tuple[Any, ...] = ()
-
-    @property
-    def expected(self) -> str:
-        """What a value must be, in words."""
-        if self.choices:
-            return "one of " + ", ".join(map(str, self.choices))
-        one = KINDS[self.kind]
-        if self.several:
-            return f"a list of {self.length} values" if self.length else f"a list, each {one}"
-        return f"{one} or 'none'" if self.optional else one
 
 
 @dataclass(frozen=True)
@@ -60,7 +28,7 @@ class Group:
     """A settings dataclass on the command line.
 
     name      its table in the TOML file, and its title in --help
-    defaults  values of the verb in place of the dataclass's own
+    default   an instance with the recipe's defaults
     flags     field -> flag without its dashes, where that is not the field's name
     without   fields that the verb fills itself
     words     field -> help in place of the field's comment, where that speaks of another default
@@ -68,87 +36,29 @@ class Group:
     """
 
     name: str
-    cls: type
-    defaults: Mapping[str, Any] = field(default_factory=dict)
+    default: Any
     flags: Mapping[str, str] = field(default_factory=dict)
-    without: frozenset[str] = frozenset()
+    without: tuple[str, ...] = ()
     words: Mapping[str, str] = field(default_factory=dict)
-    hidden: frozenset[str] = frozenset()
+    hidden: tuple[str, ...] = ()
 
     @property
     def settings(self) -> dict[str, Setting]:
-        """Its settings by field name, in order, with the verb's defaults and words."""
-        known = {one.name: one for one in settings_of(self.cls) if one.name not in self.without}
+        """Its settings by field name, in order, with the recipe's defaults and the verb's words."""
+        known = [one for one in settings_of(type(self.default)) if one.name not in self.without]
         return {
-            name: dataclasses.replace(one, default=self.defaults.get(name, one.default), help=self.words.get(name, one.help))
-            for name, one in known.items()
+            one.name: dataclasses.replace(one, default=getattr(self.default, one.name), help=self.words.get(one.name, one.help))
+            for one in known
         }
 
     def with_saved(self, saved: Mapping[str, Any], *, where: str) -> Group:
         """The same group with the settings of an earlier run, as JSON gave them back, for defaults."""
-        known = self.settings
-        values = {
-            name: value if value is None and known[name].optional else from_toml(known[name], value, where=f"{where}: {name}")
-            for name, value in saved.items()
-            if name in known
-        }
-        return dataclasses.replace(self, defaults={**self.defaults, **values})
+        kept = {name: value for name, value in saved.items() if name not in self.without}
+        return dataclasses.replace(self, default=from_json(type(self.default), kept, where=where, default=self.default))
 
     def flag(self, name: str) -> str:
         """The flag of a field: --n-layers."""
         return "--" + self.flags.get(name, name).replace("_", "-")
-
-
-def comments_of(cls: type) -> dict[str, str]:
-    """field -> the comment on its lines, or on the comment lines right above it, or ""."""
-    source = textwrap.dedent(inspect.getsource(cls))
-    comments = {
-        token.start[0]: (token.string.lstrip("# "), token.line.strip().startswith("#"))
-        for token in tokenize.generate_tokens(io.StringIO(source).readline)
-        if token.type == tokenize.COMMENT
-    }
-    found = {}
-    for node in getattr(ast.parse(source).body[0], "body", []):
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            first, last = node.lineno, node.end_lineno or node.lineno
-            beside = [comments[line][0] for line in range(first, last + 1) if line in comments]
-            while not beside and comments.get(first - 1, ("", False))[1]:
-                first -= 1
-            found[node.target.id] = " ".join(beside or [comments[line][0] for line in range(first, node.lineno)])
-    return found
-
-
-def settings_of(cls: type) -> list[Setting]:
-    """The settings of a dataclass, base classes first. TypeError for a type that no flag can hold."""
-    comments: dict[str, str] = {}
-    for base in reversed(cls.__mro__):
-        if dataclasses.is_dataclass(base):
-            comments |= comments_of(base)
-    hints = typing.get_type_hints(cls)
-    return [_setting(one, hints[one.name], comments.get(one.name, "")) for one in dataclasses.fields(cls) if one.init]
-
-
-def _setting(one: dataclasses.Field, hint: Any, comment: str) -> Setting:
-    default = one.default
-    if one.default_factory is not dataclasses.MISSING:
-        default = one.default_factory()
-    more: dict[str, Any] = {}
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        inner = [choice for choice in typing.get_args(hint) if choice is not type(None)]
-        more["optional"] = len(inner) < len(typing.get_args(hint))
-        hint = inner[0]
-    if typing.get_origin(hint) is tuple:
-        items = typing.get_args(hint)
-        more |= {"several": True, "length": None if items[-1] is Ellipsis else len(items)}
-        hint = items[0]
-    if typing.get_origin(hint) is typing.Literal:
-        more["choices"] = typing.get_args(hint)
-        hint = type(more["choices"][0])
-    if hint is Path:
-        hint = str
-    if hint not in KINDS:
-        raise TypeError(f"{one.name} is a {hint}, which no option can hold")
-    return Setting(one.name, hint, default, comment, **more)
 
 
 def add_options(parser: argparse.ArgumentParser, groups: Sequence[Group]) -> None:
@@ -193,7 +103,7 @@ def _help(setting: Setting) -> str:
 def read_groups(groups: Sequence[Group], args: argparse.Namespace) -> dict[str, Any]:
     """group name -> an instance of its dataclass, from flags, file and defaults. ValueError for what does not fit."""
     given = values_of(groups, args)
-    return {group.name: group.cls(**{**group.defaults, **given[group.name]}) for group in groups}
+    return {group.name: dataclasses.replace(group.default, **given[group.name]) for group in groups}
 
 
 def values_of(groups: Sequence[Group], args: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -224,7 +134,7 @@ def _from_word(setting: Setting, word: str, where: str) -> Any:
         value = setting.kind(word)
     except ValueError:
         raise ValueError(f"{where}: got {word!r}, expected {setting.expected}") from None
-    return _check_choice(setting, value, where)
+    return check_choice(setting, value, where)
 
 
 def _values_of_file(groups: Sequence[Group], path: Path) -> dict[str, dict[str, Any]]:
@@ -256,29 +166,3 @@ def _unknown(path: Path, key: str, known: list[str]) -> ValueError:
     close = difflib.get_close_matches(key.rsplit(".", 1)[-1].replace("-", "_"), known, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
     return ValueError(f"{path}: unknown key {key}; {hint}")
-
-
-def from_toml(setting: Setting, value: Any, *, where: str) -> Any:
-    """A value from a TOML file, whose types are those of the file: "4" is no number."""
-    if setting.optional and isinstance(value, str) and setting.kind is not str and value.lower() in NONE_WORDS:
-        return None  # TOML has no null
-    if setting.several:
-        if not isinstance(value, list) or len(value) != (setting.length or len(value)):
-            raise ValueError(f"{where}: got {value!r}, expected {setting.expected}")
-        return tuple(_scalar(setting, item, where) for item in value)
-    return _scalar(setting, value, where)
-
-
-def _scalar(setting: Setting, value: Any, where: str) -> Any:
-    fits = isinstance(value, (int, float) if setting.kind is float else setting.kind)
-    if not fits or (isinstance(value, bool) and setting.kind is not bool):
-        raise ValueError(f"{where}: got {value!r}, expected {setting.expected}")
-    return _check_choice(setting, setting.kind(value), where)
-
-
-def _check_choice(setting: Setting, value: Any, where: str) -> Any:
-    if setting.choices and value not in setting.choices:
-        close = difflib.get_close_matches(str(value), list(map(str, setting.choices)), n=1, cutoff=0.5)
-        hint = f" (did you mean {close[0]}?)" if close else ""
-        raise ValueError(f"{where}: got {value!r}, expected {setting.expected}{hint}")
-    return value

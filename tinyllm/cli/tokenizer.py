@@ -18,8 +18,6 @@ from tinyllm.cli.parser import lesson
 if TYPE_CHECKING:
     from tinyllm.tokenizers import Tokenizer
 
-LONGEST_SHOWN = 12  # tokens listed by `inspect`
-COLOURS = (44, 42, 45, 46, 43)  # ANSI backgrounds, in turn, so that neighbours differ
 
 TRAIN_EXAMPLES = """examples:
   tinyllm tokenizer train my/texts --vocab-size 4096 --out my/tokenizer
@@ -84,9 +82,10 @@ def run(args: argparse.Namespace) -> int:
 
 def run_train(args: argparse.Namespace) -> int:
     """Learn and save. The data's bytes are used as they are, whatever their encoding."""
-    from tinyllm.cli.out_folder import refuse_unwritable
-    from tinyllm.cli.progress import Progress
+    from tinyllm.cli.terminal import Terminal
     from tinyllm.data.text.corpus import read_corpus
+    from tinyllm.recipes.events import counting
+    from tinyllm.storage.out_folder import refuse_unwritable
     from tinyllm.tokenizers import END_OF_TEXT, BPETokenizer
     from tinyllm.tokenizers.pretokenize import get_pattern
 
@@ -101,24 +100,13 @@ def run_train(args: argparse.Namespace) -> int:
         for line in (*source.notes, *(f"passed over: {line}" for line in source.skipped)):
             print(f"  {line}")
     documents = [document for source in sources for document in source.documents]
-    bars: dict[str, Progress] = {}
-
-    def show(stage: str, done: int, total: int | None) -> None:
-        if stage not in bars:
-            for bar in bars.values():
-                bar.close()
-            label, unit = ("counting words", "document") if stage == "count" else ("merging pairs", "token")
-            bars[stage] = Progress(label, len(documents) if stage == "count" else total, unit=unit)
-        bars[stage].show(done)
-
-    try:
+    with Terminal() as show:
+        counted, merged = counting(show, "counting words", unit="document"), counting(show, "merging pairs", unit="token")
         tokenizer = BPETokenizer.train(
             documents, vocab_size=args.vocab_size, pattern=args.pattern, min_frequency=args.min_frequency,
-            special_tokens=special, progress=show,
+            special_tokens=special,
+            progress=lambda stage, done, total: counted(done, len(documents)) if stage == "count" else merged(done, total),
         )  # fmt: skip
-    finally:
-        for bar in bars.values():
-            bar.close()
     path = tokenizer.save(out)
     print(f"{path}: {tokenizer.vocab_size:,} tokens from {sum(map(len, documents)):,} bytes")
     if tokenizer.vocab_size < args.vocab_size:
@@ -165,8 +153,11 @@ def run_decode(args: argparse.Namespace) -> int:
 
 def run_inspect(args: argparse.Namespace) -> int:
     """Print what the tokenizer is; with a text, how it is cut; with one word, how its tokens came about."""
+    from tinyllm.tokenizers.cuts import facts, mark_tokens, merges_of
+
     tokenizer = _load(args.tokenizer)
-    _print_vocabulary(tokenizer)
+    for name, value in facts(tokenizer):
+        print(f"{name:<12} {value}")
     if args.text is None:
         return 0
     data = b"".join(_standard_input()) if args.text == "-" else os.fsencode(args.text)
@@ -174,59 +165,9 @@ def run_inspect(args: argparse.Namespace) -> int:
     print()
     print(mark_tokens((tokenizer.token_bytes(i) for i in ids), colour=_wants_colour()))
     print(f"{len(ids):,} tokens, {len(data):,} bytes, {len(data) / max(len(ids), 1):.2f} bytes per token")
-    _print_merges(tokenizer, data)
+    if steps := merges_of(tokenizer, data):
+        print("\nmerge by merge:", *steps, sep="\n  ")
     return 0
-
-
-def _print_vocabulary(tokenizer: Tokenizer) -> None:
-    from tinyllm.tokenizers import BPETokenizer
-
-    special = set(tokenizer.special_tokens.values())
-    ordinary = [token for index, token in enumerate(tokenizer.tokens) if index not in special]
-    longest = sorted(ordinary, key=len, reverse=True)[:LONGEST_SHOWN]
-    rows = [("kind", type(tokenizer).__name__), ("vocabulary", f"{tokenizer.vocab_size:,} tokens")]
-    if isinstance(tokenizer, BPETokenizer):
-        rows += [("merges", f"{len(tokenizer.merges):,}"), ("pattern", tokenizer.pattern.name)]
-    rows += [
-        ("special", ", ".join(f"{text} = {index}" for text, index in tokenizer.special_tokens.items()) or "none"),
-        ("mean length", f"{sum(map(len, ordinary)) / max(len(ordinary), 1):.2f} bytes"),
-        ("longest", " ".join(f"[{visible(token)}]" for token in longest)),
-        ("fingerprint", tokenizer.fingerprint()),
-    ]
-    for name, value in rows:
-        print(f"{name:<12} {value}")
-
-
-def _print_merges(tokenizer: Tokenizer, data: bytes) -> None:
-    """Every merge, for a text that is a single piece: longer ones would fill pages."""
-    from tinyllm.tokenizers import BPETokenizer
-
-    if not isinstance(tokenizer, BPETokenizer) or not 0 < len(data) <= 60:
-        return
-    explained = tokenizer.explain(data)
-    if len(explained) == 1:
-        print("\nmerge by merge:")
-        for step in explained[0]:
-            print("  " + mark_tokens(step, colour=False))
-
-
-def visible(token: bytes) -> str:
-    """A token as one printable line: control characters as \\n or \\x1b, bytes that are no UTF-8 as \\xff."""
-    text = token.decode("utf-8", "surrogateescape")
-    shown = []
-    for character in text:
-        if "\udc80" <= character <= "\udcff":
-            shown.append(f"\\x{ord(character) - 0xDC00:02x}")
-        else:
-            shown.append(character if character.isprintable() else repr(character)[1:-1])
-    return "".join(shown)
-
-
-def mark_tokens(tokens: Iterable[bytes], *, colour: bool) -> str:
-    """Tokens side by side, each in brackets, or each on a coloured ground."""
-    if colour:
-        return "".join(f"\x1b[30;{COLOURS[i % len(COLOURS)]}m{visible(t)}\x1b[0m" for i, t in enumerate(tokens))
-    return "".join(f"[{visible(token)}]" for token in tokens)
 
 
 def _wants_colour() -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import sys
 from pathlib import Path
 
 QUOTAS = ("/sys/fs/cgroup/cpu.max", "/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us")
@@ -48,3 +49,13 @@ def wanted_threads() -> tuple[int, str]:
     if first and int(first[1]) < usable_cores():
         return int(first[1]), "OMP_NUM_THREADS"
     return usable_cores(), "usable cores"
+
+
+def use_threads(count: int) -> None:
+    """Let the kernels run on `count` threads. ValueError if that is less than one or more than there are cores."""
+    cores = os.cpu_count() or 1
+    if not 1 <= count <= cores:
+        raise ValueError(f"--threads is {count}; expected 1 to {cores}, the number of cores here")
+    os.environ["NUMBA_NUM_THREADS"] = str(count)  # read when numba is imported, by the first kernel
+    if "numba" in sys.modules:
+        sys.modules["numba"].set_num_threads(count)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -132,3 +132,26 @@ def _flag_kappa(pairs: Iterable[tuple[Label, Label]], flag: str) -> float:
         for side, label in zip(sides, pair, strict=True):
             side.extend(map(int, getattr(label, flag)))
     return cohen_kappa(*sides, categories=(0, 1))
+
+
+def agreement_table(newest: Mapping[Place, Label]) -> Iterator[str]:
+    """A line for each labeler with themselves, and for each two of them; - where nothing can be said."""
+    names = labelers(newest)
+    rows = [(f"{name}, twice", self_agreement(newest, name)) for name in names]
+    rows += [(f"{a} and {b}", agreement_between(newest, a, b)) for a, b in itertools.combinations(names, 2)]
+    head = f"{'Cohen kappa':<28}{'items':>7}{'ratings':>9}{'order':>8}{'same order':>12}"
+    yield f"{head}{'toxic':>8}{'made up':>9}{'not following':>15}"
+    for name, agreement in rows:
+        yield _row(name, agreement)
+
+
+def _row(name: str, agreement: Agreement) -> str:
+    """One line of the table; - where nothing can be said."""
+
+    def number(value: float) -> str:
+        return "-" if value != value else f"{value:.2f}"
+
+    same = "-" if agreement.same_order != agreement.same_order else f"{agreement.same_order:.0%}"
+    flags = [number(agreement.flags[flag]) for flag in ("toxic", "made_up", "not_following")]
+    shown = f"{number(agreement.ratings):>9}{number(agreement.order):>8}{same:>12}{flags[0]:>8}{flags[1]:>9}{flags[2]:>15}"
+    return f"{name[:27]:<28}{agreement.n_items:>7}{shown}"

@@ -1,4 +1,6 @@
-"""Prompts from a file or the built-in news, and a model's answers to them: what `tinyllm label make` writes.
+"""Answers to be labeled, and a simulated labeler who labels them: InstructGPT's second step, first half.
+
+    label("runs/chat", ["prompts.jsonl"], out="items.jsonl")        five different answers of the model to each prompt
 
 Answers are drawn at temperature 1, as the model believes. They must differ, or there is nothing to compare: an answer that
 is there already is drawn again, some times; a prompt to which the model has one answer only is left out.
@@ -6,116 +8,124 @@ is there already is drawn again, some times; a prompt to which the model has one
 
 from __future__ import annotations
 
-import dataclasses
 import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from tinyllm.labels.items import FEWEST_ANSWERS, Item
+from tinyllm.data.conversations.preferences import Preference
+from tinyllm.data.tasks.news import Story
+from tinyllm.decoding import GenerationConfig, generate
+from tinyllm.labels import LabelStore, pairs_from_labels, read_items, write_items
+from tinyllm.labels.items import FEWEST_ANSWERS, MOST_ANSWERS, Item
+from tinyllm.labels.news_items import news_item, news_labeler
+from tinyllm.labels.pairs import PairReport
+from tinyllm.models import GPT
+from tinyllm.recipes.events import Show, counting, silent
+from tinyllm.recipes.loading import load_writer
+from tinyllm.recipes.news_task import sample_answers
+from tinyllm.recipes.prompts import Prompt, read_prompts
+from tinyllm.tokenizers import Tokenizer
+from tinyllm.tokenizers.chat import ChatFormat, PlainChatFormat, chat_format
+from tinyllm.training.streams import stream
 
-NEWS_PROMPTS = 50  # of the built-in news, unless said otherwise
 MOST_DRAWS = 10  # for each answer that is wanted, before the model is said to have no other
-TABLES = (".csv", ".tsv", ".xls", ".xlsx", ".parquet")  # a line of these is not a prompt
 
 
-@dataclasses.dataclass(frozen=True)
-class Prompt:
-    """A conversation up to the answer, where it is from, and what belongs to it without being shown."""
+@dataclass(frozen=True)
+class LabelConfig:
+    """How answers to be labeled are drawn."""
 
-    messages: list[dict[str, str]]
-    source: str
-    data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    n_prompts: int | None = None  # so many of them (default: all of a file, 50 of news)
+    n_answers: int = 5  # answers to each prompt
+    max_new_tokens: int = 128  # longest answer
+    temperature: float = 1.0  # 1 draws as the model believes
+    seed: int = 1337  # the same number gives the same answers
 
+    def __post_init__(self) -> None:
+        if not FEWEST_ANSWERS <= self.n_answers <= MOST_ANSWERS:
+            raise ValueError(f"n_answers is {self.n_answers}; expected {FEWEST_ANSWERS} to {MOST_ANSWERS}")
+        if self.seed < 0 or (self.n_prompts is not None and self.n_prompts < 1):
+            raise ValueError(f"seed is {self.seed} and n_prompts {self.n_prompts}; expected 0 or more, and at least 1")
+        self.generation()
 
-def read_prompts(
-    path: str, *, n: int | None, rng: np.random.Generator, roles: Mapping[str, str] | None = None
-) -> list[Prompt]:  # fmt: skip
-    """The first `n` prompts of a file (all if None), or stories of the built-in news if `path` is "news".
-
-    A file of records (.jsonl, .json) holds what `data.messages.read_prompts` knows; any other file a prompt a line. Prints what
-    was skipped or not used. ValueError if there is no prompt, for a table (.csv), and for text that is not UTF-8.
-    """
-    from tinyllm.data.conversations import messages
-    from tinyllm.data.records import SUFFIXES
-    from tinyllm.storage.names import name_as_text
-
-    if path == "news":
-        return [_news_prompt(rng) for _ in range(n or NEWS_PROMPTS)]
-    file = Path(os.path.expanduser(path))
-    if file.suffix.lower() in SUFFIXES:
-        found, report = messages.read_prompts(file, roles=roles)
-        if report.says_something:
-            print(f"Prompts: {report}", flush=True)
-    else:
-        lines = re.split(r"\r\n|\r|\n", _text_of(file))  # splitlines() would also cut at characters inside a line
-        found = [[{"role": "user", "content": line.strip()}] for line in lines if line.strip()]
-    if not found:
-        raise ValueError(f"prompts: {file} holds no prompt; give one a line")
-    return [Prompt(conversation, name_as_text(file.name)) for conversation in found[:n]]
+    def generation(self) -> GenerationConfig:
+        """The settings of sampling."""
+        return GenerationConfig(max_new_tokens=self.max_new_tokens, temperature=self.temperature)
 
 
-def _text_of(file: Path) -> str:
-    """The text of a file with a prompt a line."""
-    if file.suffix.lower() in TABLES:
-        advice = 'one JSON object a line with the key "prompt" (.jsonl), or text with a prompt a line (.txt)'
-        raise ValueError(f"prompts: {file} is a table ({file.suffix}); expected {advice}")
-    content = file.read_bytes()
-    if b"\0" in content:
-        raise ValueError(f"prompts: {file} is binary, or UTF-16 (it has NUL bytes); save it as UTF-8 text")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        place = f"line {content[: error.start].count(10) + 1}: byte {content[error.start]:#x}"
-        raise ValueError(f"prompts: {file}: {place} is not UTF-8; save the file as UTF-8 text") from None
+@dataclass(frozen=True)
+class Labelled:
+    """Items that wait for labels, and to how many prompts the model had one answer only."""
+
+    file: Path
+    items: list[Item]
+    n_left_out: int
 
 
-def _news_prompt(rng: np.random.Generator) -> Prompt:
-    from tinyllm.data.tasks.news import make_story
-    from tinyllm.labels.news_items import NEWS, news_item
+def label(
+    model: str | Path, prompts: Sequence[str], *, out: str | Path, config: LabelConfig | None = None, show: Show = silent
+) -> Labelled:
+    """Let a model answer the prompts in files, and write what a labeler is shown to the file `out`."""
+    config, file = config or LabelConfig(), new_file(out)
+    rng = np.random.default_rng([config.seed, 1])
+    asked = [one for path in prompts for one in read_prompts(path, n=config.n_prompts, rng=rng, show=show)][: config.n_prompts]
+    policy, tokenizer = load_writer(model)
+    count = counting(show, "answers", total=len(asked), unit="prompt")
+    items: list[Item] = []
+    for item in sample_items(policy, tokenizer, asked, n_answers=config.n_answers, config=config.generation(), seed=config.seed):
+        items.append(item)
+        count(len(items))
+    if not items:
+        raise ValueError(
+            "the model gives one and the same answer to each prompt, so there is nothing to compare; raise --temperature"
+        )
+    write_items(file, items)
+    return Labelled(file, items, len(asked) - len(items))
 
-    item = news_item("story", make_story(rng), ("", ""))
-    return Prompt([dict(message) for message in item.prompt], NEWS, item.data)
+
+def new_file(path: str | Path) -> Path:
+    """The path of a file to be written; ValueError if it is there already, since labels are somebody's work."""
+    out = Path(os.path.expanduser(path))
+    if out.exists():
+        raise ValueError(f"{out} exists; choose another name, or remove it")
+    if not out.parent.is_dir():
+        raise ValueError(f"the folder {out.parent} does not exist; make it, or choose another place")
+    return out
 
 
 def sample_items(
-    model: Any, tokenizer: Any, prompts: Sequence[Prompt], *, n_answers: int, seed: int, settings: Mapping[str, Any]
+    model: GPT, tokenizer: Tokenizer, prompts: Sequence[Prompt], *, n_answers: int, config: GenerationConfig, seed: int
 ) -> Iterator[Item]:
     """Yield an item for each prompt, with up to `n_answers` different answers: fewer where the model finds no more.
 
     A prompt with a single answer gives no item.
-    settings  of decoding.GenerationConfig. ValueError if a prompt leaves no room for an answer in the model's context.
+    ValueError if a prompt leaves no room for an answer in the model's context.
     """
-    from tinyllm.tokenizers.chat import chat_format
-
     chat = chat_format(tokenizer)
     for number, prompt in enumerate(prompts):
         rng = np.random.default_rng([seed, number])
-        answers = _answers(model, chat, prompt.messages, n_answers=n_answers, rng=rng, settings=settings)
+        answers = _answers(model, chat, prompt.messages, n_answers=n_answers, rng=rng, config=config)
         if len(answers) < FEWEST_ANSWERS:
             continue
         yield Item(f"{number:05d}", prompt.messages, tuple(answers), source=prompt.source, data=prompt.data)
 
 
 def _answers(
-    model: Any, chat: Any, messages: list[dict[str, str]], *, n_answers: int, rng: np.random.Generator,
-    settings: Mapping[str, Any],
+    model: GPT, chat: ChatFormat | PlainChatFormat, messages: list[dict[str, str]], *, n_answers: int,
+    rng: np.random.Generator, config: GenerationConfig,
 ) -> list[str]:  # fmt: skip
     """Different answers to one conversation, each as the assistant's text; a call of a tool is shown as one.
 
     All are drawn as one batch; for those that came twice a batch of the missing number is drawn, up to MOST_DRAWS in all.
     """
-    from tinyllm.decoding import GenerationConfig, generate
-
     ids = chat.prompt(messages)
     room = model.config.block_size - len(ids)
     if room < 1:
         raise ValueError(f"prompts: one has {len(ids)} tokens, the model's context {model.config.block_size}: no room to answer")
-    config = GenerationConfig(**{**settings, "max_new_tokens": min(settings["max_new_tokens"], room)})
-    config = dataclasses.replace(config, stop_tokens=chat.tokenizer.stop_ids)
+    config = replace(config, max_new_tokens=min(config.max_new_tokens, room), stop_tokens=chat.tokenizer.stop_ids)
     answers: dict[str, None] = {}  # in the order in which they came
     for _ in range(MOST_DRAWS if config.samples else 1):
         result = generate(model, [ids] * (n_answers - len(answers)), config=config, rng=rng)
@@ -125,3 +135,24 @@ def _answers(
         if len(answers) == n_answers:
             break
     return list(answers)
+
+
+def label_stories(
+    model: GPT, tokenizer: Tokenizer, stories: Sequence[Story], *, folder: Path, seed: int, k: int = 5
+) -> tuple[list[Preference], PairReport]:
+    """The model answers each story k times, the simulated labeler rates. (preferences, report).
+
+    items.jsonl and labels.jsonl are left in `folder`, where `tinyllm label` shows the same answers to a person. What stands there
+    already stays: answers are not written again, only missing labels are added, and those of people are not touched (nor
+    learned from here, so that one seed gives one model whoever was labeling meanwhile).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "items.jsonl"
+    if not file.exists():
+        answers = sample_answers(model, tokenizer, stories, k=k, rng=stream(seed, "answers to label"))
+        named = enumerate(zip(stories, answers, strict=True))
+        write_items(file, [news_item(f"news-{i:04d}", story, own) for i, (story, own) in named])
+    items = read_items(file)
+    with LabelStore(folder / "labels.jsonl", items) as store:
+        labels = news_labeler("simulated", items, seed=seed).label_all(items, store)
+    return pairs_from_labels({label.place: label for label in labels}, items)

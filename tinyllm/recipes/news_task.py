@@ -29,7 +29,7 @@ from tinyllm.rlhf.comparisons import encode_preferences
 from tinyllm.rlhf.policy_gradient import disable_dropout
 from tinyllm.rlhf.reward_model import PreferenceGroups, normalise, preference_loss
 from tinyllm.rlhf.sequences import Sequences, pad_sequences
-from tinyllm.tokenizers import END_OF_TEXT, BPETokenizer
+from tinyllm.tokenizers import END_OF_TEXT, BPETokenizer, Tokenizer
 from tinyllm.tokenizers.chat import CONTROL_TOKENS, ChatFormat
 from tinyllm.training import TrainConfig, train
 
@@ -97,7 +97,7 @@ def settings(*, steps: int, batch_size: int, learning_rate: float, seed: int) ->
 
 def sample_answers(
     model: GPT,
-    tokenizer: BPETokenizer,
+    tokenizer: Tokenizer,
     stories: Sequence[Story],
     *,
     k: int,
@@ -135,7 +135,7 @@ def label(
     return pairs_from_labels({one.place: one for one in map(labeler.label, items)}, items)[0]
 
 
-def answer_sequences(tokenizer: BPETokenizer, stories: Sequence[Story], answers: Sequence[Sequence[str]]) -> Sequences:
+def answer_sequences(tokenizer: Tokenizer, stories: Sequence[Story], answers: Sequence[Sequence[str]]) -> Sequences:
     """Every answer behind its story's prompt, as ids; an answer that fills the context is cut there."""
     chat = ChatFormat(tokenizer)
     prompts = [chat.prompt(story_prompt(story)) for story, texts in zip(stories, answers, strict=True) for _ in texts]
@@ -145,7 +145,7 @@ def answer_sequences(tokenizer: BPETokenizer, stories: Sequence[Story], answers:
 
 def train_reward_model(
     model: GPT,
-    tokenizer: BPETokenizer,
+    tokenizer: Tokenizer,
     preferences: Sequence[Preference],
     *,
     seed: int = 0,
@@ -172,7 +172,7 @@ def train_reward_model(
 
 
 def normalise_reward_model(
-    reward_model: RewardModel, reference: GPT, tokenizer: BPETokenizer, *, seed: int = 0, n_stories: int = 256
+    reward_model: RewardModel, reference: GPT, tokenizer: Tokenizer, *, seed: int = 0, n_stories: int = 256
 ) -> tuple[float, float]:
     """Mean 0 and deviation 1 on the reference policy's answers to new stories; returns what they had before."""
     stories = make_stories(n_stories, split="train", seed=seed + 1)

@@ -10,10 +10,8 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import wrap
 from typing import Any
 
-from tinyllm.cli.writing import harmless
 from tinyllm.decoding import TEMPERATURE, GenerationConfig, encode_prompt, write_on
 from tinyllm.storage import strict_json
 from tinyllm.training.metrics import keep_records
@@ -45,13 +43,6 @@ class SampleRecord:
     prompt: str
     text: str
     temperature: float
-
-    def as_text(self, *, width: int = 100, n_lines: int = 6) -> str:
-        """The beginning of the text as an indented block of at most `n_lines` lines."""
-        text = harmless(self.prompt + self.text).strip("\n")
-        text = text if text.strip() else "(nothing: the text ended at once)"
-        lines = [part for line in text.splitlines() for part in wrap(line, width, drop_whitespace=False) or [""]]
-        return "\n".join(f"  | {line}".rstrip() for line in [*lines[:n_lines], *(["..."] if len(lines) > n_lines else [])])
 
 
 def check_samples(config: SampleConfig, tokenizer: Any) -> None:

@@ -9,25 +9,28 @@ A wide model wants smaller initial weights: init_std = 0.02 √(768/C), which fo
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from tinyllm.models.gpt import GPTConfig
+from tinyllm.training import TrainConfig
 
-SHAPES: dict[str, dict[str, Any]] = {
-    "tiny": {"n_layers": 2, "n_heads": 2, "d_model": 64, "block_size": 128},
-    "small": {"n_layers": 4, "n_heads": 4, "d_model": 128, "block_size": 256},  # nanoGPT's CPU recipe with a longer context
-    "medium": {"n_layers": 6, "n_heads": 8, "d_model": 256, "block_size": 256},
-    "large": {"n_layers": 6, "n_heads": 6, "d_model": 384, "block_size": 256},  # nanoGPT's recipe for Shakespeare
-}
-DEFAULT = "small"
 SPEED = 100e9  # operations a second
 VOCAB_SIZE = 2048  # that of the default tokenizer
 
 
-def shape(name: str) -> dict[str, Any]:
-    """The settings of a GPTConfig that a size stands for."""
-    settings = SHAPES[name]
-    return {**settings, "bias": False, "init_std": round(0.02 * math.sqrt(768 / settings["d_model"]), 3)}
+def _shape(*, n_layers: int, n_heads: int, d_model: int, block_size: int = 256) -> GPTConfig:
+    return GPTConfig(
+        vocab_size=VOCAB_SIZE, block_size=block_size, n_layers=n_layers, n_heads=n_heads, d_model=d_model, bias=False,
+        init_std=round(0.02 * math.sqrt(768 / d_model), 3),
+    )  # fmt: skip
+
+
+SHAPES = {
+    "tiny": _shape(n_layers=2, n_heads=2, d_model=64, block_size=128),
+    "small": _shape(n_layers=4, n_heads=4, d_model=128),  # nanoGPT's CPU recipe with a longer context
+    "medium": _shape(n_layers=6, n_heads=8, d_model=256),
+    "large": _shape(n_layers=6, n_heads=6, d_model=384),  # nanoGPT's recipe for Shakespeare
+}
+DEFAULT = "small"
 
 
 def minutes(config: GPTConfig, *, n_tokens: int) -> float:
@@ -35,11 +38,10 @@ def minutes(config: GPTConfig, *, n_tokens: int) -> float:
     return n_tokens * 3 * config.flops_per_token() / SPEED / 60
 
 
-def table(training: Any) -> str:
+def table(training: TrainConfig) -> str:
     """A line for each size, for --help; the minutes are those of a run with the settings `training`."""
     lines = [f"sizes, with {VOCAB_SIZE:,} tokens (estimated minutes of {training.max_steps:,} steps on two cores):"]
-    for name in SHAPES:
-        config = GPTConfig(vocab_size=VOCAB_SIZE, **shape(name))
+    for name, config in SHAPES.items():
         about = minutes(config, n_tokens=training.n_tokens(config.block_size))
         facts = f"{config.n_layers} x {config.d_model}, {config.n_heads} heads, context {config.block_size}"
         mark = " (default)" if name == DEFAULT else ""

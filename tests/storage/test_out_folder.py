@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tinyllm.cli.out_folder import is_free, refuse_unwritable
+from tinyllm.storage.out_folder import is_free, refuse_unwritable
 
 
 def test_a_folder_that_can_be_made_is_fine_and_is_not_made(tmp_path):

@@ -11,6 +11,15 @@ def is_free(folder: Path) -> bool:
     return not folder.is_dir() or all(path.name.startswith(".") for path in folder.iterdir())
 
 
+def free_folder(wanted: Path) -> Path:
+    """`wanted`, or wanted-2, wanted-3 ...: the first that is not there yet."""
+    number, folder = 1, wanted
+    while folder.exists():
+        number += 1
+        folder = wanted.with_name(f"{wanted.name}-{number}")
+    return folder
+
+
 def refuse_unwritable(folder: Path) -> None:
     """ValueError unless `folder` is one that may be written to, or can be made. Makes nothing."""
     place = Path(os.path.abspath(folder))

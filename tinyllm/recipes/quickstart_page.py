@@ -13,7 +13,7 @@ from pathlib import Path
 from tinyllm.data.tasks.gold import gold_reward
 from tinyllm.data.tasks.news import Story
 from tinyllm.labels.items import read_items
-from tinyllm.recipes.assistant import Row
+from tinyllm.recipes.compare import Row
 from tinyllm.report import plots
 from tinyllm.report.chart import Line
 from tinyllm.report.page import cards, escaped, figure, page, section, table

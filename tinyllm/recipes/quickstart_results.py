@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyllm.data.tasks.instructions import Instruction
-from tinyllm.recipes.assistant import Row
+from tinyllm.recipes.compare import Row
 from tinyllm.storage import strict_json, write_file
 
 FILE = "results.json"
