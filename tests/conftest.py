@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+pytest_plugins = ["tiny_models"]  # fixtures that the tests of recipes and of commands share
+
 settings.register_profile(
     "tinyllm",
     deadline=None,  # the first example of a kernel compiles it

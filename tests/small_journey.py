@@ -10,6 +10,7 @@ import every_trainer
 
 from tinyllm.cli import quickstart
 from tinyllm.cli.main import main
+from tinyllm.recipes import quickstart as recipe
 from tinyllm.recipes.plan import Plan
 from tinyllm.report import plots
 from tinyllm.storage import safetensors
@@ -28,7 +29,8 @@ def small(folder):
         base_batch=2, tuned_batch=4, n_tokenizer_conversations=200, n_test=20, best_of=2,
     )  # fmt: skip
     yield mock.patch.object(plots, "has_matplotlib", lambda: False)  # pictures in the reports take half of the time
-    yield mock.patch.multiple(quickstart, SECONDS_OF_TIMING=0.0, run=partial(quickstart.run, plan=plan))
+    yield mock.patch.object(recipe, "SECONDS_OF_TIMING", 0.0)
+    yield mock.patch.object(quickstart, "run", partial(quickstart.run, plan=plan))
 
 
 def run(folder, *, resume=False):

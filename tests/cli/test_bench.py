@@ -8,6 +8,7 @@ from tinyllm import kernels
 from tinyllm.cli import bench
 from tinyllm.cli.main import main
 from tinyllm.models.gpt import GPTConfig
+from tinyllm.report import speed
 
 TINY = "--n-layers 1 --d-model 8 --n-heads 2 --block-size 8 --vocab-size 11 --batch-size 2 --steps 3".split()
 
@@ -15,7 +16,7 @@ TINY = "--n-layers 1 --d-model 8 --n-heads 2 --block-size 8 --vocab-size 11 --ba
 @pytest.fixture(autouse=True)
 def compiled(monkeypatch):
     """The kernels of the suite are compiled as they are used; `bench` itself would compile all of them first."""
-    monkeypatch.setattr("tinyllm.cli.warmup.ensure_compiled", lambda: None)
+    monkeypatch.setattr("tinyllm.recipes.compile_ahead.ensure_compiled", lambda show: None)
 
 
 def test_without_options_it_is_nanogpt_s_recipe():
@@ -45,17 +46,16 @@ def test_the_profile_shows_each_op_and_writes_the_picture(tmp_path, capsys):
     assert path.read_text().startswith("<!doctype html>")
 
 
-def test_numbers_follow_from_the_median(capsys):
+def test_numbers_follow_from_the_median():
     config = GPTConfig(vocab_size=65, block_size=64, n_layers=4, n_heads=4, d_model=128, bias=False)
-    bench.print_speed([30.0, 10.0, 20.0], config, batch_size=12)
-    shown = capsys.readouterr().out
+    shown = speed.speed_table([30.0, 10.0, 20.0], config, batch_size=12)
     assert "20.00 ms  median of 3, quartiles 15.00 to 25.00" in shown
     assert "38,400 tokens/s" in shown
     assert f"{3 * config.flops_per_token() * 768 / 0.02 / 1e9:,.1f} GFLOP/s" in shown
 
 
 def test_the_shrunk_model_has_the_same_layers():
-    config = bench.shrunk(GPTConfig(n_layers=3, n_heads=4, d_model=128, bias=False))
+    config = speed.shrunk(GPTConfig(n_layers=3, n_heads=4, d_model=128, bias=False))
     assert (config.n_layers, config.n_heads, config.d_model, config.block_size, config.bias) == (3, 4, 4, 1, False)
 
 

@@ -61,7 +61,7 @@ def replies(monkeypatch):
                 raise events
             return iter(events)
 
-        monkeypatch.setattr("tinyllm.decoding.reply", reply)
+        monkeypatch.setattr("tinyllm.chat.reply", reply)
         return asked
 
     return use

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tinyllm.cli.dpo import DPOSettings
 from tinyllm.cli.main import main
 from tinyllm.evaluation.before_after import read_comparisons
 from tinyllm.models import GPT, load_tokenizer_for
+from tinyllm.recipes.dpo import DPOConfig
 from tinyllm.rlhf.dpo import LOSSES
 from tinyllm.training import read_records
 
@@ -33,8 +33,8 @@ def test_preferences_in_public_formats_run_through(name, base, out, capsys):
 
 
 def test_beta_is_the_loss_s_own_unless_given():
-    assert [DPOSettings(loss).own_beta for loss in ("dpo", "ipo", "simpo")] == [0.1, 0.1, 2.0]
-    assert DPOSettings("simpo", beta=0.5).own_beta == 0.5
+    assert [DPOConfig(loss).own_beta for loss in ("dpo", "ipo", "simpo")] == [0.1, 0.1, 2.0]
+    assert DPOConfig("simpo", beta=0.5).own_beta == 0.5
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tinyllm.cli.tuning import load_for_chat
 
 from tinyllm.cli.main import main
 from tinyllm.evaluation.held_out_answers import read_answers
 from tinyllm.models import GPT, load_adapters, load_tokenizer_for
 from tinyllm.nn import merge_lora
+from tinyllm.recipes.tuning import load_for_chat
 from tinyllm.tokenizers import CONTROL_TOKENS
 from tinyllm.training import read_records
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinyllm.cli.info import parameter_rows, table
 from tinyllm.cli.main import main
 from tinyllm.models import GPT, GPTConfig, SequenceClassifier
+from tinyllm.report.model_size import parameter_rows, table
 
 configs = st.builds(
     lambda head_width, n_heads, **sizes: GPTConfig(d_model=head_width * n_heads, n_heads=n_heads, **sizes),

@@ -11,7 +11,8 @@ import pytest
 
 from tinyllm import __version__
 from tinyllm.cli import main as cli
-from tinyllm.cli.main import explain, main
+from tinyllm.cli.main import main
+from tinyllm.storage.explain import explain
 
 PYTHON = [sys.executable, "-m", "tinyllm.cli.main"]
 

@@ -5,7 +5,8 @@ import io
 
 import pytest
 
-from tinyllm.cli.progress import Progress, format_seconds
+from tinyllm.cli.progress import Progress
+from tinyllm.recipes.durations import format_seconds
 
 
 class Clock:

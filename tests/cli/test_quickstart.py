@@ -13,9 +13,11 @@ from tinyllm.cli.main import build_parser, main
 from tinyllm.labels.store import read_labels
 from tinyllm.models import GPT, RewardModel, load_tokenizer_for
 from tinyllm.recipes import journey
+from tinyllm.recipes import quickstart as recipe
 from tinyllm.recipes.plan import MINUTES, Plan, read_plan
 from tinyllm.report import plots
 from tinyllm.storage import FormatError
+from tinyllm.storage.out_folder import free_folder
 from tinyllm.training.metrics import read_records
 
 
@@ -23,7 +25,7 @@ from tinyllm.training.metrics import read_records
 def small(tmp_path, monkeypatch, text_file):
     """small(words) goes on a journey of seconds, in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(quickstart, "SECONDS_OF_TIMING", 0.0)
+    monkeypatch.setattr(recipe, "SECONDS_OF_TIMING", 0.0)
     monkeypatch.setattr(plots, "has_matplotlib", lambda: False)  # pictures in the reports take half of the time
     plan = Plan(
         data=(f"prose={text_file}:3", f"more={text_file}:1"), vocab_size=700, block_size=160, n_layers=1, n_heads=2, d_model=8,
@@ -97,7 +99,7 @@ def test_the_speed_of_the_machine_is_said_and_changes_no_plan(small, monkeypatch
 
     monkeypatch.setattr(journey.Journey, "pretrain", leave)
     for name, seconds in (("fast", 0.001), ("slow", 9.0)):
-        monkeypatch.setattr(quickstart, "seconds_per_step", lambda plan, seconds=seconds: seconds)
+        monkeypatch.setattr(recipe, "seconds_per_step", lambda plan, seconds=seconds: seconds)
         with pytest.raises(ValueError, match="enough"):
             small("--out", name)
     assert (tmp_path / "fast" / "plan.json").read_bytes() == (tmp_path / "slow" / "plan.json").read_bytes()
@@ -127,7 +129,7 @@ def test_a_used_folder_is_refused(fails, tmp_path, monkeypatch):
 
 def test_the_next_free_name_is_taken(tmp_path):
     (tmp_path / "quickstart").mkdir()
-    assert quickstart._free_folder(tmp_path / "quickstart").name == "quickstart-2"
+    assert free_folder(tmp_path / "quickstart").name == "quickstart-2"
 
 
 def test_twice_the_minutes_are_twice_the_steps():
@@ -157,6 +159,6 @@ def test_a_plan_is_read_as_it_was_saved(tmp_path):
 
 def test_the_time_of_a_step_is_the_median(monkeypatch):
     seconds = iter(range(1_000))
-    monkeypatch.setattr(quickstart, "SECONDS_OF_TIMING", 0.0)
-    monkeypatch.setattr(quickstart.time, "perf_counter", lambda: next(seconds))  # each step takes one second
-    assert quickstart.seconds_per_step(Plan(vocab_size=300, block_size=16, n_layers=1, n_heads=2, d_model=8)) == 1
+    monkeypatch.setattr(recipe, "SECONDS_OF_TIMING", 0.0)
+    monkeypatch.setattr(recipe.time, "perf_counter", lambda: next(seconds))  # each step takes one second
+    assert recipe.seconds_per_step(Plan(vocab_size=300, block_size=16, n_layers=1, n_heads=2, d_model=8)) == 1

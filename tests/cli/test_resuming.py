@@ -1,6 +1,5 @@
 """Going on with a run: nothing has to be repeated, other inputs are refused by name, a longer run is said, a stop tells how."""
 
-import argparse
 import errno
 import json
 import os
@@ -9,9 +8,10 @@ import signal
 from pathlib import Path
 
 import pytest
+from tiny_models import stop_after
 
 from tinyllm.cli.main import main
-from tinyllm.cli.resuming import MODEL, Input, note_inputs, recall_inputs, resumable
+from tinyllm.cli.resuming import resumable
 from tinyllm.training import Stopped, read_records
 
 CHATS = Path(__file__).parents[1] / "fixtures" / "chat"
@@ -19,7 +19,6 @@ TUNED = "--max-steps 4 --warmup-steps 0 --batch-size 2 --checkpoint-interval 2".
 RL = (
     "--max-steps 4 --warmup-steps 0 --n-answers 4 --group-size 2 --max-new-tokens 4 --minibatch-size 2 --checkpoint-interval 2"
 ).split()
-FILES = Input("data", "FILE", "files", required=False)
 
 
 pytestmark = pytest.mark.usefixtures("tables_only")
@@ -90,74 +89,12 @@ def test_a_missing_model_is_named(verb, out, fails):
     assert not out.exists()
 
 
-def given(out, *, resume=True, **values):
-    return argparse.Namespace(**{"resume": resume, "out": str(out), "model": None, "data": [], **values})
-
-
-@pytest.fixture
-def begun(base, out, tmp_path):
-    """A run's folder with nothing but its config.json."""
-    chats = str(shutil.copy(CHATS / "alpaca.json", tmp_path / "chats.json"))
-    noted = note_inputs(given(out, resume=False, model=str(base), data=[chats]), out, (MODEL, FILES))
-    out.mkdir()
-    (out / "config.json").write_text(json.dumps({"settings": {"inputs": noted}, "tokenizer_sha256": None, "environment": {}}))
-    return out, noted
-
-
-def test_what_was_given_is_noted_with_what_it_holds(begun, base):
-    _, noted = begun
-    assert noted["model"] == str(base) and noted["data"][0].endswith("chats.json")
-    assert len({len(noted["model_sha256"]), len(noted["data_sha256"])}) == 1
-    nothing = note_inputs(given(base, resume=False, model=str(base)), base, (FILES,))
-    assert nothing == {"data": [], "data_sha256": None}
-
-
-def test_what_was_left_out_comes_from_the_run(begun):
-    out, noted = begun
-    args = given(out)
-    recall_inputs(args, out, (MODEL, FILES))
-    assert (args.model, args.data) == (noted["model"], noted["data"])
-    assert note_inputs(args, out, (MODEL, FILES)) == noted
-
-
-def test_the_same_content_at_another_place_is_the_same_input(begun, base, tmp_path):
-    out, noted = begun
-    moved, chats = shutil.copytree(base, tmp_path / "moved"), str(shutil.copy(CHATS / "alpaca.json", tmp_path / "again.json"))
-    assert note_inputs(given(out, model=str(moved), data=[chats]), out, (MODEL, FILES)) == noted
-
-
-def test_other_content_is_refused_by_name(begun, byte_model, base):
-    out, _ = begun
-    with pytest.raises(ValueError, match=r"^MODEL: .*other is not that of the run in .*run, which began with .*base \(sha256 "):
-        note_inputs(given(out, model=str(byte_model("other", d_model=4))), out, (MODEL,))
-    with pytest.raises(ValueError, match=r"^FILE: .*messages.jsonl is not that of the run"):
-        note_inputs(given(out, data=[str(CHATS / "messages.jsonl")]), out, (FILES,))
-    with pytest.raises(ValueError, match=r"^FILE: none is not that of the run"):
-        note_inputs(given(out), out, (FILES,))
-
-
-def test_a_file_that_changed_since_is_refused(begun):
-    out, noted = begun
-    Path(noted["data"][0]).write_text("[]")
-    with pytest.raises(ValueError, match=r"^FILE: .*chats.json has changed since the run in .* began with it .*; put back"):
-        note_inputs(given(out, data=noted["data"]), out, (FILES,))
-
-
 def test_a_model_that_changed_since_is_refused_by_the_verb(byte_model, base, out, fails, tmp_path):
     folder = shutil.copytree(base, tmp_path / "model")
     assert main(["finetune", str(folder), str(CHATS / "alpaca.json"), "--out", str(out), *TUNED]) == 0
     shutil.rmtree(folder)
     shutil.copytree(byte_model("other", d_model=4), folder)
     assert "has changed since the run in" in fails("finetune", "--out", out, "--resume")
-
-
-def test_an_edited_config_is_a_format_error(begun):
-    out, _ = begun
-    content = json.loads((out / "config.json").read_text())
-    content["settings"]["inputs"]["model"] = 3
-    (out / "config.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="settings.inputs"):
-        recall_inputs(given(out), out, (MODEL,))
 
 
 def test_a_stop_tells_the_command_that_goes_on(tmp_path):
@@ -173,7 +110,7 @@ def test_a_full_disk_tells_the_command_too_if_something_was_saved(words_of, out,
         raise OSError(errno.ENOSPC, "No space left on device")
 
     words = [*map(str, words_of["finetune"]), "--out", str(out)]
-    monkeypatch.setattr("tinyllm.recipes.pretrain.finish_run", full)
+    monkeypatch.setattr("tinyllm.recipes.finetune.finish_run", full)
     assert main(["finetune", *words]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("tinyllm: error: No space left on device") and "tinyllm finetune --out" in last
@@ -190,37 +127,21 @@ def test_an_error_before_anything_was_saved_tells_no_command(out):
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 def test_what_a_stopped_run_prints_goes_on(words_of, out, monkeypatch, capsys):
-    show = resuming_stop(monkeypatch, after=2)
+    stop_after(monkeypatch, 2)
     assert main(["dpo", *map(str, words_of["dpo"]), "--out", str(out)]) == 143
     command = capsys.readouterr().err.splitlines()[-1].partition("go on with:  tinyllm ")[2]
-    monkeypatch.setattr("tinyllm.cli.tuning.show_records", show)
+    monkeypatch.undo()
     assert main(command.split()) == 0
     assert len([record for record in read_records(out / "metrics.jsonl") if record["event"] == "step"]) == 4
-
-
-def resuming_stop(monkeypatch, *, after):
-    """Let a SIGTERM come after so many steps; returns what shows records otherwise."""
-    from tinyllm.cli import tuning
-
-    show = tuning.show_records
-
-    def stopped(records):
-        for record in records:
-            yield record
-            if getattr(record, "loss", None) is not None and record.step == after:
-                os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(tuning, "show_records", lambda records, **how: show(stopped(records), **how))
-    return show
 
 
 def test_a_stop_in_a_stage_tells_the_command_of_the_whole(tmp_path):
     checkpoint = tmp_path / "base" / "checkpoints" / "step-00000003"
     stop = Stopped(signal.SIGTERM, step=3, checkpoint=checkpoint)
-    with pytest.raises(Stopped), resumable("quickstart", tmp_path, run=tmp_path / "base"):
+    with pytest.raises(Stopped), resumable("quickstart", tmp_path, runs=("base",)):
         raise stop
     assert stop.message.endswith(f"; go on with:  tinyllm quickstart --out {tmp_path} --resume")
     checkpoint.mkdir(parents=True)
-    with pytest.raises(OSError) as error, resumable("quickstart", tmp_path, run=tmp_path / "base"):
+    with pytest.raises(OSError) as error, resumable("quickstart", tmp_path, runs=("base",)):
         raise OSError("full")
     assert error.value.__notes__[0].endswith(f"tinyllm quickstart --out {tmp_path} --resume")

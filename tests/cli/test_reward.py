@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tinyllm.recipes.assistant import prepare_comparisons
 
 from tinyllm.cli.main import main
 from tinyllm.data.conversations.preferences import read_preferences
 from tinyllm.models import GPT, RewardModel, load_tokenizer_for
+from tinyllm.recipes.reward import prepare_comparisons
 from tinyllm.report.reward import read_pairs
 from tinyllm.rlhf.reward_model import score_sequences
 from tinyllm.rlhf.sequences import pad_sequences

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from tinyllm.cli.main import main
-from tinyllm.cli.rl import METHODS
 from tinyllm.evaluation.before_after import read_comparisons
 from tinyllm.models import GPT, RewardModel
+from tinyllm.recipes.improve import METHODS
 from tinyllm.tokenizers import CharacterTokenizer
 from tinyllm.training import read_records
 

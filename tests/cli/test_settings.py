@@ -7,7 +7,8 @@ from typing import Literal
 import pytest
 
 from tinyllm.cli.parser import Parser, UsageError
-from tinyllm.cli.settings import Group, add_options, comments_of, read_groups, settings_of
+from tinyllm.cli.settings import Group, add_options, read_groups
+from tinyllm.storage.settings import comments_of, settings_of
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,8 @@ class Training:
 
 
 GROUPS = [
-    Group("model", Model, defaults={"n_layers": 4}, flags={"stops": "stop"}),
-    Group("training", Training, without=frozenset({"tokenizer"})),
+    Group("model", Model(n_layers=4), flags={"stops": "stop"}),
+    Group("training", Training(), without=("tokenizer",)),
 ]
 
 

@@ -5,8 +5,9 @@ import pytest
 
 from tinyllm.cli import tokenizer as verb
 from tinyllm.cli.parser import Parser, UsageError
-from tinyllm.cli.tokenizer import add_parser, mark_tokens, visible
+from tinyllm.cli.tokenizer import add_parser
 from tinyllm.tokenizers import BPETokenizer, ByteTokenizer, CharacterTokenizer, load_tokenizer
+from tinyllm.tokenizers.cuts import mark_tokens, visible
 
 TEXT = "low lower lowest newer newest\n\n" * 40
 

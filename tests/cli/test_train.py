@@ -64,7 +64,7 @@ def test_what_is_shown_names_the_mixture_the_size_and_what_to_do_next(text_file,
     assert "data set  sampling prop." in shown.out and "\nnumbers " in shown.out
     assert "parameters. Training: 2 steps, 64 tokens." in shown.out
     assert f"tinyllm generate {out} --prompt" in shown.out
-    assert "step 2: validation loss" in shown.err
+    assert "step 2: held-out loss" in shown.err
     assert "training 2/2 steps  100%" in shown.err
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tinyllm import kernels
-from tinyllm.cli import warmup
 from tinyllm.cli.main import main
+from tinyllm.cli.terminal import Terminal
+from tinyllm.recipes import compile_ahead
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def compiler(monkeypatch, tmp_path):
     monkeypatch.setattr(jit, "compilations", lambda: dict(counts))
     monkeypatch.setattr(jit, "cache_folder", lambda: tmp_path)
     monkeypatch.setattr(jit, "code_files", lambda: [tmp_path / name for name in counts])
-    monkeypatch.setattr(warmup, "compile_elsewhere", lambda: main(["warmup"]) == 0)
+    monkeypatch.setattr(compile_ahead, "compile_elsewhere", lambda: main(["warmup"]) == 0)
     return calls
 
 
@@ -46,26 +47,26 @@ def test_the_first_time_compiles_and_the_second_has_nothing_to_do(compiler, tmp_
 
 
 def test_kernels_are_compiled_before_long_work_only_once(compiler, capsys):
-    warmup.ensure_compiled()
-    warmup.ensure_compiled()
+    compile_ahead.ensure_compiled(Terminal())
+    compile_ahead.ensure_compiled(Terminal())
     assert compiler == ["float32"]
     assert capsys.readouterr().err.startswith("Compiling the kernels")
 
 
 def test_code_that_was_taken_away_is_compiled_again(compiler, tmp_path):
-    warmup.ensure_compiled()
+    compile_ahead.ensure_compiled(Terminal())
     (tmp_path / "softmax").unlink()
-    assert not warmup.is_compiled()
-    warmup.ensure_compiled()
-    assert compiler == ["float32", "float32"] and warmup.is_compiled()
+    assert not compile_ahead.is_compiled()
+    compile_ahead.ensure_compiled(Terminal())
+    assert compiler == ["float32", "float32"] and compile_ahead.is_compiled()
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"matmul": "0"}', '{"absent": 0}'])
 def test_a_list_of_code_that_makes_no_sense_is_not_believed(content, compiler, tmp_path):
-    warmup.ensure_compiled()
+    compile_ahead.ensure_compiled(Terminal())
     (listed,) = tmp_path.glob("compiled-*.json")
     listed.write_text(content)
-    assert not warmup.is_compiled()
+    assert not compile_ahead.is_compiled()
 
 
 OTHER = "nehalem" if os.environ.get("NUMBA_CPU_NAME") == "haswell" else "haswell"  # than this processor, or what it plays
@@ -74,30 +75,30 @@ OTHER = "nehalem" if os.environ.get("NUMBA_CPU_NAME") == "haswell" else "haswell
 @pytest.mark.parametrize(("name", "value"), [("NUMBA_CPU_NAME", OTHER), ("NUMBA_OPT", "1")])
 def test_code_for_another_processor_or_with_other_settings_is_not_there(name, value, compiler, tmp_path):
     """A home folder that moves between machines; the code of one must not pass for that of the other."""
-    warmup.ensure_compiled()
+    compile_ahead.ensure_compiled(Terminal())
     program = (
         "from pathlib import Path; from tinyllm.cli import warmup; from tinyllm.kernels import jit;"
-        f"jit.cache_folder = lambda: Path({str(tmp_path)!r}); print(warmup.is_compiled())"
+        f"jit.cache_folder = lambda: Path({str(tmp_path)!r}); print(compile_ahead.is_compiled())"
     )
     assert python(program).stdout == "True\n"
     assert python(program, **{name: value}).stdout == "False\n"
 
 
 def python(program, **environment):
-    root = str(Path(warmup.__file__).parents[2])
+    root = str(Path(compile_ahead.__file__).parents[2])
     environment = os.environ | {"PYTHONPATH": root, "TINYLLM_KERNELS": "numba"} | environment
     return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
 
 
 def test_other_number_types_do_not_count_as_done(compiler):
     assert main(["warmup", "--dtype", "float64"]) == 0
-    warmup.ensure_compiled()
+    compile_ahead.ensure_compiled(Terminal())
     assert compiler == ["float64", "float32"]
 
 
 def test_the_numpy_back_end_has_nothing_to_compile(compiler, monkeypatch, capsys):
     monkeypatch.setenv("TINYLLM_KERNELS", "numpy")
-    warmup.ensure_compiled()
+    compile_ahead.ensure_compiled(Terminal())
     assert main(["warmup"]) == 0
     assert "TINYLLM_KERNELS=numpy" in capsys.readouterr().out
     assert compiler == []
@@ -107,7 +108,7 @@ def test_without_a_folder_to_keep_code_in_it_says_so(compiler, monkeypatch, caps
     from tinyllm.kernels import jit
 
     monkeypatch.setattr(jit, "cache_folder", lambda: None)
-    warmup.ensure_compiled()
+    compile_ahead.ensure_compiled(Terminal())
     assert "Compiling the kernels, at every start" in capsys.readouterr().err  # silence would look like a hang
     assert main(["warmup"]) == 0
     assert "Set NUMBA_CACHE_DIR" in capsys.readouterr().out
@@ -117,9 +118,9 @@ def test_what_trains_loads_code_that_another_process_compiled(compiler, monkeypa
     """Freshly compiled code may round differently from the same code loaded: then a resumed run would not be exact."""
     monkeypatch.undo()
     started = []
-    monkeypatch.setattr(warmup.subprocess, "run", lambda words, **settings: started.append(words) or Done(started))
-    assert warmup.compile_elsewhere() is True
-    assert warmup.compile_elsewhere() is False
+    monkeypatch.setattr(compile_ahead.subprocess, "run", lambda words, **settings: started.append(words) or Done(started))
+    assert compile_ahead.compile_elsewhere() is True
+    assert compile_ahead.compile_elsewhere() is False
     assert started[0][1:] == ["-m", "tinyllm", "warmup"]
 
 
@@ -131,6 +132,6 @@ class Done:
 
 
 def test_compiling_here_is_the_way_out_if_another_process_cannot_be_had(compiler, monkeypatch, capsys):
-    monkeypatch.setattr(warmup, "compile_elsewhere", lambda: False)
-    warmup.ensure_compiled()
+    monkeypatch.setattr(compile_ahead, "compile_elsewhere", lambda: False)
+    compile_ahead.ensure_compiled(Terminal())
     assert compiler == ["float32"]

@@ -56,7 +56,7 @@ def test_the_gold_reward_of_stories_is_logged_and_compared(wide, tmp_path):
     judge = RewardModel(copy.deepcopy(policy), rng=np.random.default_rng(0))
     rl_config = improvement.RLConfig(n_answers=4, group_size=2, max_new_tokens=4, minibatch_size=4)
     with open_run(tmp_path, settings={"training": config()}, tokenizer=tokenizer) as run:
-        task = improvement.Improvement(
+        task = improvement.PolicyTraining(
             copy.deepcopy(policy), judge, [story_prompt(story) for story in stories], tokenizer=tokenizer, stories=stories
         )
         list(task.records("ppo", config=config(), rl_config=rl_config, run=run))

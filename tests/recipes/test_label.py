@@ -5,16 +5,18 @@ import json
 import numpy as np
 import pytest
 
+from tinyllm.decoding import GenerationConfig
 from tinyllm.labels.news_items import story_of
 from tinyllm.models import GPT, GPTConfig
 from tinyllm.recipes import label as answers
-from tinyllm.recipes.label import Prompt, read_prompts, sample_items
+from tinyllm.recipes.label import sample_items
+from tinyllm.recipes.prompts import Prompt, read_prompts
 from tinyllm.tokenizers import END_OF_TEXT, BPETokenizer
 from tinyllm.tokenizers.chat import CONTROL_TOKENS
 
 RNG = np.random.default_rng(0)
 HI = [{"role": "user", "content": "Hi"}]
-SETTINGS = {"max_new_tokens": 6, "temperature": 1.0}
+SETTINGS = GenerationConfig(max_new_tokens=6, temperature=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,7 @@ def test_prompts_come_from_lines_records_and_conversations(tmp_path):
     assert messages(tmp_path / "c.json") == [HI, HI, HI]
 
 
-def test_prompts_of_other_tools_are_read_and_what_is_left_out_is_said(tmp_path, capsys):
+def test_prompts_of_other_tools_are_read_and_what_is_left_out_is_said(tmp_path):
     records = [
         {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}], "tools": [1]},
         {"conversations": [{"from": "bing", "value": "Hi"}]},
@@ -78,15 +80,15 @@ def test_the_built_in_news_bring_their_story_along(model, tokenizer):
         GPTConfig(vocab_size=tokenizer.vocab_size, block_size=400, n_layers=1, n_heads=2, d_model=8),
         rng=np.random.default_rng(0),
     ).eval()
-    items = list(sample_items(wide, tokenizer, prompts[:1], n_answers=2, seed=0, settings=SETTINGS))
+    items = list(sample_items(wide, tokenizer, prompts[:1], n_answers=2, seed=0, config=SETTINGS))
     assert story_of(items[0]).request == items[0].prompt[0]["content"]
 
 
 def test_answers_differ_among_each_other_and_repeat_with_the_seed(model, tokenizer):
     prompts = [Prompt(HI, "test"), Prompt(HI, "test")]
-    one, two = (list(sample_items(model, tokenizer, prompts, n_answers=5, seed=0, settings=SETTINGS)) for _ in range(2))
+    one, two = (list(sample_items(model, tokenizer, prompts, n_answers=5, seed=0, config=SETTINGS)) for _ in range(2))
     assert one == two and len(set(one[0].answers)) > 1 and one[0].answers != one[1].answers
-    other = list(sample_items(model, tokenizer, prompts, n_answers=5, seed=1, settings=SETTINGS))
+    other = list(sample_items(model, tokenizer, prompts, n_answers=5, seed=1, config=SETTINGS))
     assert [item.answers for item in other] != [item.answers for item in one]
     assert not any("<|" in answer for item in one for answer in item.answers), "control tokens have no text"
 
@@ -94,7 +96,7 @@ def test_answers_differ_among_each_other_and_repeat_with_the_seed(model, tokeniz
 def test_an_answer_that_came_before_is_drawn_again_so_all_five_differ(model, tokenizer, monkeypatch):
     """Answers of one token at a low temperature: among five, some are the same."""
     prompts = [Prompt(HI, "test")] * 6
-    short = {"n_answers": 5, "seed": 3, "settings": {"max_new_tokens": 1, "temperature": 0.04}}
+    short = {"n_answers": 5, "seed": 3, "config": GenerationConfig(max_new_tokens=1, temperature=0.04)}
     items = list(sample_items(model, tokenizer, prompts, **short))
     assert [len(set(item.answers)) for item in items] == [len(item.answers) for item in items] == [5] * 6
     assert items == list(sample_items(model, tokenizer, prompts, **short))
@@ -103,10 +105,9 @@ def test_an_answer_that_came_before_is_drawn_again_so_all_five_differ(model, tok
 
 
 def test_a_model_with_one_answer_only_is_not_asked_for_ever_and_gives_no_item(model, tokenizer):
-    settings = {"n_answers": 5, "seed": 0}
     for temperature in (0.0, 1e-5):
-        alone = {"max_new_tokens": 3, "temperature": temperature}
-        assert list(sample_items(model, tokenizer, [Prompt(HI, "test")], settings=alone, **settings)) == []
+        alone = GenerationConfig(max_new_tokens=3, temperature=temperature)
+        assert list(sample_items(model, tokenizer, [Prompt(HI, "test")], config=alone, n_answers=5, seed=0)) == []
 
 
 def test_a_prompt_without_room_for_an_answer_is_refused(model, tokenizer):
@@ -118,6 +119,6 @@ def test_a_prompt_without_room_for_an_answer_is_refused(model, tokenizer):
                 [Prompt([{"role": "user", "content": "qz" * 40}], "test")],
                 n_answers=2,
                 seed=0,
-                settings=SETTINGS,
+                config=SETTINGS,
             )
         )

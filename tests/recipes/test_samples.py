@@ -14,13 +14,6 @@ def sample(step, text="abc"):
     return SampleRecord(step, "In ", text, 0.8)
 
 
-def test_a_sample_is_shown_as_a_block_of_a_few_lines():
-    assert sample(1, "the\n\nbeginning").as_text() == "  | In the\n  |\n  | beginning"
-    assert sample(1, "x" * 1000).as_text(width=10, n_lines=2) == "  | In xxxxxxx\n  | xxxxxxxxxx\n  | ..."
-    assert sample(1, "\x1b[2J\ta").as_text() == "  | In \ufffd[2J a"
-    assert SampleRecord(1, "", "\n", 1.0).as_text() == "  | (nothing: the text ended at once)"
-
-
 def test_samples_are_appended_and_forgotten_by_step(tmp_path):
     for step in (0, 5, 10):
         append_sample(tmp_path, sample(step))

@@ -5,7 +5,6 @@ import json
 import pytest
 
 from tinyllm.cli.main import main
-from tinyllm.models import GPTConfig
 from tinyllm.recipes import sizes
 from tinyllm.training import TrainConfig
 
@@ -19,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("tables_only")
 def test_each_size_is_larger_than_the_one_before_and_its_table_tells_weights_and_minutes():
     training = TrainConfig()
     lines = sizes.table(training).splitlines()[1:]
-    configs = [GPTConfig(vocab_size=sizes.VOCAB_SIZE, **sizes.shape(name)) for name in sizes.SHAPES]
+    configs = [*sizes.SHAPES.values()]
     counts = [config.num_parameters() for config in configs]
     assert counts == sorted(counts) and len(lines) == len(counts)
     for line, config in zip(lines, configs, strict=True):
@@ -30,12 +29,12 @@ def test_each_size_is_larger_than_the_one_before_and_its_table_tells_weights_and
 
 
 def test_narrow_models_begin_with_larger_weights():
-    assert sizes.shape("tiny")["init_std"] > sizes.shape("large")["init_std"] > 0.02
+    assert sizes.SHAPES["tiny"].init_std > sizes.SHAPES["large"].init_std > 0.02
 
 
 def test_the_default_leaves_room_for_made_conversations(tmp_path):
     """A base model of the default size can be tuned by the next command of README."""
-    assert sizes.shape(sizes.DEFAULT)["block_size"] >= 256
+    assert sizes.SHAPES[sizes.DEFAULT].block_size >= 256
 
 
 def test_a_size_is_the_shape_unless_flags_change_it(text_file, tmp_path):

@@ -13,17 +13,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TextIO
 
+from tinyllm.recipes.durations import format_seconds
+
 SECONDS_BETWEEN_LINES = 5.0
-
-
-def format_seconds(seconds: float) -> str:
-    """A duration as people say it: 8s, 1m32s, 2h05m."""
-    whole = int(round(seconds))
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
 class Progress:

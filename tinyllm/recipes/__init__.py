@@ -15,4 +15,19 @@ evaluate    loss, perplexity, right answers              load  a trained model, 
 What they share: events (what is told), inputs and runs (folders that can be gone on with), tuning, compile_ahead.
 """
 
-__all__ = []  # a command reads what it needs, and no more
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tinyllm.recipes.loading import LoadedModel, LoadedRewardModel, load
+
+__all__ = ["LoadedModel", "LoadedRewardModel", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """What loads a model, at its first use: a command reads what it needs, and no more."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module("tinyllm.recipes.loading"), name)

@@ -22,6 +22,7 @@ from tinyllm.data import Batch
 from tinyllm.models import GPT
 from tinyllm.pretraining import next_token_loss
 from tinyllm.recipes.compile_ahead import ensure_compiled
+from tinyllm.recipes.durations import format_seconds
 from tinyllm.recipes.events import Chapter, Said, Show, silent
 from tinyllm.recipes.journey import Assistant, Journey
 from tinyllm.recipes.plan import Plan, read_plan
@@ -47,8 +48,7 @@ def quickstart(out: str | Path, plan: Plan | None = None, *, resume: bool = Fals
     show(Chapter(1, "The kernels", KERNELS))
     ensure_compiled(show)
     seconds = plan.cost() * seconds_per_step(plan)
-    about = f"{seconds / 60:.0f} minutes" if seconds > 90 else f"{seconds:.0f} seconds"
-    show(Said(f"   The whole journey takes about {about} on this machine, if nothing else runs on it."))
+    show(Said(f"   The whole journey takes about {format_seconds(seconds)} on this machine, if nothing else runs on it."))
     journey = Journey(out, plan=plan, show=show)
     journey.pretrain()
     journey.tune()

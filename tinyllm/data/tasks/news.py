@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyllm.data.made_up import FIRST_NAMES, LAST_NAMES
+from tinyllm.data.tasks.contents import FIRST_NAMES, LAST_NAMES
 
 EVENTS = ("fire", "storm", "flood", "quake", "blast", "tornado", "mudslide", "wave")
 THINGS = ("houses", "shops", "farms", "boats", "trees", "cars", "barns", "bridges", "roofs", "fences", "sheds", "vans")

@@ -7,18 +7,17 @@ import pytest
 
 from tinyllm.data import Source
 from tinyllm.models import GPTConfig
-from tinyllm.recipes import pretrain as stages
-from tinyllm.recipes.pretrain import (
+from tinyllm.recipes import runs
+from tinyllm.recipes.pretrain import make_model
+from tinyllm.recipes.runs import refuse_used_folder, start_run
+from tinyllm.recipes.texts import (
     DataConfig,
     Texts,
     encode_texts,
-    make_model,
     make_tokenizer,
     open_tokens,
     parse_data,
     read_texts,
-    refuse_used_folder,
-    start_run,
 )
 from tinyllm.tokenizers import ByteTokenizer, CharacterTokenizer, load_tokenizer
 
@@ -87,7 +86,7 @@ def test_the_weight_of_a_place_with_several_sources_is_divided_by_size(monkeypat
     def pretend(where, **_):
         return [Source(name, tuple(b"%c" % i * size for i in range(65, 75))) for name, size in parts[where].items()]
 
-    monkeypatch.setattr(stages, "read_corpus", pretend)
+    monkeypatch.setattr("tinyllm.recipes.texts.read_corpus", pretend)
     texts = read_texts(DataConfig(data=("py=python:2", "other:1")))
     assert texts.weights == {"py-reference": 1.5, "py-docstrings": 0.5, "source": 1.0}
 
@@ -227,7 +226,7 @@ def test_a_run_that_another_process_has_just_begun_is_left_alone(tmp_path, monke
         (folder / ".lock").touch()
         raise ValueError("in use by another trainer")
 
-    monkeypatch.setattr(stages, "open_run", begun_meanwhile)
+    monkeypatch.setattr(runs, "open_run", begun_meanwhile)
     with pytest.raises(ValueError, match="in use"):
         with start_run(tmp_path / "run", settings={}, tokenizer=ByteTokenizer()):
             pass

@@ -7,11 +7,11 @@ import signal
 
 import numpy as np
 import pytest
-from tinyllm.cli.tuning import load_for_chat
 
-from tinyllm.cli import tuning
 from tinyllm.cli.main import main
+from tinyllm.cli.terminal import Terminal
 from tinyllm.models import GPT, GPTConfig
+from tinyllm.recipes.tuning import load_for_chat
 from tinyllm.storage import safetensors
 from tinyllm.tokenizers import ByteTokenizer
 
@@ -116,6 +116,19 @@ def judge(tmp_path_factory, base, pairs_file):
     return out
 
 
+def stop_after(patch, step):
+    """Let a SIGTERM come when the progress of this step has been shown."""
+    show = Terminal.__call__
+
+    def shown(self, event):
+        show(self, event)
+        record = getattr(event, "record", None)
+        if getattr(record, "loss", None) is not None and record.step == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    patch.setattr(Terminal, "__call__", shown)
+
+
 @pytest.fixture
 def resumed(tmp_path, monkeypatch, capsys):
     """resumed(words, after=n): runs words whole, and again with a SIGTERM after n steps and --resume; both run folders.
@@ -127,19 +140,8 @@ def resumed(tmp_path, monkeypatch, capsys):
         whole, cut = tmp_path / "whole", tmp_path / "cut"
         words = [str(word) for word in words]
         assert main([*words, "--out", str(whole)]) == 0
-        show = tuning.show_records
-
-        def stop(records, **how):
-            def stopped():
-                for record in records:
-                    yield record
-                    if getattr(record, "loss", None) is not None and record.step == after:
-                        os.kill(os.getpid(), signal.SIGTERM)
-
-            show(stopped(), **how)
-
         with monkeypatch.context() as patch:
-            patch.setattr(tuning, "show_records", stop)
+            stop_after(patch, after)
             assert main([*words, "--out", str(cut)]) == 143
         assert not (cut / "model").exists() and [path.name for path in (cut / "checkpoints").iterdir()][-1].startswith("step-")
         assert main([*words, "--out", str(cut), "--resume"]) == 0

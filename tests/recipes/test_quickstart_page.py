@@ -5,11 +5,11 @@ import re
 
 import pytest
 from hostile_pages import DRAWN, HARMLESS, Tags
-from tinyllm.recipes.assistant import Row
-from tinyllm.recipes.journey_page import write_page
 
 from tinyllm.evaluation.exact_match import ExactMatch
+from tinyllm.recipes.compare import Row
 from tinyllm.recipes.news_task import make_stories
+from tinyllm.recipes.quickstart_page import write_page
 
 NAMES = ("base", "tuned (SFT)", "SFT, best of 8", "PPO")
 STORIES = make_stories(3, split="test", seed=1)
