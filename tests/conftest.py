@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tiny_models"]  # fixtures that the tests of recipes and of commands share
+pytest_plugins = ["tiny_models", "hand_made_models"]  # fixtures that the tests of several folders share
 
 settings.register_profile(
     "tinyllm",

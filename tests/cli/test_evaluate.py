@@ -7,12 +7,12 @@ import shutil
 import numpy as np
 import pytest
 
-from tinyllm.cli import evaluate
 from tinyllm.cli.main import main
 from tinyllm.data import EvaluationWindows, open_shard
 from tinyllm.evaluation import measure_perplexity
 from tinyllm.evaluation.task_file import read_tasks
 from tinyllm.models import GPT, load_tokenizer_for
+from tinyllm.recipes import evaluate
 from tinyllm.training import read_records
 
 

@@ -77,7 +77,7 @@ def test_code_for_another_processor_or_with_other_settings_is_not_there(name, va
     """A home folder that moves between machines; the code of one must not pass for that of the other."""
     compile_ahead.ensure_compiled(Terminal())
     program = (
-        "from pathlib import Path; from tinyllm.cli import warmup; from tinyllm.kernels import jit;"
+        "from pathlib import Path; from tinyllm.recipes import compile_ahead; from tinyllm.kernels import jit;"
         f"jit.cache_folder = lambda: Path({str(tmp_path)!r}); print(compile_ahead.is_compiled())"
     )
     assert python(program).stdout == "True\n"

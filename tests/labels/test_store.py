@@ -159,7 +159,7 @@ def test_after_a_failed_sync_nothing_more_is_called_saved(path, monkeypatch):
 
 
 def test_two_cannot_write_the_same_file(path):
-    code = "import sys; from tinyllm.rlhf import *; LabelStore(sys.argv[1], [Item('a', 'Hi', ('x', 'y', 'z'))])"
+    code = "import sys; from tinyllm.labels import *; LabelStore(sys.argv[1], [Item('a', 'Hi', ('x', 'y', 'z'))])"
     with LabelStore(path, ITEMS):
         with pytest.raises(ValueError, match="open in another process"):
             LabelStore(path, ITEMS)

@@ -134,11 +134,11 @@ def test_labels_that_stand_already_stay_and_only_missing_ones_are_added(wide, tm
 def test_the_best_of_several_scores_no_lower_than_one(wide):
     model, tokenizer = wide
     judge = RewardModel(copy.deepcopy(model), rng=np.random.default_rng(0))
-    stories = make_stories(4, split="test", seed=1)
+    stories = make_stories(24, split="test", seed=1)
     test = compare.TestSet(tokenizer, judge, compare.make_test(3, seed=1), stories, seed=1)
     one, best = (compare.evaluate("name", model, test, best_of=k) for k in (1, 4))
     assert best.score[0] >= one.score[0] and one.tasks == best.tasks
-    assert len(one.examples) == 4
+    assert len(one.examples) == 6
 
 
 def test_what_is_suggested_has_been_learned_and_is_answered_again_and_again(wide, monkeypatch):

@@ -54,8 +54,10 @@ def test_prompts_of_other_tools_are_read_and_what_is_left_out_is_said(tmp_path):
         {"conversations": [{"from": "bing", "value": "Hi"}]},
     ]
     (tmp_path / "A.JSONL").write_bytes(b"\xef\xbb\xbf" + b"\r\n".join(json.dumps(record).encode() for record in records))
-    assert messages(tmp_path / "A.JSONL") == [HI]
-    said = capsys.readouterr().out
+    shown = []
+    (prompt,) = read_prompts(str(tmp_path / "A.JSONL"), n=None, rng=RNG, show=shown.append)
+    said = shown[0].text
+    assert prompt.messages == HI
     assert "1 skipped: 1 with the unknown role 'bing' (first: line 2)" in said and "'tools' of 1 (first: line 1)" in said
     (tmp_path / "b.txt").write_bytes(b"\xef\xbb\xbfHi\r\nA line\xe2\x80\xa8with a separator\x0cin it\rHi")
     assert [one[0]["content"] for one in messages(tmp_path / "b.txt")] == ["Hi", "A line\u2028with a separator\x0cin it", "Hi"]

@@ -2,7 +2,7 @@
 
     make       answers of a model to prompts, five each      -> items.jsonl
     serve      the page on which a person rates them         -> labels.jsonl
-    simulate   or a labeler whose preferences are known, for news     -> labels.jsonl
+    simulate   or one whose preferences are known, for news  -> labels.jsonl
     agreement  how far labelers agree, also with themselves
     export     ratings as pairs (prompt, chosen, rejected)   -> pairs.jsonl
     import     such pairs as items and labels, to be judged again

@@ -39,6 +39,7 @@ from tinyllm.rlhf.reward_function import load_reward_function
 from tinyllm.rlhf.reward_model import score_sequences
 from tinyllm.rlhf.rollout import RolloutConfig, Sample
 from tinyllm.rlhf.sequences import pad_sequences
+from tinyllm.storage.strict_json import nearest
 from tinyllm.tokenizers import Tokenizer
 from tinyllm.tokenizers.chat import ChatFormat
 from tinyllm.training import RunFolder, TrainConfig, train
@@ -167,7 +168,9 @@ def _method(given: str | None, out: Path, *, resume: bool) -> str:
     saved = saved_inputs(out).get("algorithm") if resume else None
     method = given or (str(saved) if saved in METHODS else METHODS[0])
     if method not in METHODS:
-        raise ValueError(f"method is {method!r}; expected one of {', '.join(METHODS)}")
+        near = nearest(method, METHODS)
+        hint = f" (did you mean {near}?)" if near else ""
+        raise ValueError(f"method is {method!r}; expected one of {', '.join(METHODS)}{hint}")
     return method
 
 

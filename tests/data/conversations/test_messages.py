@@ -14,7 +14,7 @@ from tinyllm.storage import FormatError
 from tinyllm.tokenizers import CONTROL_TOKENS, ByteTokenizer, ChatFormat, chat
 from tinyllm.tokenizers.chat import check_messages
 
-FIXTURES = Path(__file__).parents[1] / "fixtures/chat"
+FIXTURES = Path(__file__).parents[2] / "fixtures/chat"
 SAMPLES = {  # file -> (conversations, skipped)
     "messages.jsonl": (4, 2), "sharegpt.json": (3, 1), "alpaca.json": (3, 1), "alpaca.jsonl": (2, 0), "dolly.jsonl": (2, 0),
     "prompt_completion.jsonl": (2, 1),

@@ -9,7 +9,7 @@ from tinyllm.data.conversations.preferences import Preference, read_preferences,
 from tinyllm.storage import FormatError
 from tinyllm.tokenizers import CONTROL_TOKENS, ByteTokenizer, ChatFormat
 
-FIXTURES = Path(__file__).parents[1] / "fixtures/chat"
+FIXTURES = Path(__file__).parents[2] / "fixtures/chat"
 FORMAT = ChatFormat(ByteTokenizer().with_special_tokens(CONTROL_TOKENS))
 SAMPLES = {
     "preferences_trl.jsonl": (2, {"whose two answers are equal": 1, "with an empty prompt": 1}),

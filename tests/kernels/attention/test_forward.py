@@ -271,7 +271,7 @@ for B, T, S, H, G in ((3, 70, 110, 4, 2), (1, 500, 900, 2, 1), (1, 1, 3000, 12, 
 @pytest.mark.skipif(kernels.backend() == "numpy", reason="no threads")
 def test_same_bits_on_1_2_and_4_threads():
     environment = {**os.environ, "NUMBA_NUM_THREADS": "4"}
-    subprocess.run([sys.executable, "-c", SAME_BITS], check=True, env=environment, cwd=Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", SAME_BITS], check=True, env=environment, cwd=Path(__file__).parents[3])
 
 
 def test_the_parts_of_a_long_cache_are_put_together():
