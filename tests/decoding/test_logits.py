@@ -13,12 +13,11 @@ from tinyllm.decoding.logits import (
     greedy_tokens,
     keep_min_p,
     keep_top_k,
-    keep_top_p,
-    nucleus,
     penalize_repetition,
     sample_tokens,
     scale_by_temperature,
 )
+from tinyllm.decoding.top_p import keep_top_p, nucleus
 
 EXPECTED = np.load(Path(__file__).parents[1] / "fixtures" / "gpt2_tiny" / "expected.npz")
 LOGITS, HISTORIES = EXPECTED["filter/logits"], EXPECTED["filter/histories"].tolist()

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from tinyllm.rlhf.advantages import (
     SCALES,
     explained_variance,
-    generalized_advantages,
     group_advantages,
     leave_one_out_advantages,
     masked_mean,
     token_rewards,
     whiten,
 )
+from tinyllm.rlhf.gae import gae
 
 TRL = np.load(Path(__file__).parents[1] / "fixtures" / "trl_rl.npz")
 MASK = TRL["mask"]
@@ -118,9 +118,9 @@ def by_definition(rewards, values, length, gamma, lam):
 
 
 @given(ragged(2), st.sampled_from([0.0, 0.5, 0.95, 1.0]), st.sampled_from([0.9, 1.0]))
-def test_generalized_advantages_are_their_definition(case, lam, gamma):
+def test_gae_is_their_definition(case, lam, gamma):
     mask, rewards, values = case
-    advantages, returns = generalized_advantages(rewards, values, mask, gamma=gamma, lam=lam)
+    advantages, returns = gae(rewards, values, mask, gamma=gamma, lam=lam)
     for row, length in enumerate(mask.sum(axis=1)):
         wanted = by_definition(rewards[row], values[row], length, gamma, lam)
         np.testing.assert_allclose(advantages[row, :length], wanted, rtol=1e-10, atol=1e-12)
@@ -131,15 +131,15 @@ def test_generalized_advantages_are_their_definition(case, lam, gamma):
 @given(ragged(2))
 def test_what_stands_beyond_the_mask_never_reaches_an_advantage(case):
     mask, rewards, values = case
-    clean = generalized_advantages(rewards, values, mask)
+    clean = gae(rewards, values, mask)
     for garbage in (1e30, np.nan, np.inf):
-        dirty = generalized_advantages(spoilt(rewards, mask, garbage), spoilt(values, mask, garbage), mask)
+        dirty = gae(spoilt(rewards, mask, garbage), spoilt(values, mask, garbage), mask)
         assert np.array_equal(dirty[0], clean[0]) and np.array_equal(dirty[1], clean[1])
 
 
-def test_generalized_advantages_are_those_of_trl():
+def test_gae_is_those_of_trl():
     settings = {"gamma": float(TRL["gamma"]), "lam": float(TRL["lam"])}
-    advantages, returns = generalized_advantages(TRL["rewards"], TRL["values"], MASK, **settings)
+    advantages, returns = gae(TRL["rewards"], TRL["values"], MASK, **settings)
     np.testing.assert_allclose(advantages, TRL["gae_advantages"], rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(returns, TRL["gae_returns"], rtol=1e-10, atol=1e-12)
 
@@ -147,10 +147,10 @@ def test_generalized_advantages_are_those_of_trl():
 @given(ragged(2))
 def test_lambda_one_trusts_rewards_and_lambda_zero_the_next_value(case):
     mask, rewards, values = case
-    _, returns = generalized_advantages(rewards, values, mask, lam=1.0)
+    _, returns = gae(rewards, values, mask, lam=1.0)
     rest = np.cumsum((rewards * mask)[:, ::-1], axis=1)[:, ::-1]  # reward still to come
     np.testing.assert_allclose(returns[mask], rest[mask], rtol=1e-9, atol=1e-9)
-    advantages, _ = generalized_advantages(rewards, values, mask, lam=0.0)
+    advantages, _ = gae(rewards, values, mask, lam=0.0)
     after = np.pad(values * mask, ((0, 0), (0, 1)))[:, 1:]
     np.testing.assert_allclose(advantages[mask], (rewards + after - values)[mask], rtol=1e-10, atol=1e-12)
 
@@ -159,13 +159,13 @@ def test_perfect_values_leave_no_advantage():
     mask = np.arange(4) < np.array([[4], [2]])
     rewards = token_rewards(np.array([3.0, -1.0]), np.zeros((2, 4)), mask, beta=0.1)
     values = np.where(mask, [[3.0], [-1.0]], 0.0)
-    advantages, returns = generalized_advantages(rewards, values, mask)
+    advantages, returns = gae(rewards, values, mask)
     assert not advantages.any() and explained_variance(values, returns, mask) == 1
 
 
 def test_float32_stays_float32():
     arrays = [np.ones((2, 3), np.float32)] * 2
-    assert {a.dtype for a in generalized_advantages(*arrays, np.ones((2, 3), bool))} == {np.dtype(np.float32)}
+    assert {a.dtype for a in gae(*arrays, np.ones((2, 3), bool))} == {np.dtype(np.float32)}
     assert token_rewards(np.ones(2), arrays[0], np.ones((2, 3), bool), beta=0.1).dtype == np.float32
 
 

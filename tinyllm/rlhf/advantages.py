@@ -5,7 +5,7 @@
     REINFORCE   A = r - mean of the batch           one number an answer
     RLOO        A = r - mean of the OTHER answers to the same prompt
     GRPO        A = (r - mean of the group) / its standard deviation
-    PPO (GAE)   A_t from a learned value of every prefix: credit within the answer
+    PPO         A_t from a learned value of every prefix: credit within the answer (GAE, `gae.py`)
 
 A baseline that does not look at the answer it judges leaves the gradient unbiased; the mean of a batch or group of n, which
 contains it, shrinks it by (n-1)/n. Plain functions of plain arrays; the masks say which entries are real.
@@ -48,27 +48,6 @@ def token_rewards(scores: np.ndarray, kl: np.ndarray, mask: np.ndarray, *, beta:
     rewards = np.where(mask, -beta * kl, 0).astype(kl.dtype)
     rewards[np.arange(len(scores)), mask.sum(axis=1) - 1] += scores.astype(kl.dtype)
     return rewards
-
-
-def generalized_advantages(
-    rewards: np.ndarray, values: np.ndarray, mask: np.ndarray, *, gamma: float = 1.0, lam: float = 0.95
-) -> tuple[np.ndarray, np.ndarray]:
-    """GAE (Schulman et al. 2016, eq. 16): rewards, values, mask (B, R) -> (advantages, returns), both (B, R).
-
-        δ_t = r_t + γ V_{t+1} - V_t          A_t = δ_t + γλ A_{t+1}          returns = A + V
-
-    V_t is the value of what stands *before* token t, V after the last token is 0. λ = 1 trusts only rewards (much noise), λ = 0
-    only the value model (much bias). Entries outside the mask are 0.
-    """
-    values, rewards = np.where(mask, values, 0), np.where(mask, rewards, 0)  # not a product: NaN · 0 is NaN
-    advantages = np.zeros_like(rewards)
-    later_value = later_advantage = np.zeros(len(rewards), rewards.dtype)
-    for t in reversed(range(rewards.shape[1])):
-        delta = rewards[:, t] + gamma * later_value - values[:, t]
-        later_advantage = np.where(mask[:, t], delta + gamma * lam * later_advantage, 0)
-        advantages[:, t] = later_advantage
-        later_value = values[:, t]
-    return advantages, advantages + values
 
 
 def group_advantages(scores: np.ndarray, *, group_size: int, scale: str = "group", eps: float = 1e-4) -> np.ndarray:

@@ -21,7 +21,8 @@ import numpy as np
 from tinyllm import ops
 from tinyllm.autograd import Tensor
 from tinyllm.rlhf.actor_critic import ActorCritic
-from tinyllm.rlhf.advantages import explained_variance, generalized_advantages, token_rewards, whiten
+from tinyllm.rlhf.advantages import explained_variance, token_rewards, whiten
+from tinyllm.rlhf.gae import gae
 from tinyllm.rlhf.kl import ESTIMATORS, KLController, kl_estimate
 from tinyllm.rlhf.policy_gradient import (
     Experience,
@@ -34,6 +35,21 @@ from tinyllm.rlhf.policy_gradient import (
     weighted_loss,
 )
 from tinyllm.rlhf.rollout import Reward, Rollout, RolloutConfig, check_choice, check_number
+
+
+def clipped_policy_loss(
+    log_probs: Tensor, old_log_probs: np.ndarray, advantages: np.ndarray, *, low: float = 0.2, high: float | None = None
+) -> Tensor:
+    """-min(ratio A, clip(ratio, 1 - low, 1 + high) A) per token, (B, R). `high` is `low` unless given."""
+    ratio = ops.exp(log_probs - old_log_probs)
+    clipped = ops.clip(ratio, low=1 - low, high=1 + (low if high is None else high))
+    return -ops.minimum(ratio * advantages, clipped * advantages)
+
+
+def clipped_value_loss(values: Tensor, old_values: np.ndarray, returns: np.ndarray, *, clip: float = 0.2) -> Tensor:
+    """½ max((V - R)², (V_clipped - R)²) per token, (B, R): the value, too, moves at most `clip` per rollout."""
+    clipped = old_values + ops.clip(values - old_values, low=-clip, high=clip)
+    return 0.5 * ops.maximum((values - returns) ** 2, (clipped - returns) ** 2)
 
 
 @dataclass(frozen=True)
@@ -74,21 +90,6 @@ class PPOConfig(RolloutConfig):
         return KLController(self.kl_coefficient, self.kl_target, self.kl_horizon)
 
 
-def clipped_policy_loss(
-    log_probs: Tensor, old_log_probs: np.ndarray, advantages: np.ndarray, *, low: float = 0.2, high: float | None = None
-) -> Tensor:
-    """-min(ratio A, clip(ratio, 1 - low, 1 + high) A) per token, (B, R). `high` is `low` unless given."""
-    ratio = ops.exp(log_probs - old_log_probs)
-    clipped = ops.clip(ratio, low=1 - low, high=1 + (low if high is None else high))
-    return -ops.minimum(ratio * advantages, clipped * advantages)
-
-
-def clipped_value_loss(values: Tensor, old_values: np.ndarray, returns: np.ndarray, *, clip: float = 0.2) -> Tensor:
-    """½ max((V - R)², (V_clipped - R)²) per token, (B, R): the value, too, moves at most `clip` per rollout."""
-    clipped = old_values + ops.clip(values - old_values, low=-clip, high=clip)
-    return 0.5 * ops.maximum((values - returns) ** 2, (clipped - returns) ** 2)
-
-
 class PPO(PolicyGradient):
     """PPO on an ActorCritic. Use: train(model, ppo, loss_fn=ppo.loss, measure=ppo.measure, config=...)."""
 
@@ -119,7 +120,7 @@ class PPO(PolicyGradient):
         self.note(kl_coefficient=self.controller.beta, objective=rewards.sum(axis=1).mean())
         if config.whiten_rewards:
             rewards = whiten(rewards, mask, shift_mean=False)
-        advantages, returns = generalized_advantages(rewards, values, mask, gamma=config.gamma, lam=config.lam)
+        advantages, returns = gae(rewards, values, mask, gamma=config.gamma, lam=config.lam)
         self.note(explained_variance=explained_variance(values, returns, mask))
         self.controller.update(float(kl.sum(axis=1).mean()), len(mask))
         self._moved = 0.0

@@ -27,6 +27,19 @@ from tinyllm.rlhf.comparisons import ComparedAnswers, ShuffledEpochs, check_same
 from tinyllm.rlhf.sequences import Sequences, pad_sequences
 
 
+def bradley_terry_loss(chosen: Tensor, rejected: Tensor, *, margin: Any = 0.0, center_coefficient: float = 0.0) -> Tensor:
+    """Loss of each comparison, (N,), from the rewards (N,) of both answers.
+
+    margin              how much higher the chosen one must be (Touvron et al. 2023, Llama 2, eq. 2), a number or (N,)
+    center_coefficient  c; 0.01 keeps the mean reward near 0 (Eisenstein et al. 2023, eq. 2)
+    """
+    losses = -ops.log_sigmoid(chosen - rejected - margin)
+    if center_coefficient:
+        total = chosen + rejected
+        losses = losses + center_coefficient * (total * total)
+    return losses
+
+
 @dataclass(frozen=True)
 class PairBatch:
     """The answers to some prompts, each once, and the comparisons between them."""
@@ -86,19 +99,6 @@ class PreferenceGroups:
 
     def _identity(self) -> dict[str, Any]:
         return {"batch_size": self.batch_size, "comparisons_crc32": self._checksum}
-
-
-def bradley_terry_loss(chosen: Tensor, rejected: Tensor, *, margin: Any = 0.0, center_coefficient: float = 0.0) -> Tensor:
-    """Loss of each comparison, (N,), from the rewards (N,) of both answers.
-
-    margin              how much higher the chosen one must be (Touvron et al. 2023, Llama 2, eq. 2), a number or (N,)
-    center_coefficient  c; 0.01 keeps the mean reward near 0 (Eisenstein et al. 2023, eq. 2)
-    """
-    losses = -ops.log_sigmoid(chosen - rejected - margin)
-    if center_coefficient:
-        total = chosen + rejected
-        losses = losses + center_coefficient * (total * total)
-    return losses
 
 
 def preference_loss(
