@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinyllm import no_grad
-from tinyllm.autograd.graph import MODE
+from tinyllm.autograd.modes import MODE
 from tinyllm.decoding import GenerationConfig, generate, generate_steps
 from tinyllm.decoding.logits import log_softmax
 from tinyllm.models import GPT, GPTConfig

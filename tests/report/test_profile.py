@@ -12,14 +12,12 @@ import numpy as np
 import pytest
 
 from tinyllm import kernels
-from tinyllm.autograd import OPS, Tensor
-from tinyllm.autograd.graph import Node
+from tinyllm.autograd import graph, modes, tensor
 from tinyllm.models import GPT, GPTConfig
 from tinyllm.ops import cross_entropy
-from tinyllm.optim import AdamW, Optimizer
+from tinyllm.optim import AdamW
 from tinyllm.report import profile as profiling
 from tinyllm.report.profile import BACKWARD, CODE, KERNEL, OP, Profile, Row, Span, profile, recording, summarize
-from tinyllm.training import step as step_module
 from tinyllm.training.step import update_weights
 
 IDS = np.random.default_rng(0).integers(0, 11, (2, 9))
@@ -39,11 +37,8 @@ def make_step(width=16):
 
 def everything_that_is_wrapped():
     """(owner, name) -> what is there now."""
-    cells = {("cell", name): apply.__closure__[apply.__code__.co_freevars.index("function")].cell_contents
-             for name, apply in OPS.items()}  # fmt: skip
-    places = [(Tensor, "backward"), (Node, "differentiate"), (Optimizer, "step"), (step_module, "grad_norm")]
-    places += [(kernels, name) for name in kernels.TABLE if name in vars(kernels)] + profiling._compiled()
-    return cells | {(str(owner), name): getattr(owner, name, None) for owner, name in places}
+    places = [(kernels, name) for name in kernels.TABLE if name in vars(kernels)] + profiling._compiled()
+    return {(str(owner), name): getattr(owner, name) for owner, name in [*places, (modes.MODE, "observers")]}
 
 
 def test_everything_is_as_before_also_after_an_error():
@@ -82,7 +77,8 @@ class Clock:
 
     def __init__(self, monkeypatch):
         self.now = 0.0
-        monkeypatch.setattr(profiling, "time", SimpleNamespace(perf_counter=self.look))
+        for module in (profiling, modes, tensor, graph):
+            monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=self.look))
 
     def look(self):
         self.now += 1e-6

@@ -1,11 +1,13 @@
 """Autograd: the chain rule, walked backwards.
 
 A `Tensor` is a NumPy array that remembers how it was made. `@op` turns a function of plain arrays that returns
-`(value, backward)` into a function of Tensors. Read `graph.py`, the whole idea, then `tensor.py`; `methods.py` is comfort.
+`(value, backward)` into a function of Tensors. Read `graph.py`, the whole idea, then `tensor.py`; `modes.py` says what else a
+thread may want: no graph, or to see each op run; `methods.py` is comfort.
 """
 
 from tinyllm.autograd.gradcheck import gradcheck, numerical_gradient
-from tinyllm.autograd.graph import Call, GraphFreedError, NonFiniteError, RowGradient, detect_nonfinite, no_grad, noting_calls
+from tinyllm.autograd.graph import GraphFreedError, RowGradient
+from tinyllm.autograd.modes import Call, NonFiniteError, detect_nonfinite, no_grad, observe_ops, observed
 from tinyllm.autograd.tensor import OPS, Tensor, check_dtypes, op
 
 __all__ = [
@@ -19,7 +21,8 @@ __all__ = [
     "detect_nonfinite",
     "gradcheck",
     "no_grad",
-    "noting_calls",
     "numerical_gradient",
+    "observe_ops",
+    "observed",
     "op",
 ]

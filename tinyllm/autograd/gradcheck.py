@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tinyllm.autograd.graph import no_grad
+from tinyllm.autograd.modes import no_grad
 from tinyllm.autograd.tensor import Tensor, multiply, op
 
 

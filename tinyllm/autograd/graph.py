@@ -11,82 +11,21 @@ die during the walk, not after it. The walk is a loop, not a recursion: a graph 
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from tinyllm import kernels
+from tinyllm.autograd.modes import BACKWARD, MODE, Call, observed, report
 
 Backward = Callable[[np.ndarray], Any]
 
 
 class GraphFreedError(RuntimeError):
     """A second backward through a graph whose closures have already run and gone."""
-
-
-class NonFiniteError(FloatingPointError):
-    """Raised inside `detect_nonfinite()`: `op` is the first op whose value or gradient was NaN or infinite."""
-
-    def __init__(self, op: str, phase: str):
-        super().__init__(f"{phase} of op '{op}' is not finite (NaN or infinity)")
-        self.op, self.phase = op, phase
-
-
-class Call(NamedTuple):
-    """What an op was called with, defaults included, and what came of it (see `noting_calls`)."""
-
-    op: str
-    inputs: tuple
-    settings: dict[str, Any]
-    out: Any  # a Tensor
-
-
-class _Mode(threading.local):
-    """What this thread records: a thread that serves text must not switch off another's training."""
-
-    recording = True
-    detecting = False
-    calls: list[Call] | None = None
-
-
-MODE = _Mode()
-
-
-@contextmanager
-def no_grad() -> Iterator[None]:
-    """Inside, ops compute values only: nothing is recorded, and what a backward would need is dropped at once."""
-    before, MODE.recording = MODE.recording, False
-    try:
-        yield
-    finally:
-        MODE.recording = before
-
-
-@contextmanager
-def noting_calls() -> Iterator[list[Call]]:
-    """Inside, every op also appends to the list that this gives: the straight line of calls that a network comes down to."""
-    before, MODE.calls = MODE.calls, []
-    try:
-        yield MODE.calls
-    finally:
-        MODE.calls = before
-
-
-@contextmanager
-def detect_nonfinite() -> Iterator[None]:
-    """Inside, each op checks its value and each backward its gradients; the first bad one raises NonFiniteError.
-
-    Reading every array once more costs time: use it to re-run a step that went wrong, not every step.
-    """
-    before, MODE.detecting = MODE.detecting, True
-    try:
-        yield
-    finally:
-        MODE.detecting = before
 
 
 class Node:
@@ -209,11 +148,12 @@ class _Gradients:
         return self.waiting.pop(id(node), None)
 
 
+@observed("backward")
 def walk_backward(root: Any, gradient: np.ndarray) -> None:
     """Send `gradient` from root to every leaf below it; leaves add what they receive to their `.grad`."""
     gradients = _Gradients()
     gradients.add(root, gradient, own=False)
-    order = topological_order(root)
+    order, observers = topological_order(root), MODE.observers
     while order:  # popping lets go of each node, and with it of its arrays, as soon as it is done
         node = order.pop()
         held = gradients.pop(node)
@@ -224,14 +164,16 @@ def walk_backward(root: Any, gradient: np.ndarray) -> None:
             node.receive_gradient(dy, own)
             continue
         parents = node.parents
+        start = time.perf_counter() if observers else 0.0
         dparents = node.differentiate(dy)
+        seconds = time.perf_counter() - start if observers else 0.0
         node.parents = ()
         _check_count(node, parents, dparents)
+        if observers:
+            report(Call(node.name, BACKWARD, parents, {}, dparents, start, seconds))
         for parent, dparent in zip(parents, dparents, strict=True):
             if parent is None or dparent is None:
                 continue
-            if MODE.detecting and not np.isfinite(getattr(dparent, "values", dparent)).all():
-                raise NonFiniteError(node.name, "gradient")
             if isinstance(dparent, RowGradient):
                 gradients.add_rows(parent, dparent)
                 continue

@@ -17,14 +17,16 @@ from __future__ import annotations
 
 import functools
 import inspect
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from tinyllm import kernels
-from tinyllm.autograd.graph import MODE, Call, Node, NonFiniteError, walk_backward
+from tinyllm.autograd.graph import Node, walk_backward
 from tinyllm.autograd.methods import OPS, Methods, has_tensor, plain
+from tinyllm.autograd.modes import FORWARD, MODE, Call, report
 
 NATIVE_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))  # not those with their bytes swapped
 
@@ -241,9 +243,10 @@ def op(function: Callable[..., tuple]) -> Callable[..., Tensor]:
         recording = any(parent is not None for parent in parents)
         if takes_needs:
             settings["needs"] = tuple(p is not None for p in parents) if recording else (False,) * len(inputs)
+        observers = MODE.observers
+        start = time.perf_counter() if observers else 0.0
         value, backward = function(*map(seen, inputs), **settings)
-        if MODE.detecting and not np.isfinite(value).all():
-            raise NonFiniteError(name, "value")
+        seconds = time.perf_counter() - start if observers else 0.0
         out = Tensor(np.asarray(value))
         if out.data.base is not None:
             _share_changes(out, inputs)
@@ -251,8 +254,8 @@ def op(function: Callable[..., tuple]) -> Callable[..., Tensor]:
             changes = [x.changes for x in inputs if isinstance(x, Tensor)]
             out.requires_grad = True
             out.node = Node(name, out.data, parents, backward, [*changes, out.changes])
-        if MODE.calls is not None:
-            MODE.calls.append(Call(name, inputs, {**defaults, **settings}, out))
+        if observers:
+            report(Call(name, FORWARD, inputs, {**defaults, **settings}, out, start, seconds))
         return out
 
     OPS[name] = apply

@@ -2,7 +2,7 @@
 
 A network of small layers spends more time between its layers than in them: calls from Python, checks, launches. Yet a step of
 generation is the same straight line of calls each time; only the numbers change. So one ordinary step is watched
-(`noting_calls`), its calls become the lines of a program (`kernels/program/row_program.py`), and from then on a step is one
+(`observe_ops`), its calls become the lines of a program (`kernels/program/row_program.py`), and from then on a step is one
 launch, in which each row has its own length: what was padding in the prompts is left behind here.
 
 Nothing in this file knows GPT. A model qualifies if it has `embed`, and if all that follows in its step is made of the ops in

@@ -11,21 +11,50 @@ from typing import Any
 
 import numpy as np
 
-from tinyllm.autograd import noting_calls
+from tinyllm.autograd import Call, observe_ops
 from tinyllm.decoding.compiled import CompiledStep, compile_step
 from tinyllm.decoding.logits import check_logits, next_logits
 
 ENOUGH_ROWS, ENOUGH_STEPS = 8, 4  # from here on compiling a step pays
 
 
-class Context:
-    """The texts of R rows, of up to max_length columns. `read` their next tokens, `keep` the rows that go on."""
+class PlainStep:
+    """The model itself, with what it has read of R rows in its cache; mask (R, S): False = padding, None: there is none."""
 
     def __init__(self, model: Any, n_rows: int, max_length: int):
         self.model, self.cache = model, model.new_cache(n_rows, max_length)
         self.mask: np.ndarray | None = None
+
+    def __call__(self, tokens: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+        """Reads tokens (R, T), of which `mask` (R, T) leaves some out; logits (R, V)."""
+        if mask is not None or self.mask is not None:
+            parts = [np.ones((len(tokens), self.cache.length), dtype=bool) if self.mask is None else self.mask]
+            self.mask = np.concatenate([*parts, np.ones(tokens.shape, dtype=bool) if mask is None else mask], axis=1)
+        return next_logits(self.model, tokens, cache=self.cache, mask=self.mask)
+
+    def compiled(self, tokens: np.ndarray, mask: np.ndarray | None = None) -> tuple[np.ndarray, CompiledStep | None]:
+        """The same for one token a row (R, 1), and the compiled step that can go on from there, if there can be one."""
+        calls: list[Call] = []
+        with observe_ops(calls.append):
+            logits = self(tokens, mask)
+        step = compile_step(self.model, calls, tokens=tokens[:, 0], logits=logits, cache=self.cache, mask=self.mask)
+        return logits, step
+
+    def keep(self, rows: np.ndarray) -> None:
+        """Goes on with these rows, in this order."""
+        self.cache.select(rows)
+        self.mask = None if self.mask is None else self.mask[rows]
+
+
+class Context:
+    """The texts of R rows, of up to max_length columns. `read` their next tokens, `keep` the rows that go on.
+
+    step  what reads them: the model itself, or, as soon as it is compiled, the compiled step, which has a cache of its own
+    """
+
+    def __init__(self, model: Any, n_rows: int, max_length: int):
+        self.step: PlainStep | CompiledStep = PlainStep(model, n_rows, max_length)
         self.columns_left = max_length
-        self.step: CompiledStep | None = None
         self.may_compile = hasattr(model, "embed")
 
     def read(self, tokens: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
@@ -34,22 +63,15 @@ class Context:
         mask (R, T), for the first call: False = padding on the left. ValueError for logits that are not finite.
         """
         self.columns_left -= tokens.shape[1]
-        if self.step is not None:
+        if isinstance(self.step, CompiledStep):
             logits = self.step(tokens.squeeze(1))
             check_logits(logits)
             return logits
-        if mask is not None or self.mask is not None:
-            parts = [np.ones((len(tokens), self.cache.length), dtype=bool) if self.mask is None else self.mask]
-            self.mask = np.concatenate([*parts, np.ones(tokens.shape, dtype=bool) if mask is None else mask], axis=1)
         enough = len(tokens) >= ENOUGH_ROWS and self.columns_left >= ENOUGH_STEPS
-        if not (self.may_compile and enough and tokens.shape[1] == 1 and self.cache.length):
-            return next_logits(self.model, tokens, cache=self.cache, mask=self.mask)
-        with noting_calls() as calls:
-            logits = next_logits(self.model, tokens, cache=self.cache, mask=self.mask)
-        self.may_compile = False
-        self.step = compile_step(self.model, calls, tokens=tokens[:, 0], logits=logits, cache=self.cache, mask=self.mask)
-        if self.step is not None:
-            del self.cache, self.mask  # the step has its own
+        if not (self.may_compile and enough and tokens.shape[1] == 1 and self.step.cache.length):
+            return self.step(tokens, mask)
+        logits, step = self.step.compiled(tokens, mask)
+        self.step, self.may_compile = step or self.step, False
         return logits
 
     def keep(self, rows: np.ndarray) -> None:
@@ -57,8 +79,4 @@ class Context:
 
         Once a step is compiled, none may come twice.
         """
-        if self.step is not None:
-            self.step.keep(rows)
-            return
-        self.cache.select(rows)
-        self.mask = None if self.mask is None else self.mask[rows]
+        self.step.keep(rows)

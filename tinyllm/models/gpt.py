@@ -21,7 +21,7 @@ import numpy as np
 
 from tinyllm import ops
 from tinyllm.autograd import Tensor
-from tinyllm.autograd.graph import MODE
+from tinyllm.autograd.modes import MODE
 from tinyllm.models import gpt_layout, pretrained
 from tinyllm.nn import Block, Dropout, Embedding, FeedForward, KVCache, LayerNorm, Module, SelfAttention
 from tinyllm.nn.position import positions_from_mask

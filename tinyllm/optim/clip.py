@@ -13,9 +13,10 @@ from collections.abc import Iterable
 import numpy as np
 
 from tinyllm import kernels
-from tinyllm.autograd import Tensor
+from tinyllm.autograd import Tensor, observed
 
 
+@observed("grad_norm")
 def grad_norm(params: Iterable[Tensor]) -> float:
     """Euclidean norm of all gradients together; not finite if one of them is not."""
     grads = [param.grad for param in params if param.grad is not None]

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyllm.autograd import Tensor
+from tinyllm.autograd import Tensor, observed
 
 Params = Iterable[Tensor] | Iterable[Mapping[str, Any]]
 GROUP_KEYS = ("params", "lr", "weight_decay")
@@ -53,6 +53,7 @@ class Optimizer:
         """Move params[i] for every i in `moving`, in place, by memory[slot][i] and grad_scale times its gradient."""
         raise TypeError(f"{type(self).__name__} does not define update")
 
+    @observed("optimizer step")
     def step(self, *, grad_scale: float = 1.0) -> None:
         """Move every weight that has a gradient. grad_scale: what gradients are multiplied by first (see `clip_factor`).
 

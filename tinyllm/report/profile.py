@@ -2,12 +2,12 @@
 
     step  =  compiled kernels  +  Python  +  NumPy and memory
 
-Kernels: each call of compiled code is timed by a wrapper that exists only while `recording`. Python: the same step of a
-model shrunk to a handful of numbers (`shrunk_step`), where every line of Python still runs, every NumPy function is still
-called, but has nothing to do; taken right after a full step, less what its compiled code takes. Calls into NumPy count as
-Python, so it is rather too high than too low. What is left is NumPy's work on arrays, page faults, and what Python loses
-when kernels push its data out of the caches. The wrappers cost about a microsecond a call; how much longer the recorded
-steps take is measured, too (`Profile.recording_ms`), and a step's total comes from steps without them.
+Ops tell how long they took (`observe_ops`); a kernel and its compiled code are timed by a wrapper that exists only while
+`recording`. Python: the same step of a model shrunk to a handful of numbers (`shrunk_step`), where every line of Python still
+runs, every NumPy function is still called, but has nothing to do; taken right after a full step, less what its compiled code
+takes. Calls into NumPy count as Python, so it is rather too high than too low. What is left is NumPy's work on arrays, page
+faults, and what Python loses when kernels push its data out of the caches. Recording costs about a microsecond a call; how much
+longer the recorded steps take is measured, too (`Profile.recording_ms`), and a step's total comes from steps without it.
 """
 
 from __future__ import annotations
@@ -25,10 +25,8 @@ from typing import Any
 import numpy as np
 
 from tinyllm import kernels
-from tinyllm.autograd import OPS, Tensor
-from tinyllm.autograd.graph import Node
-from tinyllm.optim import Optimizer
-from tinyllm.training import step as step_module
+from tinyllm.autograd import Call, observe_ops
+from tinyllm.autograd.modes import FORWARD
 
 PHASES = ("forward", "backward", "optimizer")
 BACKWARD, OP, KERNEL, CODE = range(4)  # levels of a span: Tensor.backward, an op, a kernel's door, its machine code
@@ -108,13 +106,19 @@ class Profile:
         return sum(row.milliseconds for row in self.rows if row.phase == phase)
 
 
-# ---- recording: wrappers that come and go ----
+# ---- recording ----
 
 
 def _n_bytes(result: Any) -> int:
     """Bytes of the arrays in a kernel's or op's result that own their memory."""
     arrays = result if isinstance(result, tuple) else (result,)
     return sum(array.nbytes for array in arrays if isinstance(array, np.ndarray) and array.base is None)
+
+
+def _span_of(call: Call) -> Span:
+    """What autograd tells of a call, as a span; its one walk backward is a level of its own."""
+    level = BACKWARD if call.op == "backward" else OP
+    return Span(level, call.op, call.start, call.seconds, _n_bytes(call.out.data if call.phase == FORWARD else call.out))
 
 
 def _timed(function: Callable, level: int, name: str, spans: list[Span]) -> Callable:
@@ -126,44 +130,19 @@ def _timed(function: Callable, level: int, name: str, spans: list[Span]) -> Call
         start = clock()
         result = function(*args, **kwargs)
         seconds = clock() - start
-        spans.append(Span(level, name, start, seconds, _n_bytes(result) if level != BACKWARD else 0))
+        spans.append(Span(level, name, start, seconds, _n_bytes(result)))
         return result
 
     return wrapper
 
 
 def _places(spans: list[Span]) -> Iterator[tuple[Any, str, Callable]]:
-    """(owner, attribute, wrapper) of everything that is timed."""
-    yield Tensor, "backward", _timed(Tensor.backward, BACKWARD, "backward", spans)
-    for name, op in OPS.items():  # the plain function inside; whoever imported the op holds its outside
-        apply: Any = op
-        cell = apply.__closure__[apply.__code__.co_freevars.index("function")]
-        yield cell, "cell_contents", _timed(cell.cell_contents, OP, name, spans)
-    yield Node, "differentiate", _timed_backward(spans)
-    optimizers: list[Any] = [Optimizer, *Optimizer.__subclasses__()]
-    for owner in optimizers:
-        if "step" in vars(owner):
-            yield owner, "step", _timed(owner.step, OP, "optimizer step", spans)
-    yield step_module, "grad_norm", _timed(step_module.grad_norm, OP, "grad_norm", spans)
+    """(owner, attribute, wrapper) of each kernel and each compiled function, which nobody reports."""
     for name in kernels.TABLE:
         if name in vars(kernels):  # loaded
             yield kernels, name, _timed(vars(kernels)[name], KERNEL, name, spans)
     for module, name in _compiled():
         yield module, name, _timed(getattr(module, name), CODE, name, spans)
-
-
-def _timed_backward(spans: list[Span]) -> Callable:
-    """Node.differentiate with a clock: the backward of one op."""
-    differentiate, clock = Node.differentiate, time.perf_counter
-
-    def wrapper(node: Node, dy: np.ndarray) -> tuple:
-        start = clock()
-        gradients = differentiate(node, dy)
-        seconds = clock() - start
-        spans.append(Span(OP, node.name, start, seconds, _n_bytes(gradients)))
-        return gradients
-
-    return wrapper
 
 
 def _compiled() -> list[tuple[Any, str]]:
@@ -188,7 +167,8 @@ def recording() -> Iterator[list[Span]]:
     try:
         for owner, name, wrapper in wrapped:
             setattr(owner, name, wrapper)
-        yield spans
+        with observe_ops(lambda call: spans.append(_span_of(call))):
+            yield spans
     finally:
         for owner, name, function in before:
             setattr(owner, name, function)
