@@ -350,3 +350,16 @@ def build(program, *leaves):
 def test_random_graphs_agree_with_central_differences(program, seed):
     rng = np.random.default_rng(seed)
     gradcheck(lambda *leaves: build(program, *leaves), rng.standard_normal((3, 3)), rng.standard_normal((3, 3)))
+
+
+def test_a_frozen_leaf_gets_no_gradient_until_it_is_unfrozen_and_a_buffer_never_does():
+    x, buffer = Tensor([2.0], requires_grad=True), Tensor([3.0])
+    (x * x).backward()
+    for tensor in (x, buffer):
+        tensor.freeze()
+        tensor.freeze()
+    assert x.frozen and x.grad is None and not buffer.frozen and not (x * buffer).requires_grad
+    for tensor in (x, buffer):
+        tensor.unfreeze()
+    (x * buffer).backward()
+    assert x.grad.item() == 3 and not x.frozen and not buffer.requires_grad

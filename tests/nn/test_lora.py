@@ -118,6 +118,23 @@ def test_a_merged_model_is_trained_again_but_what_was_frozen_before_is_not():
     assert [name for name, weight in model.named_parameters() if not weight.requires_grad] == ["positions.weight"]
 
 
+def test_freezing_is_a_property_of_the_weight_and_leaves_no_trace_on_the_model():
+    model = small_model()
+    attributes, trained = set(vars(model)), model.parameters()
+    adapted(model)
+    assert set(vars(model)) == attributes and all(weight.frozen and weight.grad is None for weight in trained)
+    assert not any(weight.frozen for weight in model.parameters())
+    part = SequenceClassifier(model, 3, rng=rng()).trunk
+    merge_lora(part)  # whoever merges, and under whichever name the weight is reached then
+    assert len(part.parameters()) == len(trained) and not any(weight.frozen for weight in part.parameters())
+
+
+def test_a_layer_that_stayed_trained_beside_its_adapter_is_trained_after_merging():
+    model = adapted(trained=("blocks.0.attention.qkv.weight",))
+    merge_lora(model)
+    assert all(weight.requires_grad for _, weight in model.named_parameters())
+
+
 def test_merging_leaves_buffers_frozen():
     layer = small_model()
     layer.gain = Tensor(np.ones(1, np.float32))

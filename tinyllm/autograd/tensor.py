@@ -37,12 +37,13 @@ class Tensor(Methods):
     data           array of any shape; a list becomes float32 (or int64 if it holds integers), an array keeps its dtype
     requires_grad  True for a leaf that wants `.grad` after `backward()`; needs a floating dtype
     grad           ndarray of the same shape, or None; backward() adds to it
+    frozen         True for a leaf that would want a gradient, but is to stay as it is for now (see `freeze`)
     changes        [how often the array was changed in place], shared by all Tensors of the same memory; guards recorded graphs
 
     Methods such as x.sum() and comparisons stand in `methods.py`.
     """
 
-    __slots__ = ("data", "grad", "requires_grad", "changes", "node", "__weakref__")
+    __slots__ = ("data", "grad", "requires_grad", "frozen", "changes", "node", "__weakref__")
     __array_ufunc__ = None  # ndarray * Tensor then comes to Tensor.__rmul__ instead of giving an object array
 
     def __init__(self, data: Any, requires_grad: bool = False):
@@ -60,6 +61,7 @@ class Tensor(Methods):
         self.data: np.ndarray = array
         self.grad: np.ndarray | None = None
         self.requires_grad = requires_grad
+        self.frozen = False
         self.changes = [0]
         self.node: Node | None = None
 
@@ -92,6 +94,15 @@ class Tensor(Methods):
         same = Tensor(self.data)
         same.changes = self.changes
         return same
+
+    def freeze(self) -> None:
+        """Want no gradient from now on, until `unfreeze`. A Tensor that wants none anyway stays as it is."""
+        self.frozen = self.frozen or self.requires_grad
+        self.requires_grad, self.grad = False, None
+
+    def unfreeze(self) -> None:
+        """Want a gradient again if `freeze` has ended that."""
+        self.requires_grad, self.frozen = self.requires_grad or self.frozen, False
 
     def backward(self, gradient: Any = None) -> None:
         """Add dself/dleaf · gradient to the `.grad` of every leaf below. A scalar needs no gradient (it is 1)."""

@@ -23,7 +23,6 @@ from tinyllm.nn.linear import Linear
 from tinyllm.nn.module import Module
 
 TARGETS = ("qkv", "out", "up", "down")  # every matrix of a block; the paper's choice, attention alone, is ("qkv",)
-_FROZEN = "frozen_by_lora"
 
 
 class LoRALinear(Module):
@@ -55,9 +54,10 @@ class LoRALinear(Module):
         return ops.linear(low, self.lora_b, None, y)
 
     def merged(self) -> Linear:
-        """A plain Linear with W + (α/r) B A; its weight is a new array, the bias is shared."""
+        """A plain Linear with W + (α/r) B A; its weight is a new array, trained or frozen like W. The bias is shared."""
         layer = Linear(1, 1, bias=False, rng=None)
         layer.weight = Tensor(self.weight.data + self.scale * (self.lora_b.data @ self.lora_a.data))
+        layer.weight.requires_grad, layer.weight.frozen = self.weight.requires_grad, self.weight.frozen
         layer.bias = self.bias
         return layer
 
@@ -86,26 +86,23 @@ def add_lora(
         for name, child in vars(module).items()
         if type(child) is Linear and name in targets
     ]
-    frozen = [name for name, weight in weights if weight.requires_grad and not name.startswith(tuple(trained))]
+    model.zero_grad()
     for name, weight in weights:
-        weight.requires_grad = weight.requires_grad and name not in frozen
-        weight.grad = None
+        if not name.startswith(tuple(trained)):
+            weight.freeze()
     for module, name, twin in twins:
         setattr(module, name, twin)
-    vars(model)[_FROZEN] = tuple(frozen)  # what merge_lora gives back to training
     return model
 
 
 def merge_lora(model: Module) -> Module:
-    """Replace each LoRALinear by a plain Linear that computes the same, in place; what add_lora froze is trained again."""
+    """Replace each LoRALinear by a plain Linear that computes the same, in place; what is frozen is trained again."""
     for _, module in list(model.named_modules()):
         for name, child in vars(module).items():
             if isinstance(child, LoRALinear):
                 setattr(module, name, child.merged())
-    for _, module in model.named_modules():
-        frozen = vars(module).pop(_FROZEN, ())
-        for name, weight in module.named_parameters():
-            weight.requires_grad = weight.requires_grad or name in frozen
+    for _, weight in model.named_parameters():
+        weight.unfreeze()
     return model
 
 
