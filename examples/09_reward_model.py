@@ -128,7 +128,7 @@ def judge(
 
 
 def main(
-    steps: int = 400, seed: int = 0, *, n_stories: int = 400, n_test: int = 100, noise: float = NOISE, figure: str | None = None
+    steps: int = 600, seed: int = 0, *, n_stories: int = 400, n_test: int = 100, noise: float = NOISE, figure: str | None = None
 ) -> dict[str, float]:
     """Demonstrations, labels, reward model; returns what was measured."""
     start = time.perf_counter()

@@ -83,7 +83,7 @@ def draw(curves: dict[str, list[float]], before: np.ndarray, after: np.ndarray) 
 
 
 def main(
-    steps: int = 400, seed: int = 0, loss: str = "dpo", *, beta: float = 0.0, n_stories: int = 400, n_test: int = 150,
+    steps: int = 600, seed: int = 0, loss: str = "dpo", *, beta: float = 0.0, n_stories: int = 400, n_test: int = 150,
     max_steps: int | None = None, figure: str | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """SFT, pairs, DPO; returns the gold rewards before and after."""
@@ -127,7 +127,7 @@ if __name__ == "__main__":
             "n_test": "unseen stories to be judged by",
             "max_steps": "steps of DPO at most; without it, one epoch",
         },
-        full={"steps": 600, "n_stories": 1000, "n_test": 200},
+        full={"steps": 1000, "n_stories": 1000, "n_test": 200},
         full_time="a minute and a half",
         tries=[
             (

@@ -125,7 +125,7 @@ def draw(curves: Curves) -> str:
 
 
 def main(
-    steps: int = 40, seed: int = 0, *, sft_steps: int = 400, n_stories: int = 400, n_test: int = 150,
+    steps: int = 40, seed: int = 0, *, sft_steps: int = 600, n_stories: int = 400, n_test: int = 150,
     kl_coefficient: float = 0.05, shared_critic: bool = False, out: str = "runs/11_ppo", figure: str | None = None,
     **settings: Any,
 ) -> dict[str, float]:  # fmt: skip
@@ -169,7 +169,7 @@ if __name__ == "__main__":
             "shared_critic": "one trunk for policy and value model",
             "out": "folder of the run and its report; must not hold a run",
         },
-        full={"steps": 160, "sft_steps": 600, "n_stories": 1200, "n_test": 200},
+        full={"steps": 160, "sft_steps": 1000, "n_stories": 1200, "n_test": 200},
         full_time="a minute and a half",
         tries=[
             (

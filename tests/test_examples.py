@@ -90,9 +90,9 @@ def test_every_flag_is_explained_and_every_thing_to_try_is_told(described):
 def test_the_compiler_is_announced_before_the_example_begins(monkeypatch, capsys):
     import lesson
 
-    from tinyllm.cli import warmup
+    from tinyllm.recipes import compile_ahead
 
-    monkeypatch.setattr(warmup, "ensure_compiled", lambda: print("compiling"))
+    monkeypatch.setattr(compile_ahead, "ensure_compiled", lambda show: print("compiling"))
     monkeypatch.setattr(sys, "argv", ["00_example.py", "--steps", "7"])
     words = {"file": "00_example.py", "doc": "", "flags": {"steps": "steps"}, "full": {"steps": 9}, "full_time": "long"}
     lesson.run(lambda steps=3, figure=None: print("steps", steps, figure), **words, tries=[("--full", "nine")])

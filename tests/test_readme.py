@@ -120,7 +120,7 @@ def travel(text):
     plan = Plan(data=(f"prose={text}:1",), vocab_size=700, block_size=160, n_layers=1, n_heads=2, d_model=8, base_batch=2,
                 tuned_batch=4, n_tokenizer_conversations=200, n_stories=20, n_test=20, best_of=2)  # fmt: skip
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()):
-        patch.setattr(quickstart, "SECONDS_OF_TIMING", 0.0)
+        patch.setattr("tinyllm.recipes.quickstart.SECONDS_OF_TIMING", 0.0)
         return quickstart.run(build_parser().parse_args(["quickstart", "--steps", "1"]), plan)
 
 

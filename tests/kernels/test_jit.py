@@ -41,7 +41,7 @@ def test_every_kernel_has_a_twin_and_an_example():
 
 def test_environment_chooses_the_twins():
     code = "from tinyllm import kernels; import sys; print(kernels.matmul.__module__, 'numba' in sys.modules)"
-    assert python(code, TINYLLM_KERNELS="numpy") == ["tinyllm.kernels.reference False"]
+    assert python(code, TINYLLM_KERNELS="numpy") == ["tinyllm.kernels.reference.products False"]
 
 
 def test_an_unknown_choice_is_refused(monkeypatch):

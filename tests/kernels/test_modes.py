@@ -23,7 +23,7 @@ def python(*words, **environment):
 
 def selection(*files, warnings, **environment):
     """Run these files of tests/kernels with five examples each; fails with their output."""
-    paths = [f"tests/kernels/test_{name}.py" for name in files]
+    paths = [f"tests/kernels/{file}.py" for file in files]
     options = ["-q", "-p", "no:cacheprovider", "--hypothesis-profile=few", *(f"-Wignore::{name}" for name in warnings)]
     done = python("-m", "pytest", *paths, *options, **environment)
     assert done.returncode == 0, done.stdout[-3000:]
@@ -31,12 +31,12 @@ def selection(*files, warnings, **environment):
 
 
 def test_kernels_pass_with_every_index_checked():
-    selection("embedding", "rotary", "cross_entropy", warnings=(), NUMBA_BOUNDSCHECK="1")
+    selection("test_embedding", "test_rotary", "test_cross_entropy", warnings=(), NUMBA_BOUNDSCHECK="1")
 
 
 def test_kernels_pass_as_plain_python():
     """Python warns where infinity minus infinity becomes nan; compiled code does not."""
-    files = ("softmax", "rotary", "embedding", "reference")
+    files = ("test_softmax", "test_rotary", "test_embedding", "reference/test_layers")
     selection(*files, warnings=("RuntimeWarning",), NUMBA_DISABLE_JIT="1")
 
 

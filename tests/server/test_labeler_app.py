@@ -212,7 +212,7 @@ import os, sys
 sys.path[:0] = sys.argv[3:]
 import uvicorn, starlette.applications
 from labeler_server import make_items
-from tinyllm.rlhf import LabelStore
+from tinyllm.labels import LabelStore
 from tinyllm.server import Labeling, open_launch
 from tinyllm.server.labeler_app import make_app
 items = make_items(2000)

@@ -9,9 +9,8 @@ value to the gradients of the inputs. Forward and backward stand in one scope an
             return 2 * x * dy
         return x * x, backward
 
-Positional arguments carry gradient, keyword-only arguments do not. Inside an op there are only arrays; `op` unwraps,
-calls, wraps. Un-broadcasting is not an op's business: it happens once, where gradients are added up (`graph.py`).
-"""
+Positional arguments carry gradient, keyword-only arguments do not. Inside an op there are only arrays; `op` unwraps, calls,
+wraps. Un-broadcasting happens once, where gradients are added up (`graph.py`)."""
 
 from __future__ import annotations
 

@@ -31,6 +31,8 @@ NAMES = {
     "adapters of the policy": 24,
     "order of held-out pairs": 25,
     "suggestions": 26,
+    "head of a classifier": 27,
+    "order of labelled texts": 28,
 }
 
 
