@@ -93,6 +93,19 @@ def test_fastmath_keeps_nan_and_infinity():
 
 
 @compiled_only
+def test_code_on_disk_is_stale_as_soon_as_any_file_it_is_made_from_has_changed(monkeypatch):
+    from tinyllm.kernels import jit
+
+    sources = jit._sources()
+    assert set(kernels.TABLE.values()) <= sources.keys()
+    shared, built = jit.source_fingerprint(), jit.build_fingerprint()
+    for name in ("product.register_tile", "attention.tiles", "simd_math"):  # each is compiled into kernels of other files
+        changed = {**sources, name: sources[name] + b"#"}
+        monkeypatch.setattr(jit, "_sources", lambda changed=changed: changed)
+        assert shared != jit.source_fingerprint() and built != jit.build_fingerprint()
+
+
+@compiled_only
 def test_second_process_compiles_nothing(tmp_path):
     assert python(ONE_KERNEL + COUNT, NUMBA_CACHE_DIR=tmp_path)[1] == "1"
     assert python(ONE_KERNEL + COUNT, NUMBA_CACHE_DIR=tmp_path)[1] == "0"

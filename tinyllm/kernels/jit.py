@@ -56,8 +56,10 @@ SYMBOLS: dict[str, Any] = {}  # machine code that kernels call by name
 
 
 def _sources() -> dict[str, bytes]:
-    """Every file of this folder by name."""
-    return {path.stem: path.read_bytes() for path in Path(__file__).parent.glob("*.py")}
+    """Every file that holds code to be compiled, by its name in this package: "norm", "product.packing". The twins are not."""
+    root = Path(__file__).parent
+    files = {path.relative_to(root): path.read_bytes() for path in root.rglob("*.py")}
+    return {".".join(path.with_suffix("").parts): source for path, source in files.items() if path.parts[0] != "reference"}
 
 
 def _fingerprint(sources: dict[str, bytes], *more: object) -> str:
@@ -75,7 +77,7 @@ def source_fingerprint() -> str:
     Numba looks only at the kernel's own file when it decides whether code on disk is stale; this covers the rest.
     """
     sources = _sources()
-    shared = {name.decode() for source in sources.values() for name in re.findall(rb"from tinyllm\.kernels\.(\w+)", source)}
+    shared = {name.decode() for source in sources.values() for name in re.findall(rb"from tinyllm\.kernels\.([\w.]+)", source)}
     return _fingerprint({name: source for name, source in sources.items() if name in shared})
 
 
