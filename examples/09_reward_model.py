@@ -166,18 +166,18 @@ if __name__ == "__main__":
         tries=[
             (
                 "--n-stories 50",
-                "an eighth of the labels: 75.8 ± 1.5 % of the pairs instead of 82.1, and its best of five is worth 2.29 "
-                "instead of 2.43",
+                "an eighth of the labels: 65.5 ± 1.7 % of the pairs instead of 78.2, and its best of five is worth 1.79 "
+                "instead of 2.18",
             ),
             (
                 "--noise 2",
-                "a labeler with an unsteady hand: the truth itself decides 68.6 % of the pairs as it does, the reward "
-                "model 60.7 ± 1.8 %; yet its best of five is worth 2.21: noise has no direction and averages out",
+                "a labeler with an unsteady hand: the truth itself decides 68.2 % of the pairs as it does, the reward "
+                "model 59.1 ± 1.8 %; yet its best of five is worth 1.90, a random answer 1.47: noise averages out",
             ),
             (
                 "--steps 100",
-                "it writes in the right manner but copies names wrongly: a random answer is worth -1.66, the best of five "
-                "-1.01, and the reward model decides 71.4 ± 1.6 % of the pairs, the truth 81.6 %",
+                "it writes in the right manner but copies names wrongly: a random answer is worth -1.80, the best of five "
+                "-1.02, and the reward model decides 76.7 ± 1.5 % of the pairs, the truth 84.3 %",
             ),
         ],
     )

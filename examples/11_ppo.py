@@ -174,18 +174,18 @@ if __name__ == "__main__":
         tries=[
             (
                 "--kl-coefficient 0 --steps 160 --out runs/11_ppo_free",
-                "nothing holds the model: the score rises to 3.6 all the while, the truth rises to 2.7 in ten rollouts "
-                "and falls to 0.7; on unseen stories it ends at 0.90, below where it began (1.10): "
+                "nothing holds the model: the score rises to 2.9 all the while, the truth rises to 1.8 in nine rollouts "
+                "and falls to -1.6; on unseen stories it ends at -1.44, far below where it began (0.89): "
                 "docs/figures/11_ppo_overoptimised.svg",
             ),
             (
                 "--kl-coefficient 1 --out runs/11_ppo_tight",
-                "a gain of 0.46 ± 0.11 instead of 1.21, at a KL of 0.6 nats instead of 1.7: distance is too dear to learn much",
+                "a gain of 0.49 ± 0.11 instead of 1.10, at a KL of 0.4 nats instead of 1.2: distance is too dear to learn much",
             ),
             (
                 "--n-stories 20 --out runs/11_ppo_few",
-                "a reward model of 20 stories: a gain of 0.83 ± 0.11 instead of 1.21; the score rises, but the truth "
-                "follows less",
+                "a reward model of 20 stories: a loss of 0.39 ± 0.12 instead of a gain of 1.10; the score rises, and the "
+                "truth falls",
             ),
         ],
     )
