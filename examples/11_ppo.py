@@ -44,6 +44,7 @@ from tinyllm.rlhf.sequences import pad_sequences
 from tinyllm.tokenizers import BPETokenizer
 from tinyllm.tokenizers.chat import ChatFormat
 from tinyllm.training import TrainConfig, open_run, train
+from tinyllm.storage.out_folder import free_folder
 
 NOISE = 0.5  # of the labeler
 Curves = dict[str, list[float]]  # measurement -> its values, one a rollout
@@ -136,7 +137,7 @@ def main(
     reward_model = reward_model_for(sft, tokenizer, n_stories=n_stories, seed=seed)
     print(f"{n_stories} stories labeled, reward model trained: {time.perf_counter() - start:.0f} s")
     stories = make_stories(2000, split="train", seed=seed + 20)
-    folder = Path(out)
+    folder = free_folder(Path(out))
     settings |= {"kl_coefficient": kl_coefficient, "shared_critic": shared_critic}
     policy, curves = improve(sft, reward_model, tokenizer, stories=stories, steps=steps, seed=seed, out=folder, **settings)
     test = make_stories(n_test, split="test", seed=seed + 30)
@@ -167,7 +168,7 @@ if __name__ == "__main__":
             "n_test": "unseen stories to be judged by",
             "kl_coefficient": "price of a nat of distance from the SFT model",
             "shared_critic": "one trunk for policy and value model",
-            "out": "folder of the run and its report; must not hold a run",
+            "out": "folder of the run and its report; a number is added to its name if it is there",
         },
         full={"steps": 160, "sft_steps": 1000, "n_stories": 1200, "n_test": 200},
         full_time="a minute and a half",

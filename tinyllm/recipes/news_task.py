@@ -65,7 +65,8 @@ def _answer(text: str) -> dict[str, str]:
 def sft_news_model(*, steps: int = 600, seed: int = 0, show: Show = lambda record: None) -> tuple[GPT, BPETokenizer]:
     """A GPT of 0.7 million weights, trained on demonstrations alone from the start; in eval mode, with its tokenizer.
 
-    It writes in the right manner after 100 steps, and copies names and numbers out of the story after 400.
+    It writes in the right manner after 100 steps, and learns only later to copy names and numbers out of the story: it makes
+    something up in nine of ten answers after 200 steps, in four after 600, in one after 1000 (at temperature 1).
     """
     tokenizer = news_tokenizer(seed=seed)
     rng = np.random.default_rng(seed)
