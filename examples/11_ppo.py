@@ -41,10 +41,10 @@ from tinyllm.rlhf.ppo import PPO, PPOConfig
 from tinyllm.rlhf.reward_model import score_sequences
 from tinyllm.rlhf.rollout import Sample
 from tinyllm.rlhf.sequences import pad_sequences
+from tinyllm.storage.out_folder import free_folder
 from tinyllm.tokenizers import BPETokenizer
 from tinyllm.tokenizers.chat import ChatFormat
 from tinyllm.training import TrainConfig, open_run, train
-from tinyllm.storage.out_folder import free_folder
 
 NOISE = 0.5  # of the labeler
 Curves = dict[str, list[float]]  # measurement -> its values, one a rollout
