@@ -4,7 +4,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tinyllm.data.split import canonical, hold_out, split_documents, split_sources, split_tail
+from tinyllm.data.split import hold_out, split_documents, split_sources, split_tail
+from tinyllm.data.text.documents import canonical
 
 documents = st.lists(st.binary(min_size=1, max_size=40) | st.sampled_from([b"a", b"b", b"A\r\n", b"c"]), min_size=2, max_size=40)
 fractions = st.floats(0.01, 0.9)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinyllm.evaluation.before_after import BeforeAfter, append_comparison, read_comparisons, write_comparisons
+from tinyllm.evaluation.before_after import BeforeAfter, read_comparisons, write_comparisons
 
 PAIR = BeforeAfter("Summarise: a\nb", "old", "new ☂", score_before=-1.5, gold_after=2.0)
 numbers = st.none() | st.floats(-1e9, 1e9)
@@ -19,8 +19,7 @@ def test_what_is_written_is_read(tmp_path):
 @given(st.lists(st.builds(BeforeAfter, texts, texts, texts, numbers, numbers, numbers, numbers), max_size=3))
 def test_any_text_and_number_survives(tmp_path_factory, pairs):
     folder = tmp_path_factory.mktemp("run")
-    for pair in pairs:
-        append_comparison(folder, pair)
+    write_comparisons(folder, pairs)
     assert read_comparisons(folder) == (pairs, 0)
 
 
@@ -35,9 +34,9 @@ def test_numbers_may_come_from_numpy(tmp_path):
 
 
 def test_a_number_that_is_none_is_refused_and_the_file_stays_as_it_was(tmp_path):
-    append_comparison(tmp_path, PAIR)
+    write_comparisons(tmp_path, [PAIR])
     with pytest.raises(ValueError):
-        append_comparison(tmp_path, BeforeAfter("p", "a", "b", float("nan")))
+        write_comparisons(tmp_path, [PAIR, BeforeAfter("p", "a", "b", float("nan"))])
     assert read_comparisons(tmp_path) == ([PAIR], 0)
 
 
@@ -45,8 +44,7 @@ def test_foreign_lines_are_passed_over_and_counted(tmp_path):
     path = write_comparisons(tmp_path, [PAIR])
     lines = ['{"prompt": "p", "before": "a"}', '{"prompt": 1, "before": "a", "after": "b"}', "[]", "NaN", '{"prompt": "p", "bef']
     path.write_bytes(path.read_bytes() + "\n".join(lines).encode())
-    append_comparison(tmp_path, PAIR)  # the torn line keeps to itself
-    assert read_comparisons(tmp_path) == ([PAIR, PAIR], 5)
+    assert read_comparisons(tmp_path) == ([PAIR], 5)
 
 
 def test_an_odd_score_counts_as_unknown(tmp_path):

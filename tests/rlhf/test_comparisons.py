@@ -2,11 +2,9 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tinyllm.data.conversations.preferences import Preference
-from tinyllm.rlhf.comparisons import ComparedAnswers, ShuffledEpochs, check_same_tokenizer, checksum, encode_preferences
+from tinyllm.rlhf.comparisons import ComparedAnswers, check_same_tokenizer, checksum, encode_preferences
 from tinyllm.tokenizers import END_OF_TEXT, ByteTokenizer
 from tinyllm.tokenizers.chat import CONTROL_TOKENS, ChatFormat
 
@@ -67,36 +65,6 @@ def test_another_tokenizer_is_refused_with_both_fingerprints():
     check_same_tokenizer(CHAT.tokenizer, CHAT.tokenizer)
     with pytest.raises(ValueError, match=f"sha256 {CHAT.tokenizer.fingerprint()[:12]}.*reward model {other.fingerprint()[:12]}"):
         check_same_tokenizer(CHAT.tokenizer, other)
-
-
-@given(st.integers(1, 9), st.integers(1, 20))
-def test_an_epoch_has_everything_once_whatever_the_batch_size(n, batch_size):
-    epochs = ShuffledEpochs(n, rng=np.random.default_rng(0))
-    drawn = np.concatenate([epochs.next(batch_size) for _ in range(2 * n)])
-    for first in range(0, len(drawn) - n + 1, n):
-        assert sorted(drawn[first : first + n]) == list(range(n))
-
-
-@given(st.integers(1, 9), st.integers(1, 5), st.integers(0, 12))
-def test_restored_epochs_go_on_exactly(n, batch_size, n_before):
-    epochs = ShuffledEpochs(n, rng=np.random.default_rng(3))
-    for _ in range(n_before):
-        epochs.next(batch_size)
-    state = epochs.state()
-    expected = [epochs.next(batch_size).tolist() for _ in range(5)]
-    other = ShuffledEpochs(n, rng=np.random.default_rng(99))
-    other.restore(state)
-    assert [other.next(batch_size).tolist() for _ in range(5)] == expected
-
-
-def test_two_epochs_are_ordered_differently():
-    epochs = ShuffledEpochs(20, rng=np.random.default_rng(0))
-    assert epochs.next(20).tolist() != epochs.next(20).tolist()
-
-
-def test_the_state_of_other_data_is_refused():
-    with pytest.raises(ValueError, match="state was taken with n 3, but this source has 4"):
-        ShuffledEpochs(4, rng=np.random.default_rng(0)).restore(ShuffledEpochs(3, rng=np.random.default_rng(0)).state())
 
 
 def test_a_checksum_sees_where_lists_end_and_who_won():

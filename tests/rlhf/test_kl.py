@@ -113,8 +113,9 @@ def test_the_settings_of_ppo_are_checked_against_its_rollout():
 
 @pytest.mark.parametrize(
     ("settings", "text"),
-    [({"beta": -0.1}, "beta is -0.1"), ({"beta": float("nan")}, "beta is nan"), ({"target": 0.0}, "target is 0.0"),
-     ({"target": -1.0}, "target is -1.0"), ({"horizon": 0}, "horizon is 0")],
+    [({"beta": -0.1}, "beta must be .* got -0.1"), ({"beta": float("nan")}, "beta must be .* got nan"),
+     ({"target": 0.0}, "target must be a number above 0 or None, got 0.0"), ({"target": -1.0}, "target must be .* got -1.0"),
+     ({"horizon": 0}, "horizon must be a number of at least 1, got 0")],
 )  # fmt: skip
 def test_a_controller_that_could_not_steer_is_refused(settings, text):
     with pytest.raises(ValueError, match=text):

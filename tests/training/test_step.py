@@ -8,7 +8,7 @@ import pytest
 import tiny_run
 
 from tinyllm.autograd import op
-from tinyllm.data.text.windows import Batch
+from tinyllm.data.batches import Batch
 from tinyllm.models import GPT
 from tinyllm.optim import SGD
 from tinyllm.training import NonFiniteStepError, read_records, train

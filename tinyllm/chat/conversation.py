@@ -7,7 +7,6 @@ A saved conversation is a line of JSON, {"messages": [...]}, the form in which c
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import os
 import shlex
@@ -17,6 +16,7 @@ from typing import Any
 from tinyllm.chat import newest_turns
 from tinyllm.decoding import GenerationConfig
 from tinyllm.storage import write_file
+from tinyllm.storage.explain import nearest
 
 COMMANDS = {  # name -> (what may follow it, what it does)
     "help": ("", "this list"),
@@ -58,8 +58,8 @@ class Conversation:
         """Do what a line such as "/temperature 0.5" says; returns what to tell the user. ValueError if it cannot be done."""
         name, _, rest = line.removeprefix("/").partition(" ")
         if name not in COMMANDS:
-            close = difflib.get_close_matches(name, COMMANDS, n=1)
-            hint = f"did you mean /{close[0]}?" if close else "/help shows the commands"
+            near = nearest(name, COMMANDS)
+            hint = f"did you mean /{near}?" if near else "/help shows the commands"
             raise ValueError(f"unknown command /{name}; {hint} (a message that begins with / is written with //)")
         rest = rest.strip()
         if rest and not COMMANDS[name][0]:

@@ -9,7 +9,6 @@ with `later`, which is called when the verb's own options are wanted: by its --h
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
 import shutil
 import sys
@@ -18,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from tinyllm.cli.aliases import advice, aliases_of, translate
+from tinyllm.storage.explain import nearest
 
 ALSO = "Names of nanoGPT and Hugging Face are understood too, with - or _:"  # at the end of a verb's help
 WIDEST = 110  # columns; longer lines are tiring to read
@@ -138,8 +138,8 @@ class Parser(argparse.ArgumentParser):
             return f"unknown option {option}; {hint}"
         if not option.startswith("-"):
             return f"{word!r} is not expected here; {self._see_help()}"
-        close = difflib.get_close_matches(option, self._option_string_actions, n=1, cutoff=0.5)
-        return f"unknown option {option}; " + (f"did you mean {close[0]}?" if close else self._see_help())
+        near = nearest(option, self._option_string_actions)
+        return f"unknown option {option}; " + (f"did you mean {near}?" if near else self._see_help())
 
     def _see_help(self) -> str:
         return f"see {self.prog} --help"
@@ -149,8 +149,8 @@ class Parser(argparse.ArgumentParser):
         choice = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
         if choice:
             known = [name.strip(" '") for name in choice[2].split(",")]
-            close = difflib.get_close_matches(choice[1], known, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(known)}"
+            near = nearest(choice[1], known)
+            hint = f"did you mean {near}?" if near else f"expected one of {', '.join(known)}"
             place = message[: choice.start()].removeprefix("argument ").rstrip(": ")
             raise UsageError(f"unknown {place.strip('<>')} {choice[1]!r}; {hint}")
         raise UsageError(f"{message} ({self._see_help()})")

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tinyllm.storage.explain import nearest
 from tinyllm.storage.settings import NONE_WORDS, Setting, check_choice, from_json, from_toml, settings_of
 
 METAVARS = {int: "N", float: "X", str: "TEXT"}
@@ -163,6 +163,6 @@ def _values_of_file(groups: Sequence[Group], path: Path) -> dict[str, dict[str, 
 
 
 def _unknown(path: Path, key: str, known: list[str]) -> ValueError:
-    close = difflib.get_close_matches(key.rsplit(".", 1)[-1].replace("-", "_"), known, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
+    near = nearest(key.rsplit(".", 1)[-1].replace("-", "_"), known)
+    hint = f"did you mean {near}?" if near else f"known keys: {', '.join(known)}"
     return ValueError(f"{path}: unknown key {key}; {hint}")

@@ -4,9 +4,11 @@ text/           where text comes from, token files, mixtures, windows: for pre-t
 conversations/  published formats of conversations and preferences, and batches of them: for fine-tuning
 tasks/          questions whose right answers a program knows, and a world of small news: made, as many as wanted
 
-`records.py` (files of JSON objects) and `split.py` (what is held out) serve all three.
+`batches.py` (what a training loop reads, and epochs that can be resumed), `records.py` (files of JSON objects) and `split.py`
+(what is held out) serve all three.
 """
 
+from tinyllm.data.batches import Batch, BatchSource
 from tinyllm.data.conversations.messages import read_conversations
 from tinyllm.data.conversations.packing import PackedConversations, PaddedConversations, conversation_batches
 from tinyllm.data.conversations.preferences import Preference, read_preferences, write_preferences
@@ -20,7 +22,7 @@ from tinyllm.data.text.download import cache_folder, download
 from tinyllm.data.text.mixture import Mixture, MixtureSource, mix
 from tinyllm.data.text.shards import Shard, ShardHeader, open_shard, read_header, verify, write_shard
 from tinyllm.data.text.standard_library import read_standard_library
-from tinyllm.data.text.windows import Batch, BatchSource, EvaluationWindows, MixtureWindows, RandomWindows
+from tinyllm.data.text.windows import EvaluationWindows, MixtureWindows, RandomWindows
 
 __all__ = [
     "Batch",

@@ -18,16 +18,11 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from tinyllm.data.text.documents import content_digest
+from tinyllm.data.text.documents import canonical, content_digest
 
 Documents = tuple[bytes, ...]
 Split = tuple[dict[str, Documents], dict[str, Documents]]  # training and validation documents by source name
 Item = TypeVar("Item")
-
-
-def canonical(text: bytes) -> bytes:
-    """The text without spaces, line ends and capitals: equal for copies."""
-    return b"".join(text.split()).lower()
 
 
 def split_sources(sources: Mapping[str, Sequence[bytes]], fraction: float = 0.1) -> Split:

@@ -7,13 +7,14 @@ separate `do_sample`) and that "off" is None.
 
 from __future__ import annotations
 
-import difflib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+
+from tinyllm.storage.explain import nearest
+from tinyllm.storage.fields import check_number, check_whole
 
 TEMPERATURE = 0.7  # at which people are shown what a model writes, by every command; 1 is the model's own belief
 
@@ -38,28 +39,18 @@ class GenerationConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "stop_tokens", _as_tuple("stop_tokens", self.stop_tokens, int))
         object.__setattr__(self, "stop_strings", _as_tuple("stop_strings", self.stop_strings, str))
-        _check_whole("max_new_tokens", self.max_new_tokens, at_least=1)
-        _check_whole("no_repeat_ngram_size", self.no_repeat_ngram_size, at_least=0)
-        _check_whole("n_beams", self.n_beams, at_least=1)
-        if self.top_k is not None:
-            _check_whole("top_k", self.top_k, at_least=1, hint="; for no limit pass None")
-        self._check_reals()
+        check_whole(self, "max_new_tokens", "n_beams", low=1)
+        check_whole(self, "no_repeat_ngram_size", low=0)
+        check_whole(self, "top_k", low=1, optional=True)
+        if self.temperature != 0:
+            check_number(self, "temperature", low=1e-5, hint=", or 0 for the likeliest token each time")
+        check_number(self, "top_p", "min_p", above=0, high=1, optional=True)
+        check_number(self, "repetition_penalty", above=0)
+        check_number(self, "length_penalty", low=-50, high=50)  # beyond, length ** penalty overflows
         if "" in self.stop_strings:
             raise ValueError("stop_strings has an empty string, which would stop at once; leave it out")
         if self.n_beams > 1:
             self._check_beam_search()
-
-    def _check_reals(self) -> None:
-        if not _is_real(self.temperature) or not (self.temperature == 0 or self.temperature >= 1e-5):
-            raise ValueError(f"temperature is {self.temperature!r}; expected 0 (greedy) or a number of at least 1e-5")
-        for name in ("top_p", "min_p"):
-            value = getattr(self, name)
-            if value is not None and not (_is_real(value) and 0.0 < value <= 1.0):
-                raise ValueError(f"{name} is {value!r}; expected a number above 0 and at most 1, or None for no limit")
-        if not (_is_real(self.repetition_penalty) and self.repetition_penalty > 0):
-            raise ValueError(f"repetition_penalty is {self.repetition_penalty!r}; expected a number above 0 (1 = off)")
-        if not (_is_real(self.length_penalty) and abs(self.length_penalty) <= 50):  # beyond, length ** penalty overflows
-            raise ValueError(f"length_penalty is {self.length_penalty!r}; expected a number from -50 to 50 (0 = no penalty)")
 
     def _check_beam_search(self) -> None:
         for name, neutral in (
@@ -86,23 +77,14 @@ def make_config(config: GenerationConfig | None, settings: dict[str, Any]) -> Ge
     known = [field.name for field in fields(GenerationConfig)]
     for name in settings:
         if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {nearest[0]}?" if nearest else f"known settings: {', '.join(known)}"
+            near = nearest(name, known)
+            hint = f"did you mean {near}?" if near else f"known settings: {', '.join(known)}"
             raise ValueError(f"{name} is not a generation setting; {hint}")
     return replace(config or GenerationConfig(), **settings)
 
 
-def _is_real(value: object) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating) and math.isfinite(value)
-
-
 def _is_whole(value: object) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _check_whole(name: str, value: object, *, at_least: int, hint: str = "") -> None:
-    if not _is_whole(value) or value < at_least:  # type: ignore[operator]
-        raise ValueError(f"{name} is {value!r}; expected a whole number of at least {at_least}{hint}")
 
 
 def _as_tuple(name: str, values: Any, kind: type) -> tuple:

@@ -17,7 +17,7 @@ from typing import Any
 
 from tinyllm.evaluation.exact_match import next_messages
 from tinyllm.nn import evaluating
-from tinyllm.storage import FormatError, strict_json, write_file
+from tinyllm.storage.json_lines import read_lines, write_lines
 
 FILE_NAME = "comparisons.jsonl"
 _TEXTS = ("prompt", "before", "after")
@@ -66,19 +66,7 @@ def write_comparisons(run_folder: str | os.PathLike[str], pairs: Iterable[Before
     ValueError for a score that is not a finite number.
     """
     path = Path(run_folder) / FILE_NAME
-    write_file(path, b"".join(map(_line, pairs)))
-    return path
-
-
-def append_comparison(run_folder: str | os.PathLike[str], pair: BeforeAfter) -> Path:
-    """Add one comparison to `run_folder`/comparisons.jsonl; returns its path. ValueError as in `write_comparisons`.
-
-    The file is written anew and put into place, so that a crash leaves it as it was: it holds dozens of lines, not millions.
-    """
-    path = Path(run_folder) / FILE_NAME
-    known = path.read_bytes() if path.exists() else b""
-    separator = b"" if not known or known.endswith(b"\n") else b"\n"  # a torn last line keeps to itself
-    write_file(path, known + separator + _line(pair))
+    write_lines(path, map(_plain, pairs))
     return path
 
 
@@ -87,16 +75,15 @@ def read_comparisons(run_folder: str | os.PathLike[str]) -> tuple[list[BeforeAft
 
     A report reads with patience: a number that is missing, or is no finite number, counts as not known.
     """
-    path = Path(run_folder) / FILE_NAME
-    lines = [line for line in (path.read_bytes() if path.exists() else b"").split(b"\n") if line.strip()]
-    found = [pair for line in lines if (pair := _parse(line, path)) is not None]
-    return found, len(lines) - len(found)
+    pairs = [_comparison(line.value) for line in read_lines(Path(run_folder) / FILE_NAME)]
+    found = [pair for pair in pairs if pair is not None]
+    return found, len(pairs) - len(found)
 
 
-def _line(pair: BeforeAfter) -> bytes:
+def _plain(pair: BeforeAfter) -> dict[str, Any]:
     texts = {name: _encodable(getattr(pair, name)) for name in _TEXTS}
     numbers = {name: None if (value := getattr(pair, name)) is None else float(value) for name in _NUMBERS}
-    return strict_json.dump(texts | numbers) + b"\n"
+    return texts | numbers
 
 
 def _encodable(text: str) -> str:
@@ -104,12 +91,8 @@ def _encodable(text: str) -> str:
     return text.encode("utf-8", errors="replace").decode()
 
 
-def _parse(line: bytes, path: Path) -> BeforeAfter | None:
-    """The comparison in a line, None if it is none."""
-    try:
-        value: Any = strict_json.parse(line, file=path)
-    except FormatError:
-        return None
+def _comparison(value: Any) -> BeforeAfter | None:
+    """The comparison that a line holds, None if it is none."""
     if not isinstance(value, dict) or not all(isinstance(value.get(name), str) for name in _TEXTS):
         return None
     numbers = {name: float(value[name]) for name in _NUMBERS if _is_number(value.get(name))}

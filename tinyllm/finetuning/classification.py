@@ -18,7 +18,7 @@ import numpy as np
 
 from tinyllm import ops
 from tinyllm.autograd import Tensor
-from tinyllm.data.text.windows import check_identity, rng_state
+from tinyllm.data.batches import Epochs, check_identity
 from tinyllm.nn import evaluating
 
 
@@ -44,38 +44,24 @@ class LabelledTexts:
 
     def __init__(self, texts: Sequence[Sequence[int]], labels: Sequence[int], *, batch_size: int, rng: np.random.Generator):
         _check(texts, labels, batch_size)
-        self.texts, self.labels, self.batch_size, self.rng = list(texts), np.asarray(labels, np.int64), batch_size, rng
-        self._epoch_rng, self._position = rng_state(rng), 0  # the state that the order followed from, and the next row
-        self._order: np.ndarray | None = None
+        self.texts, self.labels, self.batch_size = list(texts), np.asarray(labels, np.int64), batch_size
+        self.epochs = Epochs(lambda rng: rng.permutation(len(self.texts)).tolist(), rng=rng)
         ids = np.array([i for text in self.texts for i in (*text, -1)])
         self._crc32 = zlib.crc32(self.labels.tobytes(), zlib.crc32(ids.tobytes()))
 
     def next_batch(self) -> LabelledBatch:
         """The next batch_size texts of the epoch."""
-        if self._position >= len(self.texts):
-            self._order, self._position = None, 0
-        order = self._shuffled()[self._position : self._position + self.batch_size]
-        self._position += len(order)
+        order = self.epochs.take(self.batch_size)
         return _batch([self.texts[i] for i in order], self.labels[order])
 
-    def _shuffled(self) -> np.ndarray:
-        if self._order is None:
-            self._epoch_rng = rng_state(self.rng)
-            self._order = self.rng.permutation(len(self.texts))
-        return self._order
-
     def state(self) -> dict[str, Any]:
-        """The generator's state at the start of the epoch, the position in it, and the identity of the data."""
-        rng = rng_state(self.rng) if self._order is None else self._epoch_rng
-        return {**self._identity(), "rng": rng, "position": self._position}
+        """Where the epoch stands, and the identity of the data."""
+        return {**self._identity(), **self.epochs.state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from `state`; ValueError if it was taken with other texts, labels or sizes."""
         check_identity(self._identity(), state)
-        self.rng.bit_generator.state = state["rng"]
-        self._order, self._position = None, int(state["position"])
-        if self._position:
-            self._shuffled()
+        self.epochs.restore(state)
 
     def _identity(self) -> dict[str, Any]:
         return {"batch_size": self.batch_size, "n": len(self.texts), "crc32": self._crc32}

@@ -20,7 +20,8 @@ from typing import Any
 from tinyllm.labels.items import Item
 from tinyllm.storage import strict_json
 from tinyllm.storage.atomic import sync_folder
-from tinyllm.storage.strict_json import FormatError
+from tinyllm.storage.json_lines import add_line, open_lines, read_lines
+from tinyllm.storage.lock import lock
 
 LOWEST, HIGHEST = 1, 7
 FLAGS = ("toxic", "made_up", "not_following")
@@ -124,24 +125,21 @@ def read_labels(path: str | os.PathLike[str], items: Iterable[Item] | None = Non
     With `items`, each label must belong to one of them, with the same prompt and answers: ValueError otherwise.
     FormatError if the file holds anything but labels.
     """
-    return _parse(Path(path).read_bytes(), path, None if items is None else {item.id: item for item in items})
+    os.stat(path)  # FileNotFoundError: no labels are not the same as no file
+    return _read(path, None if items is None else {item.id: item for item in items})
 
 
-def _parse(content: bytes, path: str | os.PathLike[str], items: dict[str, Item] | None) -> LabelFile:
+def _read(path: str | os.PathLike[str], items: dict[str, Item] | None) -> LabelFile:
     labels: dict[str, Label] = {}
     n_duplicates = n_torn = 0
-    for number, line in enumerate(content.split(b"\n"), start=1):
-        if not line.strip():
+    for line in read_lines(path):
+        if line.error is not None:
+            if not line.torn:
+                raise line.error
+            n_torn += 1
             continue
-        try:
-            value = strict_json.parse(line, file=path, field=f"line {number}")
-        except FormatError:
-            if line.startswith(b"{") or not line.strip(b"\0"):  # zeros: a size that reached the disk before the bytes
-                n_torn += 1
-                continue
-            raise
-        label = _label(value, path, number)
-        _check_item(label, items, where=f"{path}: line {number}")
+        label = _label(line.value, path, line.number)
+        _check_item(label, items, where=f"{path}: line {line.number}")
         if label.key in labels:
             n_duplicates += 1
         else:
@@ -182,14 +180,10 @@ class LabelStore:
         self.path = Path(path)
         self.items = {item.id: item for item in items}
         is_new = not self.path.exists()
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
-        self._descriptor: int | None = os.open(self.path, flags, 0o666)
+        self._descriptor: int | None = open_lines(self.path)
         try:
-            _lock(self._descriptor, self.path)
-            content = self.path.read_bytes()
-            found = _parse(content, self.path, self.items)
-            if content and not content.endswith(b"\n"):  # torn: what comes next must begin a line of its own
-                os.write(self._descriptor, b"\n")
+            self._lock(self._descriptor)
+            found = _read(self.path, self.items)
             os.fsync(self._descriptor)  # what is read as saved here, a retry will be told is saved
             if is_new:
                 sync_folder(self.path.resolve().parent)
@@ -199,6 +193,13 @@ class LabelStore:
         self.n_torn = found.n_torn
         self._by_key = {label.key: label for label in found.labels}
         self.newest = found.newest()
+
+    def _lock(self, descriptor: int) -> None:
+        try:
+            lock(descriptor)
+        except OSError:
+            text = f"{self.path} is open in another process: stop that one, or give another file for the labels"
+            raise ValueError(text) from None
 
     def append(self, label: Label) -> Label:
         """Puts the label on the disk and returns it as written. When this returns, a crash can no longer take it.
@@ -229,24 +230,10 @@ class LabelStore:
         before = self.newest.get(label.place)
         revision = 0 if before is None else before.revision + 1
         label = dataclasses.replace(label, time=label.time or round(time.time(), 3), revision=revision)
-        self._write(strict_json.dump(dataclasses.asdict(label)) + b"\n")
+        assert self._descriptor is not None
+        add_line(self._descriptor, dataclasses.asdict(label))
         self._by_key[label.key] = self.newest[label.place] = label
         return label
-
-    def _write(self, line: bytes) -> None:
-        """One write(2). If the disk took only a part of it, the part is taken back."""
-        assert self._descriptor is not None
-        end = os.fstat(self._descriptor).st_size
-        try:
-            n_written = os.write(self._descriptor, line)
-            if n_written < len(line):
-                raise OSError(f"{self.path}: the disk took {n_written} of {len(line)} bytes; make room and try again")
-        except OSError:
-            try:
-                os.ftruncate(self._descriptor, end)
-            except OSError:
-                self.close()  # a later label must not be glued to half of this one
-            raise
 
     def close(self) -> None:
         """Closes the file and lets go of the lock. May be called again."""
@@ -259,19 +246,3 @@ class LabelStore:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-def _lock(descriptor: int, path: Path) -> None:
-    """Takes the file's lock without waiting; ValueError if another process, or another store here, holds it."""
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            os.lseek(descriptor, 1 << 30, os.SEEK_SET)  # a byte behind the labels: others may read those meanwhile
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise ValueError(f"{path} is open in another process: stop that one, or give another file for the labels") from None

@@ -25,6 +25,7 @@ from tinyllm.autograd.modes import MODE
 from tinyllm.models import gpt_layout, pretrained
 from tinyllm.nn import Block, Dropout, Embedding, FeedForward, KVCache, LayerNorm, Module, SelfAttention
 from tinyllm.nn.position import positions_from_mask
+from tinyllm.storage.fields import check_number, check_whole
 
 
 @dataclass(frozen=True)
@@ -42,22 +43,16 @@ class GPTConfig:
     n_inner: int | None = None  # F, width inside the feed-forward layers; GPT-2's 4C if not given
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "block_size", "n_layers", "n_heads", "d_model", "n_inner"):
-            value = getattr(self, name)
-            if name == "n_inner" and value is None:
-                continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+        check_whole(self, "vocab_size", "block_size", "n_layers", "n_heads", "d_model", low=1)
+        check_whole(self, "n_inner", low=1, optional=True)
+        check_number(self, "dropout", low=0, below=1)
+        check_number(self, "init_std", above=0)
         if self.n_inner == 4 * self.d_model:  # said or not, it is the same shape
             object.__setattr__(self, "n_inner", None)
         if self.d_model % self.n_heads:
             raise ValueError(f"d_model {self.d_model} is not divisible by n_heads {self.n_heads}; change one of them")
-        if isinstance(self.dropout, bool) or not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is a probability, 0 <= dropout < 1, got {self.dropout!r}")
         if not isinstance(self.bias, bool):
             raise ValueError(f"bias must be True or False, got {self.bias!r}")
-        if not isinstance(self.init_std, int | float) or not 0 < self.init_std < math.inf:
-            raise ValueError(f"init_std is a standard deviation, a number above 0, got {self.init_std!r}")
 
     @property
     def d_feedforward(self) -> int:

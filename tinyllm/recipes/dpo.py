@@ -9,12 +9,9 @@ al. 2023; the losses are in `rlhf/dpo.py`).
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-import numpy as np
 
 from tinyllm.evaluation.before_after import answers_in_words, paired, write_comparisons
 from tinyllm.models import GPT
@@ -24,7 +21,7 @@ from tinyllm.recipes.reward import Comparisons, read_comparisons
 from tinyllm.recipes.tuning import TUNING, ReadingConfig, begin, load_for_chat, refuse_too_large, tuning_run
 from tinyllm.report.rl import write_rl_report
 from tinyllm.rlhf.dpo import DPO, LOSSES, PreferenceBatch, PreferencePairs
-from tinyllm.storage.strict_json import nearest
+from tinyllm.storage.fields import check_choice, check_number
 from tinyllm.tokenizers import Tokenizer
 from tinyllm.tokenizers.chat import ChatFormat
 from tinyllm.training import EvalRecord, TrainConfig, train
@@ -43,12 +40,8 @@ class DPOConfig:
     beta: float | None = None  # β, the price of leaving the reference (default: the loss's own, 0.1 for dpo)
 
     def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            near = nearest(self.loss, LOSSES)
-            hint = f" (did you mean {near}?)" if near else ""
-            raise ValueError(f"loss is {self.loss!r}; expected one of {', '.join(LOSSES)}{hint}")
-        if self.beta is not None and not 0 < self.beta < math.inf:
-            raise ValueError(f"beta is {self.beta}; expected a number above 0, the price of leaving the reference")
+        check_choice(self, "loss", LOSSES)
+        check_number(self, "beta", above=0, optional=True, hint=": it is the price of leaving the reference")
 
     @property
     def own_beta(self) -> float:
@@ -113,5 +106,5 @@ def _held_out_batches(policy: GPT, comparisons: Comparisons, training: TrainConf
     """The first held-out pairs, in batches."""
     rng, size = stream(training.seed, "order of held-out pairs"), training.batch_size
     held_out = PreferencePairs(comparisons.held_out, reference=policy, batch_size=size, rng=rng)
-    indices = np.arange(len(held_out.pairs))[: training.eval_batches * size]
-    return [held_out.batch(indices[i : i + size]) for i in range(0, len(indices), size)]
+    indices = range(min(len(held_out.pairs), training.eval_batches * size))
+    return [held_out.batch(indices[i : i + size]) for i in indices[::size]]

@@ -29,6 +29,7 @@ from tinyllm.recipes.loading import load_writer
 from tinyllm.recipes.runs import saved_settings
 from tinyllm.recipes.texts import DataConfig, end_of_text_marks, read_texts
 from tinyllm.recipes.tuning import ReadingConfig
+from tinyllm.storage.fields import check_whole
 from tinyllm.storage.settings import from_json
 from tinyllm.tokenizers import Tokenizer
 from tinyllm.tokenizers.chat import chat_format
@@ -46,10 +47,8 @@ class EvaluateConfig:
     batch_size: int = 16  # windows or questions at once
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "max_windows", "max_new_tokens"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; expected at least 1")
+        check_whole(self, "batch_size", "max_new_tokens", low=1)
+        check_whole(self, "max_windows", low=1, optional=True)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from tinyllm.recipes.events import Record, Said, Show, silent, watched
 from tinyllm.recipes.inputs import MODEL, Input
 from tinyllm.recipes.runs import finish_run
 from tinyllm.recipes.tuning import TUNING, ReadingConfig, begin, load_for_chat, refuse_too_large, tuning_run
+from tinyllm.storage.fields import check_number, check_whole
 from tinyllm.tokenizers import Tokenizer
 from tinyllm.tokenizers.chat import ChatFormat
 from tinyllm.training import EvalRecord, RunFolder, TrainConfig, train
@@ -45,12 +46,9 @@ class FinetuneConfig:
     lora_alpha: float = 16.0  # α of LoRA
 
     def __post_init__(self) -> None:
-        if self.n_made < 2:
-            raise ValueError(f"n_made is {self.n_made}; expected at least 2, one to learn from and one to hold out")
-        if not 0 < self.validation_fraction < 1:
-            raise ValueError(f"validation_fraction is {self.validation_fraction}; expected a number between 0 and 1")
-        if self.lora_rank < 0:
-            raise ValueError(f"lora_rank is {self.lora_rank}; expected 0 (train all weights) or more")
+        check_whole(self, "n_made", low=2, hint=": one to learn from and one to hold out")
+        check_number(self, "validation_fraction", above=0, below=1)
+        check_whole(self, "lora_rank", low=0)
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,8 @@ from tinyllm.rlhf.reward_function import load_reward_function
 from tinyllm.rlhf.reward_model import score_sequences
 from tinyllm.rlhf.rollout import RolloutConfig, Sample
 from tinyllm.rlhf.sequences import pad_sequences
-from tinyllm.storage.strict_json import nearest
+from tinyllm.storage.explain import suggestion
+from tinyllm.storage.fields import check_whole, refuse
 from tinyllm.tokenizers import Tokenizer
 from tinyllm.tokenizers.chat import ChatFormat
 from tinyllm.training import RunFolder, TrainConfig, train
@@ -74,11 +75,8 @@ class RLConfig:
     lora_rank: int = 0  # r of LoRA: the reference then shares the policy's weights; 0 = all weights are trained
 
     def __post_init__(self) -> None:
-        for name in ("n_answers", "group_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
-        if self.lora_rank < 0:
-            raise ValueError(f"lora_rank is {self.lora_rank}; expected 0 (train all weights) or more")
+        check_whole(self, "n_answers", "group_size", low=1)
+        check_whole(self, "lora_rank", low=0)
 
     def of_method(self, method: str) -> PPOConfig | GRPOConfig | ReinforceConfig:
         """The config of "ppo", "grpo", "rloo" or "reinforce". ValueError for settings that make no sense with it."""
@@ -168,9 +166,7 @@ def _method(given: str | None, out: Path, *, resume: bool) -> str:
     saved = saved_inputs(out).get("algorithm") if resume else None
     method = given or (str(saved) if saved in METHODS else METHODS[0])
     if method not in METHODS:
-        near = nearest(method, METHODS)
-        hint = f" (did you mean {near}?)" if near else ""
-        raise ValueError(f"method is {method!r}; expected one of {', '.join(METHODS)}{hint}")
+        refuse("method", method, f"one of {', '.join(METHODS)}", hint=suggestion(method, METHODS))
     return method
 
 

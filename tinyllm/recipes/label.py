@@ -27,6 +27,7 @@ from tinyllm.recipes.events import Show, counting, silent
 from tinyllm.recipes.loading import load_writer
 from tinyllm.recipes.news_task import sample_answers
 from tinyllm.recipes.prompts import Prompt, read_prompts
+from tinyllm.storage.fields import check_whole
 from tinyllm.tokenizers import Tokenizer
 from tinyllm.tokenizers.chat import ChatFormat, PlainChatFormat, chat_format
 from tinyllm.training.streams import stream
@@ -45,10 +46,9 @@ class LabelConfig:
     seed: int = 1337  # the same number gives the same answers
 
     def __post_init__(self) -> None:
-        if not FEWEST_ANSWERS <= self.n_answers <= MOST_ANSWERS:
-            raise ValueError(f"n_answers is {self.n_answers}; expected {FEWEST_ANSWERS} to {MOST_ANSWERS}")
-        if self.seed < 0 or (self.n_prompts is not None and self.n_prompts < 1):
-            raise ValueError(f"seed is {self.seed} and n_prompts {self.n_prompts}; expected 0 or more, and at least 1")
+        check_whole(self, "n_answers", low=FEWEST_ANSWERS, high=MOST_ANSWERS)
+        check_whole(self, "seed", low=0)
+        check_whole(self, "n_prompts", low=1, optional=True)
         self.generation()
 
     def generation(self) -> GenerationConfig:

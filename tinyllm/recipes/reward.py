@@ -27,8 +27,8 @@ from tinyllm.report.reward import measure_pairs, write_reward_report
 from tinyllm.rlhf.comparisons import ComparedAnswers, EncodingReport, encode_preferences
 from tinyllm.rlhf.policy_gradient import disable_dropout
 from tinyllm.rlhf.reward_model import PreferenceGroups, compare_pairs, normalise, pair_accuracy, preference_loss
-from tinyllm.rlhf.rollout import check_number
 from tinyllm.rlhf.sequences import pad_sequences
+from tinyllm.storage.fields import check_number
 from tinyllm.tokenizers import Tokenizer
 from tinyllm.tokenizers.chat import ChatFormat
 from tinyllm.training import RunFolder, TrainConfig, train
@@ -45,8 +45,7 @@ class RewardConfig:
     margin_scale: float = 0.0  # times a pair's margin, the distance its rewards must keep; 0 = InstructGPT
 
     def __post_init__(self) -> None:
-        for name in ("center_coefficient", "margin_scale"):
-            check_number(self, name, low=0)
+        check_number(self, "center_coefficient", "margin_scale", low=0)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyllm.decoding import TEMPERATURE, GenerationConfig, encode_prompt, write_on
-from tinyllm.storage import strict_json
+from tinyllm.storage.json_lines import append_line
 from tinyllm.training.metrics import keep_records
 from tinyllm.training.streams import stream
 
@@ -72,8 +72,7 @@ def write_samples(model: Any, tokenizer: Any, config: SampleConfig, *, step: int
 
 def append_sample(run: Path, sample: SampleRecord) -> None:
     """Add a line to samples.jsonl."""
-    with open(run / FILE, "ab") as file:
-        file.write(strict_json.dump({"event": "sample", **dataclasses.asdict(sample)}) + b"\n")
+    append_line(run / FILE, {"event": "sample", **dataclasses.asdict(sample)})
 
 
 def drop_samples_from(run: Path, step: int) -> None:

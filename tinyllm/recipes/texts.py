@@ -30,6 +30,8 @@ from tinyllm.data import (
 )
 from tinyllm.models import load_tokenizer_for
 from tinyllm.storage import strict_json, write_file
+from tinyllm.storage.explain import nearest
+from tinyllm.storage.fields import check_choice, check_number, check_whole
 from tinyllm.tokenizers import END_OF_TEXT, BPETokenizer, ByteTokenizer, CharacterTokenizer, Tokenizer, load_tokenizer
 from tinyllm.training import (
     find_tokenizer,
@@ -58,12 +60,9 @@ class DataConfig:
             _check_tokenizer(self.tokenizer)
         if self.tokenizer == "bpe" and self.vocab_size < 257:
             raise ValueError(f"vocab_size is {self.vocab_size}; bpe needs at least 257: all bytes and the end-of-text token")
-        if self.split not in SPLITS:
-            raise ValueError(f"split is {self.split!r}; expected one of {', '.join(SPLITS)}")
-        if not 0 < self.validation_fraction < 1:
-            raise ValueError(f"validation_fraction is {self.validation_fraction}; expected a number between 0 and 1")
-        if self.max_bytes is not None and self.max_bytes < 1:
-            raise ValueError(f"max_bytes is {self.max_bytes}; expected at least 1")
+        check_choice(self, "split", SPLITS)
+        check_number(self, "validation_fraction", above=0, below=1)
+        check_whole(self, "max_bytes", low=1, optional=True)
         for spec in self.data:
             parse_data(spec)
 
@@ -73,7 +72,7 @@ def _check_tokenizer(given: str) -> None:
     try:
         find_tokenizer(given)
     except ValueError as error:
-        near = strict_json.nearest(given, TOKENIZERS)
+        near = nearest(given, TOKENIZERS)
         reason = f"did you mean {near}?" if near else str(error).removeprefix("tokenizer: ")
         raise ValueError(f"tokenizer is {given!r}; expected {', '.join(TOKENIZERS)}, or a folder with one: {reason}") from None
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from tinyllm.data import read_header
 from tinyllm.storage import FormatError, safetensors, strict_json
+from tinyllm.storage.json_lines import read_lines
 
 Series = tuple[list[float], list[float]]  # steps and values, equally long
 
@@ -86,11 +87,10 @@ def read_run(folder: str | os.PathLike[str]) -> RunRecord:
 def _read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     """The JSON objects of a file that have a whole "step", sorted by it, and the number of other lines."""
     records, n_other = [], 0
-    for line in _read_bytes(path).split(b"\n"):
-        value = _parse(line, path)
+    for value in (line.value for line in (read_lines(path) if path.is_file() else ())):
         if isinstance(value, dict) and isinstance(value.get("step"), int) and finite(value["step"]) is not None:
             records.append(value)
-        elif line.strip():
+        else:
             n_other += 1
     return sorted(records, key=lambda record: record["step"]), n_other
 

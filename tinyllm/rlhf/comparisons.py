@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tinyllm.data.conversations.preferences import Preference
-from tinyllm.data.text.windows import check_identity, rng_state
 
 
 @dataclass(frozen=True)
@@ -108,48 +107,6 @@ def check_same_tokenizer(policy_tokenizer: Any, other_tokenizer: Any, *, name: s
             f"tokenizer: the policy's has sha256 {ours[:12]}..., that of {name} {theirs[:12]}...; "
             "train both from the same base model, or give texts and not ids from one to the other"
         )
-
-
-class ShuffledEpochs:
-    """Indices 0..n-1 in a random order, each once, then in another; a batch may reach over the seam.
-
-    An order is drawn when its first index is wanted, so that what is only measured on draws nothing. `state` holds the generator
-    as it stood before the present order was drawn, and how far that has been used.
-    """
-
-    def __init__(self, n: int, *, rng: np.random.Generator):
-        if n < 1:
-            raise ValueError(f"n must be at least 1, got {n}: there is nothing to shuffle")
-        self.n, self.rng = n, rng
-        self._before: dict[str, Any] = {}
-        self._order, self._position = np.zeros(0, int), 0
-
-    def _begin(self) -> None:
-        self._before = rng_state(self.rng)
-        self._order, self._position = self.rng.permutation(self.n), 0
-
-    def next(self, n_wanted: int) -> np.ndarray:
-        """The next `n_wanted` indices, (n_wanted,)."""
-        taken: list[np.ndarray] = []
-        while (missing := n_wanted - sum(map(len, taken))) > 0:
-            if self._position >= len(self._order):
-                self._begin()
-            taken.append(self._order[self._position : self._position + missing])
-            self._position += len(taken[-1])
-        return np.concatenate(taken)
-
-    def state(self) -> dict[str, Any]:
-        """Where it stands, JSON-able."""
-        return {"n": self.n, "rng": self._before or rng_state(self.rng), "position": self._position}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state`; ValueError if it was taken from another number of things."""
-        check_identity({"n": self.n}, state)
-        self.rng.bit_generator.state = state["rng"]
-        self._before, self._order, self._position = {}, np.zeros(0, int), 0
-        if state["position"]:
-            self._begin()
-            self._position = int(state["position"])
 
 
 def checksum(groups: Iterable[ComparedAnswers]) -> int:

@@ -19,9 +19,9 @@ import numpy as np
 
 from tinyllm import ops
 from tinyllm.autograd import Tensor
-from tinyllm.data.text.windows import check_identity
+from tinyllm.data.batches import Epochs, check_identity
 from tinyllm.nn import evaluating
-from tinyllm.rlhf.comparisons import ComparedAnswers, ShuffledEpochs, checksum
+from tinyllm.rlhf.comparisons import ComparedAnswers, checksum
 from tinyllm.rlhf.log_probs import frozen_log_probs, sequence_log_probs
 from tinyllm.rlhf.policy_gradient import disable_dropout
 from tinyllm.rlhf.sequences import Sequences, pad_sequences
@@ -149,7 +149,7 @@ class PreferencePairs:
             raise ValueError(f"batch_size must be at least 1 pair, got {batch_size}")
         self.groups, self.batch_size = list(groups), batch_size
         self.pairs = [(g, *map(int, pair)) for g, group in enumerate(self.groups) for pair in group.pairs]
-        self.epochs = ShuffledEpochs(len(self.pairs), rng=rng)
+        self.epochs = Epochs(lambda rng: rng.permutation(len(self.pairs)).tolist(), rng=rng)
         self.ref_log_probs = reference_log_probs(reference, self.groups)
         self._reference_mean = float(np.concatenate(self.ref_log_probs).mean())
         self._checksum = checksum(self.groups)
@@ -161,9 +161,9 @@ class PreferencePairs:
 
     def next_batch(self) -> PreferenceBatch:
         """The next `batch_size` comparisons."""
-        return self.batch(self.epochs.next(self.batch_size))
+        return self.batch(self.epochs.take_across(self.batch_size))
 
-    def batch(self, indices: np.ndarray) -> PreferenceBatch:
+    def batch(self, indices: Sequence[int]) -> PreferenceBatch:
         """The comparisons with these indices."""
         picked = [self.pairs[i] for i in indices]
         rows = [(g, chosen) for g, chosen, _ in picked] + [(g, rejected) for g, _, rejected in picked]

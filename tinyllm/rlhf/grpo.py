@@ -30,7 +30,8 @@ from tinyllm.rlhf.policy_gradient import (
     weighted_loss,
 )
 from tinyllm.rlhf.ppo import clipped_policy_loss
-from tinyllm.rlhf.rollout import Rollout, RolloutConfig, check_choice, check_number
+from tinyllm.rlhf.rollout import Rollout, RolloutConfig
+from tinyllm.storage.fields import check_choice, check_number, check_whole
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,8 @@ class GRPOConfig(RolloutConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.group_size < 2:
-            raise ValueError(f"group_size is {self.group_size}; expected at least 2: an answer is compared with those beside it")
-        for name in ("clip_low", "clip_high", "kl_coefficient"):
-            check_number(self, name, low=0)
+        check_whole(self, "group_size", low=2, hint=": an answer is compared with those beside it")
+        check_number(self, "clip_low", "clip_high", "kl_coefficient", low=0)
         check_choice(self, "ratio", ("token", "sequence"))
         check_choice(self, "scale", SCALES)
 

@@ -15,13 +15,13 @@ dropout, a filter).
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tinyllm import ops
+from tinyllm.storage.fields import check_number
 
 ESTIMATORS = ("k1", "k2", "k3")
 
@@ -58,12 +58,9 @@ class KLController:
     horizon: int = 10_000  # samples
 
     def __post_init__(self) -> None:
-        if not 0 <= self.beta < math.inf:
-            raise ValueError(f"beta is {self.beta}, a finite number of at least 0 expected")
-        if self.target is not None and not 0 < self.target < math.inf:
-            raise ValueError(f"target is {self.target}, a number above 0 (nats per answer) expected, or None for a fixed beta")
-        if not self.horizon >= 1:
-            raise ValueError(f"horizon is {self.horizon}, at least 1 sample expected")
+        check_number(self, "beta", low=0)
+        check_number(self, "target", above=0, optional=True)
+        check_number(self, "horizon", low=1)
 
     def check_rollout(self, n_samples: int) -> None:
         """ValueError if β is steered and `n_samples` answers at a time are more than the horizon."""

@@ -23,7 +23,7 @@ import numpy as np
 
 from tinyllm import ops
 from tinyllm.autograd import Tensor, no_grad
-from tinyllm.data.text.windows import check_identity, rng_state
+from tinyllm.data.batches import check_identity, rng_state
 from tinyllm.nn import Dropout, Module
 from tinyllm.rlhf.advantages import masked_mean
 from tinyllm.rlhf.kl import kl_estimate

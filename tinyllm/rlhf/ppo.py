@@ -34,7 +34,8 @@ from tinyllm.rlhf.policy_gradient import (
     step_share,
     weighted_loss,
 )
-from tinyllm.rlhf.rollout import Reward, Rollout, RolloutConfig, check_choice, check_number
+from tinyllm.rlhf.rollout import Reward, Rollout, RolloutConfig
+from tinyllm.storage.fields import check_choice, check_number
 
 
 def clipped_policy_loss(
@@ -75,10 +76,8 @@ class PPOConfig(RolloutConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("clip", "value_clip", "value_coefficient", "entropy_coefficient", "kl_coefficient"):
-            check_number(self, name, low=0)
-        for name in ("gamma", "lam"):
-            check_number(self, name, low=0, high=1)
+        check_number(self, "clip", "value_clip", "value_coefficient", "entropy_coefficient", "kl_coefficient", low=0)
+        check_number(self, "gamma", "lam", low=0, high=1)
         check_number(self, "kl_target", low=1e-6, optional=True)
         check_number(self, "kl_horizon", low=1)
         check_number(self, "stop_kl", low=0, optional=True)

@@ -24,7 +24,8 @@ from tinyllm.rlhf.policy_gradient import (
     policy_statistics,
     weighted_loss,
 )
-from tinyllm.rlhf.rollout import Rollout, RolloutConfig, check_number
+from tinyllm.rlhf.rollout import Rollout, RolloutConfig
+from tinyllm.storage.fields import check_number
 
 
 @dataclass(frozen=True)

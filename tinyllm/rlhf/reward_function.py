@@ -25,7 +25,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tinyllm.storage.strict_json import nearest
+from tinyllm.storage.explain import nearest
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ import numpy as np
 
 from tinyllm import ops
 from tinyllm.autograd import Tensor
-from tinyllm.data.text.windows import check_identity
+from tinyllm.data.batches import Epochs, check_identity
 from tinyllm.models import RewardModel, load_tokenizer_for
 from tinyllm.nn import evaluating
-from tinyllm.rlhf.comparisons import ComparedAnswers, ShuffledEpochs, check_same_tokenizer, checksum
+from tinyllm.rlhf.comparisons import ComparedAnswers, check_same_tokenizer, checksum
 from tinyllm.rlhf.sequences import Sequences, pad_sequences
 
 
@@ -76,7 +76,7 @@ class PreferenceGroups:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1 prompt, got {batch_size}")
         self.groups, self.batch_size = list(groups), batch_size
-        self.epochs = ShuffledEpochs(len(self.groups), rng=rng)
+        self.epochs = Epochs(lambda rng: rng.permutation(len(self.groups)).tolist(), rng=rng)
         self._checksum = checksum(self.groups)
 
     @property
@@ -86,7 +86,7 @@ class PreferenceGroups:
 
     def next_batch(self) -> PairBatch:
         """The next `batch_size` prompts."""
-        return pair_batch([self.groups[i] for i in self.epochs.next(self.batch_size)])
+        return pair_batch([self.groups[i] for i in self.epochs.take_across(self.batch_size)])
 
     def state(self) -> dict[str, Any]:
         """Where it stands, and which comparisons these are."""

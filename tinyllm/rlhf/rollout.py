@@ -8,7 +8,6 @@ The fields of the config and what a reward function returns are checked here, at
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 from tinyllm.decoding import GenerationConfig, generate
 from tinyllm.nn import evaluating
 from tinyllm.rlhf.sequences import Sequences, pad_sequences
+from tinyllm.storage.fields import check_choice, check_number, check_whole
 
 NORMALISERS = ("sequence", "token", "constant")
 
@@ -36,10 +36,7 @@ class RolloutConfig:
     normaliser: str = "token"  # the loss is a mean over: sequence, token, or constant; see `token_weights`
 
     def __post_init__(self) -> None:
-        for name in ("n_prompts", "group_size", "max_new_tokens", "minibatch_size", "epochs"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+        check_whole(self, "n_prompts", "group_size", "max_new_tokens", "minibatch_size", "epochs", low=1)
         check_number(self, "temperature", low=1e-5)  # a policy that never varies learns nothing
         check_number(self, "missing_stop_score", optional=True)
         check_choice(self, "normaliser", NORMALISERS)
@@ -86,22 +83,6 @@ def sample_rollout(
     answers = zip(indices.tolist(), asked, result.tokens, result.finish_reasons, strict=True)
     samples = [Sample(index, prompt, response, reason == "stop") for index, prompt, response, reason in answers]
     return samples, pad_sequences(asked, result.tokens)
-
-
-def check_number(config: Any, name: str, *, low: float = -math.inf, high: float = math.inf, optional: bool = False) -> None:
-    """ValueError unless the config's field is a finite number from low to high (or None, if it is optional)."""
-    value = getattr(config, name)
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not (optional and value is None) and not (number and low <= value <= high):
-        at_least = f" of at least {low:g}" if math.isfinite(low) else ""
-        bounds = f"a number from {low:g} to {high:g}" if math.isfinite(high) else f"a finite number{at_least}"
-        raise ValueError(f"{name} must be {bounds}{' or None' if optional else ''}, got {value!r}")
-
-
-def check_choice(config: Any, name: str, choices: Sequence[str]) -> None:
-    """ValueError unless the config's field is one of the choices."""
-    if getattr(config, name) not in choices:
-        raise ValueError(f"{name} is {getattr(config, name)!r}; expected one of {', '.join(choices)}")
 
 
 def check_prompts(prompts: Sequence[list[int]], *, block_size: int, max_new_tokens: int) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import os
+from collections.abc import Iterable
 
 # What to do about an error whose text is only the system's.
 ADVICE = {
@@ -20,6 +22,18 @@ ADVICE = {
     errno.ELOOP: "that is a link to itself",
     errno.ENAMETOOLONG: "choose a shorter one",
 }
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that looks most like `word`, or None when nothing comes close."""
+    matches = difflib.get_close_matches(word[:200], list(known), n=1, cutoff=0.5)
+    return matches[0] if matches else None
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """The nearest known word as an addition to an error's text, "" when nothing comes close."""
+    near = nearest(word, known)
+    return f" (did you mean {near!r}?)" if near else ""
 
 
 def explain(error: BaseException) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import difflib
 import inspect
 import io
 import textwrap
@@ -21,6 +20,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+
+from tinyllm.storage.explain import suggestion
 
 T = TypeVar("T")
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
@@ -124,8 +125,7 @@ def _scalar(setting: Setting, value: Any, where: str) -> Any:
 def check_choice(setting: Setting, value: Any, where: str) -> Any:
     """The value, if it is one of the setting's choices, where it has any."""
     if setting.choices and value not in setting.choices:
-        close = difflib.get_close_matches(str(value), list(map(str, setting.choices)), n=1, cutoff=0.5)
-        hint = f" (did you mean {close[0]}?)" if close else ""
+        hint = suggestion(str(value), map(str, setting.choices))
         raise ValueError(f"{where}: got {value!r}, expected {setting.expected}{hint}")
     return value
 

@@ -9,7 +9,6 @@ object with free keys).
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import os
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyllm.storage import foreign
+from tinyllm.storage.explain import suggestion
 
 MAX_DEPTH = 64  # levels of nesting; our own files use 6
 MAX_DIGITS = 80  # digits of one integer; the largest we write is PCG64's 128-bit state, 39 digits
@@ -181,8 +181,7 @@ def _check_object(value: dict[str, Any], schema: Any, file: str | os.PathLike[st
         return
     for key in value:
         if key not in schema:
-            near = nearest(key, schema)
-            hint = f" (did you mean {near!r}?)" if near else ""
+            hint = suggestion(key, schema)
             expected = "one of " + ", ".join(schema) if schema else "no key at all"
             raise FormatError(file, field=f"{prefix}{_short(key)}", expected=expected, found=f"an unknown key{hint}")
     for key, rule in schema.items():
@@ -220,12 +219,6 @@ def describe(schema: Any) -> str:
     if isinstance(schema, dict | MapOf):
         return "an object"
     return _NAMES.get(schema, "a value")
-
-
-def nearest(key: str, known: Any) -> str | None:
-    """The known key that looks most like `key`, or None when nothing comes close."""
-    matches = difflib.get_close_matches(key[:200], list(known), n=1, cutoff=0.5)
-    return matches[0] if matches else None
 
 
 def dump(value: Any, *, indent: int | None = None) -> bytes:

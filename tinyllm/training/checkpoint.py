@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyllm.data.text.windows import BatchSource, rng_state
+from tinyllm.data.batches import BatchSource, rng_state
 from tinyllm.nn import Module, has_lora
 from tinyllm.optim import Optimizer
 from tinyllm.storage import FormatError, manifest, remove_folder, safetensors, strict_json, write_file, write_folder

@@ -6,12 +6,10 @@ model looks like (its width, its context) is not here but in the model's own con
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any
 
 from tinyllm.optim import constant, warmup_cosine, warmup_stable_decay
-from tinyllm.storage.strict_json import nearest
+from tinyllm.storage.fields import check_choice, check_number, check_whole
 
 SCHEDULES = ("cosine", "stable-decay", "constant")
 
@@ -39,21 +37,12 @@ class TrainConfig:
     seed: int = 1337  # starts every random stream of the run; nanoGPT
 
     def __post_init__(self) -> None:
-        for name in ("max_steps", "batch_size", "gradient_accumulation", "eval_batches", "keep_last"):
-            _check_whole(name, getattr(self, name), lowest=1)
-        for name in ("warmup_steps", "eval_interval", "checkpoint_interval", "seed"):
-            _check_whole(name, getattr(self, name), lowest=0)
-        for name in ("learning_rate", "epsilon"):
-            _check_number(name, getattr(self, name), positive=True)
-        for name in ("min_learning_rate", "weight_decay", "grad_clip", "beta1", "beta2"):
-            _check_number(name, getattr(self, name), positive=False)
-        for name in ("beta1", "beta2"):
-            if getattr(self, name) >= 1:
-                raise ValueError(f"{name} is a share of memory, 0 <= {name} < 1, got {getattr(self, name)}")
-        if self.schedule not in SCHEDULES:
-            near = nearest(str(self.schedule), SCHEDULES)
-            hint = f" (did you mean {near!r}?)" if near else ""
-            raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {self.schedule!r}{hint}")
+        check_whole(self, "max_steps", "batch_size", "gradient_accumulation", "eval_batches", "keep_last", low=1)
+        check_whole(self, "warmup_steps", "eval_interval", "checkpoint_interval", "seed", low=0)
+        check_number(self, "learning_rate", "epsilon", above=0)
+        check_number(self, "min_learning_rate", "weight_decay", "grad_clip", low=0)
+        check_number(self, "beta1", "beta2", low=0, below=1)  # shares of memory
+        check_choice(self, "schedule", SCHEDULES)
         if self.min_learning_rate > self.learning_rate:
             raise ValueError(f"min_learning_rate {self.min_learning_rate} is above learning_rate {self.learning_rate}; lower it")
 
@@ -68,16 +57,3 @@ class TrainConfig:
         shape = warmup_cosine if self.schedule == "cosine" else warmup_stable_decay
         peak, floor = self.learning_rate, self.min_learning_rate
         return shape(step, peak=peak, floor=floor, warmup_steps=self.warmup_steps, max_steps=self.max_steps)
-
-
-def _check_whole(name: str, value: Any, *, lowest: int) -> None:
-    """ValueError unless `value` is an int (not a bool) of at least `lowest`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
-        raise ValueError(f"{name} must be a whole number of at least {lowest}, got {value!r}")
-
-
-def _check_number(name: str, value: Any, *, positive: bool) -> None:
-    """ValueError unless `value` is a finite number above 0, or at least 0 where zero makes sense."""
-    fine = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not fine or value < 0 or (positive and value == 0):
-        raise ValueError(f"{name} must be a number {'above' if positive else 'of at least'} 0, got {value!r}")

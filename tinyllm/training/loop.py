@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tinyllm.data.text.windows import BatchSource
+from tinyllm.data.batches import BatchSource
 from tinyllm.nn import Module, evaluating
 from tinyllm.optim import AdamW, Optimizer
 from tinyllm.training.checkpoint import TrainState

@@ -1,7 +1,6 @@
-"""What a run reports, and the file it is written to: metrics.jsonl, one JSON object a line.
+"""What a run reports, and the file it is written to: metrics.jsonl, one JSON object a line (storage/json_lines.py).
 
-Appending a line is the cheapest write that cannot harm what is already there: a crash can tear only the last line, and
-a reader skips that one. On resume the log is cut back to the checkpoint's step, so the log of an interrupted run is that
+On resume the log is cut back to the checkpoint's step, so the log of an interrupted run is that
 of an uninterrupted one, apart from the fields that measure the machine (`MACHINE_FIELDS`). What a loss function tells
 besides its loss is gathered in `StepMetrics`, which the checkpoint holds too: a step that is stopped half-way is logged whole.
 """
@@ -13,12 +12,12 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tinyllm.storage import FormatError, strict_json, write_file
+from tinyllm.storage.json_lines import append_line, read_lines, write_lines
 
 
 @dataclass(frozen=True)
@@ -102,19 +101,11 @@ MACHINE_FIELDS = frozenset({"ms_per_step", "tokens_per_second", "memory_bytes", 
 
 
 def append_record(path: str | os.PathLike[str], record: Record) -> None:
-    """Adds one line in one write. A torn last line, if there is one, is closed off first. A metric that is not finite is null."""
+    """Adds one line. A metric that is not finite is null."""
     fields = dataclasses.asdict(record)
     event = {"event": "evaluation" if isinstance(record, EvalRecord) else "step"}
     metrics = {name: _plain(value) for name, value in fields.pop("metrics", {}).items()}
-    line = strict_json.dump(event | metrics | fields | event) + b"\n"  # a metric never hides a field
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-    try:
-        if os.fstat(descriptor).st_size:
-            os.lseek(descriptor, -1, os.SEEK_END)
-            line = line if os.read(descriptor, 1) == b"\n" else b"\n" + line
-        os.write(descriptor, line)
-    finally:
-        os.close(descriptor)
+    append_line(path, event | metrics | fields | event)  # a metric never hides a field
 
 
 def read_records(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -122,25 +113,14 @@ def read_records(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
     A missing file reads as no records.
     """
-    path = Path(path)
-    lines = path.read_bytes().splitlines() if path.exists() else []
-    return [record for line in lines if (record := _parse(line, path)) is not None]
-
-
-def _parse(line: bytes, path: Path) -> dict[str, Any] | None:
-    """The record in a line, or None if the line is not whole."""
-    try:
-        record = strict_json.parse(line, file=path, schema=strict_json.MapOf(object))
-    except FormatError:
-        return None
-    return record if isinstance(record.get("step"), int) and "event" in record else None
+    records = (line.value for line in read_lines(path) if isinstance(line.value, dict))
+    return [record for record in records if isinstance(record.get("step"), int) and "event" in record]
 
 
 def keep_records(path: str | os.PathLike[str], wanted: Callable[[dict[str, Any]], bool]) -> None:
     """Rewrites the log atomically with only the records that `wanted` accepts."""
     if Path(path).exists():
-        records: Iterable[dict[str, Any]] = filter(wanted, read_records(path))
-        write_file(path, b"".join(strict_json.dump(record) + b"\n" for record in records))
+        write_lines(path, filter(wanted, read_records(path)))
 
 
 def peak_memory_bytes() -> int:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyllm.storage import FormatError, remove_leftovers, strict_json, write_file
+from tinyllm.storage.lock import lock
 from tinyllm.storage.names import change_texts, name_as_text
 from tinyllm.storage.strict_json import MapOf
 from tinyllm.training.checkpoint import (
@@ -157,7 +158,7 @@ def _locked(folder: Path) -> Iterator[None]:
     """Holds the folder's lock; ValueError if another process (or another open_run here) does."""
     with open(folder / ".lock", "a+") as file:
         try:
-            _lock(file.fileno())
+            lock(file.fileno())
         except OSError:
             file.seek(0)
             holder = file.read(40).strip() or "unknown"
@@ -168,15 +169,3 @@ def _locked(folder: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield  # closing the file lets go of the lock
-
-
-def _lock(descriptor: int) -> None:
-    """Takes the lock without waiting; OSError if it is held."""
-    if os.name == "nt":
-        import msvcrt
-
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-    else:
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tinyllm.data.batches import Batch
 from tinyllm.data.text.mixture import mix
-from tinyllm.data.text.windows import Batch, EvaluationWindows, MixtureWindows, RandomWindows
+from tinyllm.data.text.windows import EvaluationWindows, MixtureWindows, RandomWindows
 
 
 def _random(tokens=None, seed=0, bit_generator=np.random.PCG64, **sizes):

@@ -20,23 +20,19 @@ from typing import Any
 
 import numpy as np
 
-from tinyllm.data.text.windows import Batch, check_identity, rng_state
+from tinyllm.data.batches import Batch, Epochs, check_identity
 
 Encoded = Sequence[tuple[Sequence[int], Sequence[bool]]]  # (ids, mask) of each conversation, as ChatFormat.encode gives them
 WINDOW = 16  # batches' worth of shuffled conversations that are sorted by length together
 
 
 class _Conversations:
-    """What both sources share: which conversations are fit to learn from, the epochs, the state.
-
-    An epoch is planned at its first batch: lists of rows, each a list of conversation indices. The plan follows from the
-    generator's state then, so that state and the number of batches given out since are all there is to save.
-    """
+    """What both sources share: which conversations are fit to learn from, the epochs, the state."""
 
     def __init__(self, encoded: Encoded, *, batch_size: int, block_size: int, rng: np.random.Generator):
         if batch_size < 1 or block_size < 1:
             raise ValueError(f"batch_size and block_size must be at least 1, got {batch_size} and {block_size}")
-        self.batch_size, self.block_size, self.rng = batch_size, block_size, rng
+        self.batch_size, self.block_size = batch_size, block_size
         self.conversations, reasons = _fit_for_learning(encoded, block_size)
         self.n_skipped = reasons.total()
         self.skipped = ""  # how many were left out and why, in words
@@ -46,49 +42,34 @@ class _Conversations:
         if not self.conversations:
             raise ValueError(f"encoded: nothing to learn from; {self.skipped or 'there are no conversations'}")
         self._lengths = np.array([len(ids) for ids, _ in self.conversations])
-        self._plan: list[list[list[int]]] | None = None
-        self._plan_rng = rng_state(rng)  # the generator's state before the current plan was drawn
-        self._position = 0  # batches of the current epoch that were given out
+        self.epochs = Epochs(self._make_plan, rng=rng)
         self._crc32 = _checksum(self.conversations)
 
-    def _make_plan(self) -> list[list[list[int]]]:
+    def _make_plan(self, rng: np.random.Generator) -> list[list[list[int]]]:
         """One epoch in a new random order: batches of rows of conversation indices."""
         raise TypeError(f"{type(self).__name__} does not say how it makes its batches")
 
     @property
     def batches_per_epoch(self) -> int:
         """The number of batches in the current epoch."""
-        return len(self._planned())
-
-    def _planned(self) -> list[list[list[int]]]:
-        if self._plan is None:
-            self._plan_rng = rng_state(self.rng)
-            self._plan = self._make_plan()
-        return self._plan
+        return len(self.epochs.order)
 
     def next_batch(self) -> Batch:
         """The next batch of at most batch_size rows; after the last of an epoch, the first of the next."""
-        if self._position >= len(self._planned()):
-            self._plan, self._position = None, 0
-        rows = self._planned()[self._position]
-        self._position += 1
+        (rows,) = self.epochs.take(1)
         return self._batch([[self.conversations[i] for i in row] for row in rows])
 
     def _batch(self, rows: list[list[tuple[np.ndarray, np.ndarray]]]) -> Batch:
         return make_batch(rows)
 
     def state(self) -> dict[str, Any]:
-        """The generator's state at the start of the epoch, the place in it, and the identity of the data."""
-        rng = rng_state(self.rng) if self._plan is None else self._plan_rng
-        return {**self._identity(), "rng": rng, "position": self._position}
+        """Where the epoch stands, and the identity of the data."""
+        return {**self._identity(), **self.epochs.state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from `state`; ValueError if it was taken with other conversations or other sizes."""
         check_identity(self._identity(), state)
-        self.rng.bit_generator.state = state["rng"]
-        self._plan, self._position = None, int(state["position"])
-        if self._position:
-            self._planned()
+        self.epochs.restore(state)
 
     def _identity(self) -> dict[str, Any]:
         sizes = {"batch_size": self.batch_size, "block_size": self.block_size}
@@ -103,11 +84,11 @@ class PackedConversations(_Conversations):
     rng      draws the order of each epoch. ValueError if no conversation is left.
     """
 
-    def _make_plan(self) -> list[list[list[int]]]:
-        shuffled = self.rng.permutation(len(self._lengths))
+    def _make_plan(self, rng: np.random.Generator) -> list[list[list[int]]]:
+        shuffled = rng.permutation(len(self._lengths))
         packed = pack(self._lengths[shuffled], self.block_size + 1)
         rows = [[int(shuffled[i]) for i in row] for row in packed]
-        rows = [rows[i] for i in self.rng.permutation(len(rows))]
+        rows = [rows[i] for i in rng.permutation(len(rows))]
         return [rows[a:b] for a, b in _even_parts(len(rows), self.batch_size)]
 
     def _batch(self, rows: list[list[tuple[np.ndarray, np.ndarray]]]) -> Batch:
@@ -117,14 +98,14 @@ class PackedConversations(_Conversations):
 class PaddedConversations(_Conversations):
     """Batches (B, T) of one conversation a row, T the longest of the batch. Arguments as in PackedConversations."""
 
-    def _make_plan(self) -> list[list[list[int]]]:
-        shuffled = self.rng.permutation(len(self._lengths))
+    def _make_plan(self, rng: np.random.Generator) -> list[list[list[int]]]:
+        shuffled = rng.permutation(len(self._lengths))
         batches = []
         for first in range(0, len(shuffled), WINDOW * self.batch_size):
             window = shuffled[first : first + WINDOW * self.batch_size]
             by_length = window[np.argsort(self._lengths[window], kind="stable")]
             batches += [[[int(i)] for i in by_length[a:b]] for a, b in _even_parts(len(by_length), self.batch_size)]
-        return [batches[i] for i in self.rng.permutation(len(batches))]
+        return [batches[i] for i in rng.permutation(len(batches))]
 
 
 def conversation_batches(encoded: Encoded, *, batch_size: int, block_size: int) -> list[Batch]:

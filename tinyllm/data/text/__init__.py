@@ -10,11 +10,9 @@ from tinyllm.data.text.download import cache_folder, download
 from tinyllm.data.text.mixture import Mixture, MixtureSource, mix
 from tinyllm.data.text.shards import Shard, ShardHeader, open_shard, read_header, verify, write_shard
 from tinyllm.data.text.standard_library import read_standard_library
-from tinyllm.data.text.windows import Batch, BatchSource, EvaluationWindows, MixtureWindows, RandomWindows
+from tinyllm.data.text.windows import EvaluationWindows, MixtureWindows, RandomWindows
 
 __all__ = [
-    "Batch",
-    "BatchSource",
     "EvaluationWindows",
     "Mixture",
     "MixtureSource",

@@ -41,6 +41,11 @@ class Source:
         return sum(map(len, self.documents))
 
 
+def canonical(text: bytes) -> bytes:
+    """The text without spaces, line ends and capitals: equal for copies."""
+    return b"".join(text.split()).lower()
+
+
 def content_digest(document: bytes) -> bytes:
     """sha256 of the document: where an order must be arbitrary but always the same, documents are ordered by it."""
     return hashlib.sha256(document).digest()

@@ -18,8 +18,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from tinyllm.data.split import canonical
-from tinyllm.data.text.documents import Source, without_duplicates
+from tinyllm.data.text.documents import Source, canonical, without_duplicates
 
 SOURCE_NAMES = ("reference", "docstrings", "source")
 

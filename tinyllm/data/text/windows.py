@@ -3,56 +3,18 @@
 RandomWindows      windows at uniformly random places, with replacement, as nanoGPT draws them
 MixtureWindows     each row first picks its source by weight, then a window in it
 EvaluationWindows  the same evenly spaced windows each time, none overlapping, for a loss that can be compared
-
-`state()` says where a source stands, random generators included, as a JSON-able dict; after `restore(state)` it yields
-exactly what would have come next. The state carries a checksum of the tokens, so it refuses to go on over other data.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from tinyllm.data.batches import Batch, check_identity, rng_state
 from tinyllm.data.text.mixture import Mixture
-
-
-@dataclass(frozen=True)
-class Batch:
-    """tokens (B, T) int64, targets (B, T) int64, mask (B, T) bool or None (every target counts in the loss)."""
-
-    tokens: np.ndarray
-    targets: np.ndarray
-    mask: np.ndarray | None = None
-
-    def __post_init__(self) -> None:
-        for name, array in (("targets", self.targets), ("mask", self.mask)):
-            if array is not None and array.shape != self.tokens.shape:
-                raise ValueError(f"{name} must have the shape of tokens, {self.tokens.shape}, got {array.shape}")
-
-    @property
-    def n_counted(self) -> int:
-        """The number of targets that count in the loss."""
-        return self.targets.size if self.mask is None else int(self.mask.sum())
-
-
-class BatchSource(Protocol):
-    """What a training loop needs of its data."""
-
-    def next_batch(self) -> Any:
-        """The next batch, a Batch or whatever else the loss function reads; sources never run out."""
-        ...
-
-    def state(self) -> dict[str, Any]:
-        """Where the source stands: a dictionary that JSON can hold, but for NumPy arrays in it (of a rollout, say)."""
-        ...
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from where `state` was taken."""
-        ...
 
 
 class RandomWindows:
@@ -174,24 +136,3 @@ def check_window(tokens: np.ndarray, *, batch_size: int, block_size: int) -> Non
             f"tokens has {len(tokens)} ids, but a window of block_size {block_size} needs {block_size + 1}; "
             "use more text or a smaller block_size"
         )
-
-
-def check_identity(ours: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-    """ValueError naming the first entry in which a saved state differs from the source it is restored into."""
-    for name, value in ours.items():
-        if state.get(name) != value:
-            raise ValueError(
-                f"state was taken with {name} {state.get(name)!r}, but this source has {value!r}; "
-                "resume with the same data and settings"
-            )
-
-
-def rng_state(rng: np.random.Generator) -> dict[str, Any]:
-    """The generator's state with NumPy numbers made plain, so that JSON can hold it."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {key: plain(item) for key, item in value.items()}
-        return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
-
-    return plain(rng.bit_generator.state)
