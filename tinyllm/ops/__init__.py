@@ -11,6 +11,7 @@ from tinyllm.ops.einsum import einsum
 from tinyllm.ops.elementwise import absolute, clip, exp, log, maximum, minimum, sqrt, where
 from tinyllm.ops.embedding import embedding
 from tinyllm.ops.feedforward import gelu_feedforward
+from tinyllm.ops.int8 import int8_embedding, int8_linear
 from tinyllm.ops.linear import linear
 from tinyllm.ops.linear_cross_entropy import linear_cross_entropy
 from tinyllm.ops.norm import layer_norm, rms_norm
@@ -34,6 +35,8 @@ __all__ = [
     "exp",
     "gelu",
     "gelu_feedforward",
+    "int8_embedding",
+    "int8_linear",
     "layer_norm",
     "linear",
     "linear_cross_entropy",
