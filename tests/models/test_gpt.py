@@ -64,8 +64,8 @@ def test_flops_are_two_per_weight_in_a_product_and_four_per_key_and_width(n_inne
     products = sum(array.size for array in matrices)
     assert products == (4 * C * C + 2 * C * (n_inner or 4 * C)) * L
     assert (model.config == make().config) == (n_inner != 20)
-    assert model.config.flops_per_token(context=5) == 2 * (products + V * C) + 4 * L * C * 5
-    assert model.config.flops_per_token() == model.config.flops_per_token(context=16)
+    assert model.flops_per_token(context=5) == 2 * (products + V * C) + 4 * L * C * 5
+    assert model.flops_per_token() == model.flops_per_token(context=16)
 
 
 def test_an_untrained_model_knows_nothing():

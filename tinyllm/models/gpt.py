@@ -59,22 +59,6 @@ class GPTConfig:
         """F."""
         return 4 * self.d_model if self.n_inner is None else self.n_inner
 
-    def num_parameters(self) -> int:
-        """Weights of such a GPT: V·C + block_size·C + L·(4C² + 2CF + 9C + F) + 2C; fewer without biases."""
-        C, F = self.d_model, self.d_feedforward
-        norm = C * (1 + self.bias)
-        layer = 4 * C * C + 2 * C * F + self.bias * (5 * C + F) + 2 * norm
-        return (self.vocab_size + self.block_size) * C + self.n_layers * layer + norm
-
-    def flops_per_token(self, context: int | None = None) -> int:
-        """Floating point operations to read one token: 2 per weight in a product, 4·C per layer and key attended to.
-
-        A training step costs three times as much: backward makes two products of each. PaLM (Chowdhery et al. 2022),
-        appendix B, without counting norms and activations. `context` is the number of keys (block_size by default).
-        """
-        C, F, L = self.d_model, self.d_feedforward, self.n_layers
-        return 2 * (L * (4 * C**2 + 2 * C * F) + self.vocab_size * C) + 4 * L * C * (context or self.block_size)
-
 
 def _check_columns(read_from: int | np.ndarray, shape: tuple[int, ...]) -> None:
     """ValueError unless read_from is a column of (B, T), or one for each row."""
@@ -111,6 +95,16 @@ class GPT(Module):
             for _ in range(config.n_layers)
         ]
         self.norm = LayerNorm(C, bias=config.bias)
+
+    def flops_per_token(self, context: int | None = None) -> int:
+        """Floating point operations to read one token: 2 per weight in a product, 4·C per layer and key attended to.
+
+        A training step costs three times as much: backward makes two products of each. PaLM (Chowdhery et al. 2022),
+        appendix B, without counting norms and activations. `context` is the number of keys (block_size by default).
+        """
+        config, looked_up = self.config, self.positions.weight.size
+        products = sum(weight.size for _, weight in self.named_parameters() if weight.ndim == 2) - looked_up
+        return 2 * products + 4 * config.n_layers * config.d_model * (context or config.block_size)
 
     def __call__(self, tokens: np.ndarray, *, cache: KVCache | None = None, mask: np.ndarray | None = None) -> Tensor:
         """tokens (B, T) int -> logits (B, T, V): at each position, scores for the token that comes next."""

@@ -350,12 +350,12 @@ class Journey:
         return Assistant(self.out, self.improved, self.tokenizer, rows, questions)
 
     def _describe(self, config: GPTConfig, *, batch_size: int) -> None:
-        memory = estimate_memory(config, batch_size=batch_size).total
+        memory, n_weights = estimate_memory(config, batch_size=batch_size).total, GPT(config, rng=None).num_parameters()
         self.tell(
             5,
             "The model",
             f"A GPT: {config.n_layers} layers in which tokens first look at the tokens before them (attention, "
             f"{config.n_heads} heads), then think for themselves (feed-forward). It is GPT-2 in small: "
-            f"{config.num_parameters():,} weights instead of 124 million, in about {memory / 1e6:.0f} MB of memory while "
+            f"{n_weights:,} weights instead of 124 million, in about {memory / 1e6:.0f} MB of memory while "
             f"training, and a context of {config.block_size} tokens.",
         )
