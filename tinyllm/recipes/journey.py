@@ -18,7 +18,7 @@ from typing import Any
 
 from tinyllm.chat import ChatSettings
 from tinyllm.data.conversations.preferences import Preference
-from tinyllm.data.tasks.news import story_prompt
+from tinyllm.data.tasks.news import make_stories, story_prompt
 from tinyllm.models import GPT, GPTConfig, RewardModel, load_tokenizer_for
 from tinyllm.recipes import compare
 from tinyllm.recipes.demonstrations import encode_demonstrations, make_demonstrations
@@ -26,7 +26,6 @@ from tinyllm.recipes.events import Chapter, Said, Show, counting, silent, watche
 from tinyllm.recipes.finetune import tune, write_held_out_answers
 from tinyllm.recipes.improve import PolicyTraining, RLConfig
 from tinyllm.recipes.label import label_stories
-from tinyllm.recipes.news_task import make_stories
 from tinyllm.recipes.plan import Plan
 from tinyllm.recipes.pretrain import make_model, merging, train_model
 from tinyllm.recipes.quickstart_page import write_page
