@@ -264,6 +264,8 @@ def all_names(tree):
 
 @pytest.mark.parametrize("path", [path for path in FILES if path.name == "__init__.py"], ids=label)
 def test_every_package_says_what_it_exports(path):
+    if len(path.relative_to(ROOT).parts) > 2 and len(TREES[path].body) == 1:
+        return  # a room within a package is a folder with a word on it: the package exports for it
     assert all_names(TREES[path]) is not None
     module = importlib.import_module(module_name(path))
     assert len(set(module.__all__)) == len(module.__all__)
