@@ -45,7 +45,7 @@ def news_tokenizer(*, n_stories: int = 2000, seed: int = 0) -> BPETokenizer:
 
 
 def demonstrations(chat: ChatFormat, n: int, *, seed: int) -> list[tuple[list[int], list[bool]]]:
-    """`n` stories with a summary of mixed quality each, as (ids, mask) with mask True for the summary."""
+    """`n` stories with a summary of mixed quality each, as (ids, loss mask), the mask True for the summary."""
     rng = np.random.default_rng(seed)
     stories = make_stories(n, split="train", seed=seed)
     return [chat.encode([*story_prompt(story), _answer(make_summary(story, rng))]) for story in stories]

@@ -208,7 +208,8 @@ class PolicyGradient:
         experience: dict[str, Any] = {}
         if self._minibatches:
             assert self._sequences is not None
-            experience = {**vars(self._sequences), "arrays": self._arrays}
+            own = self._sequences
+            experience = {"tokens": own.tokens, "mask": own.attention_mask, "n_prompt": own.n_prompt, "arrays": self._arrays}
         return {
             **self._identity,
             "rng": rng_state(self.rng),
