@@ -104,8 +104,8 @@ class _Writer:
 def _norm(to: _Writer, call: Call) -> None:
     x, weight, *rest = call.inputs  # RMS norm has no bias
     bias = to.weight(rest[0]) if rest and rest[0] is not None else None
-    settings = {"eps": call.settings["eps"], "rms": call.op == "rms_norm"}
-    to.program.norm(to.array(x), to.weight(weight), bias, to.result(call), **settings)
+    eps, rms = call.settings["eps"], call.op == "rms_norm"
+    to.program.norm(to.array(x), to.weight(weight), bias, to.result(call), eps=eps, rms=rms)
 
 
 def _linear(to: _Writer, call: Call) -> None:

@@ -30,14 +30,9 @@ def check_ids(ids: np.ndarray, size: int, name: str) -> None:
 
 
 def counted_targets(
-    op_name: str,
-    targets: np.ndarray,
-    *,
-    shape: tuple[int, ...],
-    n_vocab: int,
-    loss_mask: np.ndarray | None,
-    n_counted: float | None,
-) -> tuple[np.ndarray, np.ndarray, float]:
+    op_name: str, targets: np.ndarray, *, shape: tuple[int, ...], n_vocab: int, loss_mask: np.ndarray | None = None,
+    n_counted: float | None = None,
+) -> tuple[np.ndarray, np.ndarray, float]:  # fmt: skip
     """Return the targets (N,), which of them count (N,) bool, and what to divide by; ValueError for what does not fit."""
     if loss_mask is not None and loss_mask.dtype != np.bool_:
         raise ValueError(f"{op_name}: loss_mask is {loss_mask.dtype}, bool expected (True = counts)")
@@ -83,8 +78,9 @@ def cross_entropy(
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"cross_entropy: label_smoothing is {label_smoothing}, expected at least 0 and less than 1")
     n_counted = n_counted if reduction == "mean" else 1
-    settings: dict = {"shape": shape, "n_vocab": n_vocab, "loss_mask": loss_mask, "n_counted": n_counted}
-    ids, counted, divisor = counted_targets("cross_entropy", targets, **settings)
+    ids, counted, divisor = counted_targets(
+        "cross_entropy", targets, shape=shape, n_vocab=n_vocab, loss_mask=loss_mask, n_counted=n_counted
+    )
     nll, normalizer = kernels.cross_entropy_forward(rows, ids)
     if label_smoothing:  # ε of the mean over all tokens in place of the target; differences first, for the sake of decimals
         nll = nll + label_smoothing * np.mean(np.take_along_axis(rows, ids[:, None], axis=1) - rows, axis=1)
@@ -109,8 +105,7 @@ def token_log_probs(logits, targets):
     logits (..., V), targets (...) int -> (...).   d logits = (onehot(target) - softmax(logits)) dy
     """
     rows = _rows("token_log_probs", logits)
-    settings: dict = {"shape": logits.shape[:-1], "n_vocab": logits.shape[-1], "loss_mask": None, "n_counted": 1}
-    ids, _, _ = counted_targets("token_log_probs", targets, **settings)
+    ids, _, _ = counted_targets("token_log_probs", targets, shape=logits.shape[:-1], n_vocab=logits.shape[-1], n_counted=1)
     nll, normalizer = kernels.cross_entropy_forward(rows, ids)
 
     def backward(dy):

@@ -31,9 +31,11 @@ def linear_cross_entropy(hidden, weight, targets, *, loss_mask: np.ndarray | Non
     """
     check_linear("linear_cross_entropy", hidden, weight)
     n_vocab, dtype = weight.shape[0], hidden.dtype
-    settings: dict = {"shape": hidden.shape[:-1], "n_vocab": n_vocab, "loss_mask": loss_mask, "n_counted": n_counted}
-    ids, counted, divisor = counted_targets("linear_cross_entropy", targets, **settings)
-    rows = hidden.reshape(math.prod(hidden.shape[:-1]), hidden.shape[-1])  # (N, C)
+    shape = hidden.shape[:-1]
+    ids, counted, divisor = counted_targets(
+        "linear_cross_entropy", targets, shape=shape, n_vocab=n_vocab, loss_mask=loss_mask, n_counted=n_counted
+    )
+    rows = hidden.reshape(math.prod(shape), hidden.shape[-1])  # (N, C)
     dnll = np.full(len(ids), 1 / divisor, dtype) * counted
     drows = np.empty(rows.shape, dtype) if needs[0] else None
     dweight: np.ndarray | None = None

@@ -186,8 +186,8 @@ class PolicyGradient:
         """log-probs of the reference, None without one."""
         if self.reference is None:
             return None
-        settings = {"temperature": self.config.temperature, "batch_size": self.config.minibatch_size}
-        return frozen_log_probs(self.reference, sequences, **settings)
+        temperature, batch_size = self.config.temperature, self.config.minibatch_size
+        return frozen_log_probs(self.reference, sequences, temperature=temperature, batch_size=batch_size)
 
     def _note_rollout(self, rollout: Rollout) -> None:
         lengths = rollout.sequences.lengths

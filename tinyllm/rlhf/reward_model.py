@@ -110,8 +110,8 @@ def preference_loss(
     """
     rewards = model(batch.sequences.tokens, batch.sequences.attention_mask)  # (B,)
     margin = margin_scale * batch.margins if margin_scale else 0.0
-    settings: dict[str, Any] = {"margin": margin, "center_coefficient": center_coefficient}
-    losses = bradley_terry_loss(rewards[batch.chosen], rewards[batch.rejected], **settings)
+    chosen, rejected = rewards[batch.chosen], rewards[batch.rejected]
+    losses = bradley_terry_loss(chosen, rejected, margin=margin, center_coefficient=center_coefficient)
     return ops.sum(losses * batch.weights.astype(losses.dtype)) / n_counted
 
 
