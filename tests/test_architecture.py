@@ -433,7 +433,7 @@ def splatted_once(function):
 
 @every_file
 def test_settings_are_written_where_they_are_given(path):
-    """A dict that is made to be splatted into one call hides that call's parameters: write them there, or make a settings object."""
+    """A dict made to be splatted into one call hides that call's parameters: write them there, or make a settings object."""
     found = {f"{function.name}:{line} {name}" for function in functions(TREES[path]) for line, name in splatted_once(function)}
     assert found == set()
 
