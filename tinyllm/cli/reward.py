@@ -48,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
     """Train; the run's folder then holds model/, with the head, and report.html."""
     from tinyllm.cli.settings import values_of
     from tinyllm.cli.terminal import Terminal
+    from tinyllm.recipes.inputs import saved_inputs
     from tinyllm.recipes.reward import RewardSettings, reward
 
     out, settings = out_folder(args), RewardSettings(**read_settings(groups(), args))
@@ -60,6 +61,6 @@ def run(args: argparse.Namespace) -> int:
     share, error = found.accuracy
     print(f"\nOn {found.n_held_out} held-out prompts it decides {share:.1%} ± {error:.1%} of the pairs as the labelers did")
     print(f"The model is in {out / 'model'}, the report is {out / 'report.html'}")
-    model = shlex.quote(args.model or "MODEL")
+    model = shlex.quote(str(saved_inputs(out)["model"]))
     print(f"Use it:  tinyllm rl {model} PROMPTS --reward-model {shlex.quote(str(out))} --out runs/rl")
     return 0
