@@ -2,18 +2,19 @@
 
 Floors, imports point downwards only:
 
-    11  cli                                              what you type
-    10  server                                           pages on this machine
-    9  recipes                                           what a command does, from Python; tinyllm.load
-    8  report                                            pages and plots of what was measured
-    7  rlhf  labels  evaluation                          learning from preferences; measuring
-    6  pretraining  finetuning  chat                     what is learned; talking with what has learned it
-    5  decoding  training                                loops around a model
-    4  models                                            whole architectures
-    3  nn  optim  tokenizers  data                       their parts
-    2  ops                                               the calculus: value and backward
-    1  autograd                                          Tensor and the chain rule
-    0  kernels  storage                                  plain arrays and files
+    12  cli                                             what you type
+    11  server                                          pages on this machine
+    10  recipes                                          what a command does, from Python; tinyllm.load
+     9  report                                            pages and plots of what was measured
+     8  rlhf  labels  evaluation                          learning from preferences; measuring
+     7  pretraining  finetuning  chat                     what is learned; talking with what has learned it
+     6  decoding  training                                loops around a model
+     5  models                                            whole architectures
+     4  nn  optim  tokenizers  data                       their parts
+     3  ops                                               the calculus: value and backward
+     2  autograd                                          Tensor and the chain rule
+     1  kernels                                           loops over plain arrays
+     0  storage                                           files
 
 Letters, everywhere: B batch, T query positions, S key positions, C model width, H heads, G key/value heads, D head
 width, F feed-forward width, V vocabulary, L layers. Masks: True = may attend / counts in the loss. Losses are means

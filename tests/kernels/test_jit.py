@@ -10,7 +10,7 @@ import pytest
 
 from tinyllm import kernels
 from tinyllm.kernels import reference
-from tinyllm.kernels.examples import examples
+from tinyllm.kernels.examples import examples, warmup
 
 compiled_only = pytest.mark.skipif(kernels.backend() == "numpy", reason="needs the compiled kernels")
 ROOT = Path(kernels.__file__).parents[2]
@@ -59,7 +59,7 @@ def test_an_unknown_name_is_an_attribute_error():
 def test_nothing_compiles_after_warmup():
     from tinyllm.kernels import jit
 
-    steps = list(kernels.warmup())
+    steps = list(warmup())
     assert [index for _, index, _ in steps] == list(range(1, len(kernels.TABLE) + 1))
     before = jit.signatures()
     for call in examples().values():

@@ -54,7 +54,7 @@ def kernel_in(folder, function, monkeypatch):
     """A new dispatcher of `function`, as a new process would make it, with its code in `folder`."""
     from tinyllm.kernels import jit
 
-    monkeypatch.setattr(jit, "_FOLDER", folder)
+    monkeypatch.setattr(jit, "kernel_folder", lambda: folder)
     monkeypatch.setattr(jit, "KERNELS", [])
     return jit.jit(function)
 
@@ -172,8 +172,8 @@ def test_a_cache_that_may_only_be_read_is_read_and_otherwise_does_no_harm(tmp_pa
 TRAIN_AND_WRITE = """
 import numpy as np, time
 begin = time.perf_counter()
-from tinyllm import kernels
-list(kernels.warmup())
+from tinyllm.kernels.examples import warmup
+list(warmup())
 from tinyllm.kernels import jit
 before = dict(jit.signatures())
 from tinyllm.decoding import generate
@@ -187,7 +187,7 @@ for bias in (False, True):
     ids = np.random.default_rng(1).integers(0, 65, (4, 65))
     optimizer = make_optimizer(model, TrainConfig())
     for mask in (None, ids[:, 1:] > 9):
-        cross_entropy(model(ids[:, :-1]), ids[:, 1:], mask=mask).backward()
+        cross_entropy(model(ids[:, :-1]), ids[:, 1:], loss_mask=mask).backward()
         update_weights(optimizer, learning_rate=1e-3, grad_clip=1.0)
     model.eval()
     generate(model, [[1, 2, 3], [4]], max_new_tokens=4, rng=np.random.default_rng(2))

@@ -13,6 +13,7 @@ import pytest
 
 from tinyllm import kernels
 from tinyllm.autograd import graph, modes, tensor
+from tinyllm.kernels import observe
 from tinyllm.models import GPT, GPTConfig
 from tinyllm.ops import cross_entropy
 from tinyllm.optim import AdamW
@@ -37,7 +38,7 @@ def make_step(width=16):
 
 def everything_that_is_wrapped():
     """(owner, name) -> what is there now."""
-    places = [(kernels, name) for name in kernels.TABLE if name in vars(kernels)] + profiling._compiled()
+    places = [(kernels, name) for name in kernels.TABLE if name in vars(kernels)] + observe._compiled()
     return {(str(owner), name): getattr(owner, name) for owner, name in [*places, (modes.MODE, "observers")]}
 
 
@@ -65,9 +66,10 @@ def test_each_op_is_seen_forward_and_backward_with_its_kernels():
 @pytest.mark.skipif(kernels.backend() == "numpy", reason="needs the compiled kernels")
 def test_every_compiled_function_that_is_loaded_is_timed():
     from tinyllm.kernels import jit
+    from tinyllm.kernels.examples import warmup
 
-    list(kernels.warmup())
-    reachable = {id(getattr(module, name)) for module, name in profiling._compiled()}
+    list(warmup())
+    reachable = {id(getattr(module, name)) for module, name in observe._compiled()}
     ours = [kernel for kernel in jit.KERNELS if kernel.py_func.__module__.startswith("tinyllm.")]
     assert [kernel.py_func.__name__ for kernel in ours if id(kernel) not in reachable] == []
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Iterator
 from typing import Any
 
 # kernel -> the file it is defined in
@@ -63,7 +62,7 @@ MACHINE_CODE_ONLY = (
     "program.row_program",
 )
 
-__all__ = [*TABLE, "backend", "warmup", "threading_layer"]  # noqa: PLE0604
+__all__ = [*TABLE, "backend", "threading_layer"]  # noqa: PLE0604
 
 
 def backend() -> str:
@@ -94,19 +93,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-def warmup(dtype: str = "float32") -> Iterator[tuple[str, int, int]]:
-    """Compile, or load from the disk, every kernel for `dtype`; yields (name, index from 1, total) before each one.
-
-    Afterwards nothing is compiled any more in this process for that dtype. Numba is only imported when iteration starts.
-    """
-    from tinyllm.kernels.examples import examples
-
-    calls: dict[str, Callable[[], Any]] = examples(dtype)
-    for index, (name, call) in enumerate(calls.items(), start=1):
-        yield name, index, len(calls)
-        call()
 
 
 def threading_layer() -> str:

@@ -5,7 +5,7 @@ The letters: B batch, T positions, C width, H heads, G key/value heads, D head w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,17 @@ def examples(dtype: str = "float32") -> dict[str, Callable[[], Any]]:
     """Return a call without arguments for each name in kernels.TABLE; the arrays in it are made of `dtype`."""
     x = np.linspace(-1, 1, B * T * C, dtype=dtype).reshape(B, T, C)
     return {**_products(x), **_rows(x), **_activations(x), **_lookups(x), **_update(x), **_generation(x)}
+
+
+def warmup(dtype: str = "float32") -> Iterator[tuple[str, int, int]]:
+    """Compile, or load from the disk, every kernel for `dtype`; yields (name, index from 1, total) before each one.
+
+    Afterwards nothing is compiled any more in this process for that dtype. Numba is only imported when iteration starts.
+    """
+    calls = examples(dtype)
+    for index, (name, call) in enumerate(calls.items(), start=1):
+        yield name, index, len(calls)
+        call()
 
 
 def _products(x: np.ndarray) -> dict[str, Callable[[], Any]]:

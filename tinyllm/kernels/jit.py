@@ -3,34 +3,24 @@
 `@jit` turns a function into a kernel, `@jit(parallel=True)` shares its `prange` loops among the cores, `@inlined` makes a
 piece that melts into the kernels calling it. Code is made at the first call, once per dtype (float64 costs nothing until it
 is used), and kept on disk. `fastmath` is cut down to what cannot hurt: sums may be reordered (`reassoc`) and a*b+c fused
-(`contract`), but NaN and infinity keep their meaning. The threads are OpenMP's where there is OpenMP, because a launch
-costs a few microseconds there and nearly a hundred in Numba's own queue.
+(`contract`), but NaN and infinity keep their meaning. What is set before Numba is loaded: `set_up.py`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tinyllm.kernels.threads import allowed_cores, wanted_threads
+from tinyllm.kernels.set_up import set_up
 
-# Read by OpenMP when it is loaded, hence before numba: two thread pools share the cores (BLAS has its own), so a thread
-# without work must sleep in the end; one that spins takes the core from the other pool (a training step took 4 times as
-# long). But waking up costs up to 0.15 ms, more than many a kernel takes, so a thread looks around for about half a
-# millisecond before it sleeps: in a training step the next kernel comes before that.
-if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-os.environ.setdefault("NUMBA_THREADING_LAYER_PRIORITY", "omp tbb workqueue")
-THREADS, THREADS_FROM = wanted_threads()
-if THREADS != allowed_cores() and "numba" not in sys.modules:  # once it is loaded, Numba refuses another number
-    os.environ["NUMBA_NUM_THREADS"] = str(THREADS)
+set_up()  # before Numba is loaded
 
 import numba  # noqa: E402
 import numba.extending  # noqa: E402
@@ -40,7 +30,7 @@ from numba.core import caching, sigutils  # noqa: E402
 from numba.core.ccallback import CFunc  # noqa: E402
 from numba.core.registry import cpu_target  # noqa: E402
 
-from tinyllm.kernels.memory import keep_freed_memory  # noqa: E402
+from tinyllm.storage.lock import lock  # noqa: E402
 
 prange: Any = numba.prange
 intrinsic: Any = numba.extending.intrinsic  # a function given as LLVM instructions
@@ -98,6 +88,12 @@ def cache_root() -> Path | None:
     return Path(base) / "tinyllm" / "kernels" if base else None
 
 
+@functools.cache
+def kernel_folder() -> Path | None:
+    """Return the folder in which this process keeps its kernels, made when the first of them is defined."""
+    return cache_folder()
+
+
 def cache_folder() -> Path | None:
     """Make and return the folder for this very version of the kernels, or None if it cannot be written."""
     root = cache_root()
@@ -112,24 +108,11 @@ def cache_folder() -> Path | None:
         return None
 
 
-@contextlib.contextmanager
-def _locked(folder: str) -> Iterator[None]:
-    """Hold an inter-process lock on `folder`: two processes writing one index could pair it with the other's code."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: Numba's own guard has to do
-        yield
-        return
-    with open(os.path.join(folder, "lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 class ContentLocator(caching._CacheLocator):
     """Where Numba keeps the code of a kernel: by what its source says, not by where the source lies.
 
-    So a second checkout, or one that was moved, loads the code of the first. That saves a minute, and it keeps the bits: code
-    that was just compiled may round a few sums in another order than the same code loaded from the disk (see `cli/warmup.py`).
+    So a second checkout, or one that was moved, loads the code of the first. That saves a minute, and keeps the bits: code that
+    was just compiled may round a few sums in another order than the same code loaded from the disk (`recipes/compile_ahead.py`).
     """
 
     def __init__(self, function: Callable, file: str) -> None:
@@ -211,7 +194,8 @@ class ForgivingCache(caching.FunctionCache):
         """Keep the compiled code for `sig`; a full or read-only disk only means compiling again next time."""
         with contextlib.suppress(Exception):
             self._impl.locator.ensure_cache_path()
-            with _locked(self.cache_path):
+            with open(os.path.join(self.cache_path, "lock"), "w") as file:
+                lock(file.fileno(), wait=True)  # two who write one index could pair it with the other's code
                 super().save_overload(sig, data)
 
 
@@ -229,10 +213,6 @@ def _attach_cache(compiled: Any, function: Callable, folder: Path | None) -> Non
         CONFIG.CACHE_DIR = previous
 
 
-_FOLDER = cache_folder()
-keep_freed_memory()
-
-
 def jit(function: Callable | None = None, *, parallel: bool = False) -> Any:
     """Turn `function` into a kernel, compiled at its first call for each dtype and kept on disk.
 
@@ -244,7 +224,7 @@ def jit(function: Callable | None = None, *, parallel: bool = False) -> Any:
         return lambda decorated: jit(decorated, parallel=parallel)
     dispatcher = numba.njit(parallel=parallel, **OPTIONS)(function)
     if hasattr(dispatcher, "py_func"):  # NUMBA_DISABLE_JIT leaves a plain function
-        _attach_cache(dispatcher, function, _FOLDER)
+        _attach_cache(dispatcher, function, kernel_folder())
         KERNELS.append(dispatcher)
     return dispatcher
 
@@ -257,7 +237,7 @@ def inlined(function: Callable) -> Any:
 def register_symbol(name: str, function: Callable, signature: Any) -> None:
     """Compile `function` for one C `signature`, once, and let the machine code of all kernels call it by `name`."""
     native = CFunc(function, sigutils.normalize_signature(signature), locals={}, options=OPTIONS)
-    _attach_cache(native, function, _FOLDER)
+    _attach_cache(native, function, kernel_folder())
     native.compile()
     binding.add_symbol(name, native.address)
     SYMBOLS[name] = native  # keeps the machine code alive

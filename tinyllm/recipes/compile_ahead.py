@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from tinyllm import kernels
+from tinyllm.kernels.examples import warmup
 from tinyllm.recipes.events import Counted, Said, Show, silent
 from tinyllm.storage import FormatError, strict_json, write_file
 
@@ -52,7 +53,7 @@ def compile_elsewhere() -> bool:
 def compile_kernels(dtype: str = "float32", *, show: Show = silent) -> tuple[int, float]:
     """Compile or load all kernels in this process; how many were compiled, and the seconds it took."""
     start = time.monotonic()
-    for name, index, total in kernels.warmup(dtype):
+    for name, index, total in warmup(dtype):
         show(Counted("compiling", index - 1, total, "kernels", {"kernel": name}))
     show(Counted("compiling", total, total, "kernels"))
     from tinyllm.kernels.jit import compilations

@@ -128,10 +128,11 @@ def _thread_findings() -> Iterator[Finding]:
     """How many threads the kernels use and who says so; then each pool of threads in this process."""
     from tinyllm.kernels import jit
     from tinyllm.kernels.pools import advice, thread_pools
+    from tinyllm.kernels.set_up import set_up
     from tinyllm.kernels.threads import usable_cores
 
     threads, pools = jit.numba.get_num_threads(), list(thread_pools())
-    source = jit.THREADS_FROM if threads == jit.THREADS else "--threads"
+    source = set_up().source if threads == set_up().number else "--threads"
     warning = advice(pools, threads=threads, source=source, cores=usable_cores())
     yield Finding("threads", f"{threads} ({source})", warning)
     for pool in pools:

@@ -2,20 +2,18 @@
 
     step  =  compiled kernels  +  Python  +  NumPy and memory
 
-Ops tell how long they took (`observe_ops`); a kernel and its compiled code are timed by a wrapper that exists only while
-`recording`. Python: the same step of a model shrunk to a handful of numbers (`shrunk_step`), where every line of Python still
-runs, every NumPy function is still called, but has nothing to do; taken right after a full step, less what its compiled code
-takes. Calls into NumPy count as Python, so it is rather too high than too low. What is left is NumPy's work on arrays, page
-faults, and what Python loses when kernels push its data out of the caches. Recording costs about a microsecond a call; how much
-longer the recorded steps take is measured, too (`Profile.recording_ms`), and a step's total comes from steps without it.
+Ops tell how long they took (`observe_ops`), and so do kernels and their compiled code (`observe_kernels`). Python: the same step
+of a model shrunk to a handful of numbers (`shrunk_step`), where every line of Python still runs, every NumPy function is still
+called, but has nothing to do; taken right after a full step, less what its compiled code takes. Calls into NumPy count as Python,
+so it is rather too high than too low. What is left is NumPy's work on arrays, page faults, and what Python loses when kernels
+push its data out of the caches. Recording costs about a microsecond a call; how much longer the recorded steps take is measured,
+too (`Profile.recording_ms`), and a step's total comes from steps without it.
 """
 
 from __future__ import annotations
 
-import functools
 import mmap
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from tinyllm import kernels
 from tinyllm.autograd import Call, observe_ops
 from tinyllm.autograd.modes import FORWARD
+from tinyllm.kernels.observe import KernelCall, observe_kernels
 
 PHASES = ("forward", "backward", "optimizer")
 BACKWARD, OP, KERNEL, CODE = range(4)  # levels of a span: Tensor.backward, an op, a kernel's door, its machine code
@@ -121,57 +119,16 @@ def _span_of(call: Call) -> Span:
     return Span(level, call.op, call.start, call.seconds, _n_bytes(call.out.data if call.phase == FORWARD else call.out))
 
 
-def _timed(function: Callable, level: int, name: str, spans: list[Span]) -> Callable:
-    """`function`, noting each call in `spans`."""
-    clock = time.perf_counter
-
-    @functools.wraps(function, updated=())
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        start = clock()
-        result = function(*args, **kwargs)
-        seconds = clock() - start
-        spans.append(Span(level, name, start, seconds, _n_bytes(result)))
-        return result
-
-    return wrapper
-
-
-def _places(spans: list[Span]) -> Iterator[tuple[Any, str, Callable]]:
-    """(owner, attribute, wrapper) of each kernel and each compiled function, which nobody reports."""
-    for name in kernels.TABLE:
-        if name in vars(kernels):  # loaded
-            yield kernels, name, _timed(vars(kernels)[name], KERNEL, name, spans)
-    for module, name in _compiled():
-        yield module, name, _timed(getattr(module, name), CODE, name, spans)
-
-
-def _compiled() -> list[tuple[Any, str]]:
-    """(module, name) of each function that is machine code, in the kernels' files that are loaded."""
-    jit = sys.modules.get("tinyllm.kernels.jit")
-    if jit is None:
-        return []
-    ours = {id(kernel) for kernel in jit.KERNELS}
-    modules = [module for name, module in list(sys.modules.items()) if name.startswith("tinyllm.kernels.")]
-    return [(module, name) for module in modules for name, value in vars(module).items() if id(value) in ours]
-
-
 @contextmanager
 def recording() -> Iterator[list[Span]]:
-    """Inside, every op, kernel and backward is timed; the list that is given grows by a Span a call, inner calls first.
-
-    Run a step before: a kernel must not be compiled while it is wrapped. Afterwards everything is as it was.
-    """
+    """Inside, every op, kernel and backward is timed; the list that is given grows by a Span a call, inner calls first."""
     spans: list[Span] = []
-    wrapped = list(_places(spans))
-    before = [(owner, name, getattr(owner, name)) for owner, name, _ in wrapped]
-    try:
-        for owner, name, wrapper in wrapped:
-            setattr(owner, name, wrapper)
-        with observe_ops(lambda call: spans.append(_span_of(call))):
-            yield spans
-    finally:
-        for owner, name, function in before:
-            setattr(owner, name, function)
+
+    def note(call: KernelCall) -> None:
+        spans.append(Span(CODE if call.compiled else KERNEL, call.name, call.start, call.seconds, _n_bytes(call.result)))
+
+    with observe_kernels(note), observe_ops(lambda call: spans.append(_span_of(call))):
+        yield spans
 
 
 # ---- measuring ----
