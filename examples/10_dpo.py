@@ -27,7 +27,7 @@ from tinyllm.recipes.news_task import (
     sft_news_model,
 )
 from tinyllm.report.chart import Bars, Line, Plot, picture
-from tinyllm.report.plots import smooth
+from tinyllm.report.curves import smooth
 from tinyllm.rlhf.comparisons import encode_preferences
 from tinyllm.rlhf.dpo import DPO, LOSSES, PreferencePairs
 from tinyllm.tokenizers import BPETokenizer

@@ -16,15 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from tinyllm.evaluation.before_after import BeforeAfter, read_comparisons
-from tinyllm.report import plots
 from tinyllm.report import rl_curves as curves
+from tinyllm.report.curves import Curve, curve_row
 from tinyllm.report.diagnosis import remarks
-from tinyllm.report.page import cards, escaped, figure, page, section, table
+from tinyllm.report.page import cards, escaped, figure, numbers_below, page, section, table
 from tinyllm.report.run import (
     about,
     duration,
     evenly,
-    figure_row,
     footnote,
     metrics_csv,
     seconds_spent,
@@ -70,13 +69,22 @@ _PREFERENCE_COLUMNS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("log π(chosen)", ("chosen_log_prob",)), ("log π(rejected)", ("rejected_log_prob",)),
 )  # fmt: skip
 
+_STEPS = (
+    Curve(("loss",), "loss",  # that of DPO is among its own curves
+          "Says little here: it is measured on answers that change all the time. With one update per rollout it is about 0 by "
+          "construction."),
+    Curve(("learning_rate",), "learning rate", "The size of the steps.", bottom=0),
+    Curve(("grad_norm",), "gradient norm", "Should keep its order of magnitude. A climb is an early sign of trouble.",
+          "grad_clip", "clipped above", log=True),
+)  # fmt: skip
+
 
 def write_rl_report(run_folder: str | os.PathLike[str]) -> Path:
     """Write `run_folder`/report.html, whole or not at all, and return its path.
 
     For a run of PPO, GRPO, RLOO, REINFORCE or DPO. Reads metrics.jsonl, config.json and, if it is there, comparisons.jsonl
-    (see `before_after.write_comparisons`); a gold reward is shown if it was logged as "gold". Without matplotlib there are
-    tables only. metrics.csv is written beside it. ValueError, saying what to do, if the folder holds no measurement.
+    (see `before_after.write_comparisons`); a gold reward is shown if it was logged as "gold". metrics.csv is written
+    beside it. ValueError, saying what to do, if the folder holds no measurement.
     """
     run = read_run(run_folder)
     pairs, n_torn = read_comparisons(run_folder)
@@ -101,7 +109,7 @@ def rl_report_page(run: RunRecord, pairs: Sequence[BeforeAfter] = (), *, n_torn:
         section("How far it went", "What the reward was paid for with.", _row(run, curves.DISTANCE)),
         section("What it writes like now", "Ways of being paid without writing better show here.", _row(run, curves.WRITING)),
         section("The updates", "Means over the steps of each rollout.", _row(run, curves.UPDATES)),
-        section("The steps", "As in any training.", _training_row(run)),
+        section("The steps", "As in any training.", curve_row(run, _STEPS if run.series("rollout")[1] else _STEPS[1:])),
         section("Before and after", _PAIRS_HINT, _pairs_part(pairs)),
         section("Settings", "All that is needed to do this run again.", settings_part(run)),
         footnote(run),
@@ -172,9 +180,8 @@ def _reward_part(run: RunRecord) -> str:
     if not (score or gold):
         return ""
     band = "The band is one standard deviation of the answers' scores. " * bool(run.series("score_std")[1])
-    svg = plots.draw("reward", curves.draw_reward, run=run, size=(9.2, 3.5))
-    caption = band + "Each curve has its own axis." * (score and gold)
-    return _with_numbers(svg, numbers_table(run, _TABLE_COLUMNS), caption=caption)
+    caption = band + "Each has a scale of its own." * (score and gold)
+    return numbers_below(figure(curves.reward_charts(run), caption, wide=True), numbers_table(run, _TABLE_COLUMNS))
 
 
 def _law_part(run: RunRecord) -> str:
@@ -182,8 +189,7 @@ def _law_part(run: RunRecord) -> str:
     distances, gold = curves.against_distance(run, "gold")
     if len(gold) < 3 or max(distances) < 0.1:
         return ""
-    svg = plots.draw("over-optimisation", curves.draw_overoptimisation, run=run, size=(9.2, 3.7))
-    return _with_numbers(svg, law_table(run), caption=_LAW_CAPTION)
+    return numbers_below(figure(curves.overoptimisation_charts(run), _LAW_CAPTION, wide=True), law_table(run))
 
 
 def law_table(run: RunRecord) -> str:
@@ -202,41 +208,11 @@ def _preference_part(run: RunRecord) -> str:
     """DPO's curves and numbers."""
     if not run.series(*curves.PREFERENCES[1].names)[1]:
         return ""
-    return _with_numbers(None, numbers_table(run, _PREFERENCE_COLUMNS), drawn=_row(run, curves.PREFERENCES))
+    return numbers_below(_row(run, curves.PREFERENCES), numbers_table(run, _PREFERENCE_COLUMNS))
 
 
-def _with_numbers(svg: str | None, numbers: str, *, caption: str = "", drawn: str = "") -> str:
-    """A figure with the numbers folded away under it; the numbers alone where nothing can be drawn."""
-    drawn = figure(svg, caption, wide=True) if svg else drawn
-    if not drawn:
-        return numbers + plots.how_to_get_curves() * bool(numbers)
-    return drawn + (f"<details><summary>The numbers</summary>{numbers}</details>" if numbers else "")
-
-
-def _row(run: RunRecord, wanted: Sequence[curves.Curve]) -> str:
-    return figure_row(run, curves.figures(wanted))
-
-
-def _training_row(run: RunRecord) -> str:
-    """Loss, learning rate, gradient norm; the loss of DPO is among its own curves."""
-    own = [figure for figure in curves.figures((_LOSS,)) if run.series("rollout")[1]]
-    return figure_row(run, [*own, *_SHARED])
-
-
-_LOSS = curves.Curve(
-    ("loss",), "loss",
-    "Says little here: it is measured on answers that change all the time. With one update per rollout it is about 0 by "
-    "construction.",
-)  # fmt: skip
-_SHARED = (
-    ("learning rate", plots.draw_learning_rate, ("learning_rate",), "The size of the steps."),
-    (
-        "gradient norm",
-        plots.draw_gradient_norm,
-        ("grad_norm",),
-        "Should keep its order of magnitude. A climb is an early sign of trouble.",
-    ),
-)
+def _row(run: RunRecord, wanted: Sequence[Curve]) -> str:
+    return curve_row(run, wanted, curves.per_rollout)
 
 
 def numbers_table(run: RunRecord, columns: Sequence[tuple[str, tuple[str, ...]]]) -> str:
