@@ -13,11 +13,11 @@ from tinyllm.data.tasks.gold import gold_reward
 from tinyllm.data.tasks.news import Story
 from tinyllm.labels.items import read_items
 from tinyllm.recipes.compare import Row
-from tinyllm.report.chart import Line
-from tinyllm.report.curves import WIDE, light_and_smooth, smooth
+from tinyllm.report.curves import WIDE, light_and_smooth
 from tinyllm.report.page import cards, escaped, figure, page, section, table
 from tinyllm.report.page_charts import bar, held_out, line_chart
 from tinyllm.report.reward import COIN
+from tinyllm.report.rl_curves import against_distance
 from tinyllm.report.run import duration, guessing_blindly, seconds_spent, short, steps_done
 from tinyllm.report.run_record import RunRecord, read_run
 from tinyllm.storage import write_file
@@ -152,13 +152,10 @@ def _losses(runs: Mapping[str, RunRecord]) -> str:
 def _reward_against_kl(run: RunRecord | None) -> str:
     if run is None:
         return ""
-    kl = dict(zip(*run.series("kl"), strict=True))
     lines = []
     for key, name, colour in (("score", "reward model's score", 0), ("gold", "true reward", 1)):
-        points = sorted((max(kl[step], 0.0), value) for step, value in zip(*run.series(key), strict=True) if step in kl)
-        xs, ys = [x for x, _ in points], [y for _, y in points]
-        lines += [Line("", xs, ys, colour, dots=2.2, joined=False),
-                  Line(name, xs, smooth(ys, max(1, len(ys) // 12)), colour)]  # fmt: skip
+        distances, values = against_distance(run, key)
+        lines += light_and_smooth(name, ([distance**2 for distance in distances], values), colour, dots=True)
     across = "KL from the tuned model (nats per answer)"
     drawn = line_chart(lines, title="mean of a round's answers", across=across, size=WIDE)
     return figure(drawn, wide=True) if drawn else ""

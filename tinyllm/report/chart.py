@@ -108,7 +108,8 @@ class Axis:
             powers = range(first, last + 1, max(1, (last - first) // 5))
             factors = (1,) if self.high >= 100 * self.low else (1, 2, 5)
             return [v for p in powers for f in factors if self.low <= (v := f * 10.0**p) <= self.high]
-        room = (self.high - self.low) / max(3, min(6, abs(self.end - self.start) / 40))
+        each = 40 if self.end > self.start else 25  # a number is wider than it is high; y grows downwards
+        room = (self.high - self.low) / max(3, min(6, abs(self.end - self.start) / each))
         unit = 10.0 ** math.floor(math.log10(room))
         step = next(unit * n for n in (1, 2, 5, 10) if unit * n >= room * 0.999)
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)

@@ -2,12 +2,16 @@
 
 Smoothing is a mean over as many neighbours before as after, so that a smoothed curve does not lag behind the curve, as an
 exponential average would: a falling loss would look too high.
+
+A rollout is learned from in several steps: the step that sampled reports the answers (score, KL, length), every step
+reports its update (clip fraction, ratio). Updates are therefore averaged over each rollout, whose first step has ratio 1.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tinyllm.report.chart import Line
@@ -20,9 +24,9 @@ WIDE = (1000.0, 330.0)  # the size of a figure as wide as the page
 
 @dataclass(frozen=True)
 class Curve:
-    """One small figure: the measurement's names (the first that is there), its title, and what to look for."""
+    """One small figure: the measurement's name, its title, and what to look for."""
 
-    names: tuple[str, ...]
+    name: str
     title: str
     hint: str
     level: float | str | None = None  # a dashed line: a number, or the name of a setting
@@ -31,6 +35,7 @@ class Curve:
     other: str = ""  # a second measurement to draw beside, in the other colour
     labels: tuple[str, str] = ("", "")  # what to call the two
     log: bool = False
+    each_step: bool = False  # rather than its mean over the steps of a rollout
 
 
 def smooth(values: Sequence[float], window: int) -> list[float]:
@@ -50,41 +55,46 @@ def window_for(n_values: int) -> int:
 
 
 def light_and_smooth(name: str, series: Series, colour: int = 0, *, dots: bool = False) -> list[Line]:
-    """Each value, faint (as a curve, or as dots), and the smoothed curve over them."""
+    """Each value, faint (or as a dot: for few, far from each other, that are smoothed more), and the smoothed curve over them."""
     xs, ys = series
     if len(ys) < 2:
         return [Line(name, xs, ys, colour)]
     single = Line("", xs, ys, colour, dots=2.2, joined=False) if dots else Line("", xs, ys, colour, faint=True)
-    return [single, Line(name, xs, smooth(ys, window_for(len(ys))), colour)]
+    return [single, Line(name, xs, smooth(ys, max(1, len(ys) // 12) if dots else window_for(len(ys))), colour)]
 
 
-def curve_chart(run: RunRecord, curve: Curve, measured: Callable[..., Series] = RunRecord.series) -> str:
-    """One measurement against the step, with its level; "" if it was not measured.
+def per_rollout(run: RunRecord, name: str) -> Series:
+    """(steps, values): means over the steps of each rollout, at the step that sampled it; single steps where none is told."""
+    if not any("rollout" in record for record in run.records):
+        return run.series(name)
+    groups: list[tuple[float, list[float]]] = []
+    for record in run.records:
+        if finite(record.get("rollout")) is not None or not groups:
+            groups.append((float(record["step"]), []))
+        if (value := finite(record.get(name))) is not None:
+            groups[-1][1].append(value)
+    kept = [(step, math.fsum(values) / len(values)) for step, values in groups if values]
+    return [step for step, _ in kept], [value for _, value in kept]
 
-    measured  how to read it: `measured(run, *names)` gives the steps and the values
-    """
-    steps, values = measured(run, *curve.names)
+
+def curve_chart(run: RunRecord, curve: Curve) -> str:
+    """One measurement against the step, with its level; "" if it was not measured."""
+    steps, values = run.series(curve.name) if curve.each_step else per_rollout(run, curve.name)
     if curve.log:
         steps, values = ([point[i] for point in zip(steps, values, strict=True) if point[1] > 0] for i in (0, 1))
     if not values:
         return ""
     lines = light_and_smooth(curve.labels[0], (steps, values))
-    if curve.other and (other := measured(run, curve.other))[1]:
-        if curve.other.startswith("val_"):
-            lines += [dots := held_out(*other, name=curve.labels[1]), best(dots)]
-        else:
-            lines += light_and_smooth(curve.labels[1], other, 1)[-1:]
-        values = [*values, *other[1]]
+    if curve.other and (other := per_rollout(run, curve.other))[1]:
+        dots = held_out(*other, name=curve.labels[1])
+        lines += [dots, best(dots)] if curve.other.startswith("val_") else light_and_smooth(curve.labels[1], other, 1)[-1:]
     level = finite(run.setting(curve.level)) if isinstance(curve.level, str) else curve.level
     meaning = f"{curve.level_text} {level:g}" if isinstance(curve.level, str) and level is not None else curve.level_text
-    low = None if curve.bottom is None or min(values) < curve.bottom else curve.bottom
-    high = 1.0 if low == 0 and not max(values) > 0 else None  # all 0: without this the axis would show a thousandth
-    return line_chart(
-        lines, title=curve.title, level=None if level is None else (level, meaning), far=True, y_range=(low, high), log=curve.log
-    )
+    marked = None if level is None else (level, meaning)
+    return line_chart(lines, title=curve.title, level=marked, far=True, bottom=curve.bottom, log=curve.log)
 
 
-def curve_row(run: RunRecord, curves: Sequence[Curve], measured: Callable[..., Series] = RunRecord.series) -> str:
+def curve_row(run: RunRecord, curves: Sequence[Curve]) -> str:
     """Small figures side by side, those left out of which nothing was measured; "" if that leaves none."""
-    drawn = [figure(svg, curve.hint) for curve in curves if (svg := curve_chart(run, curve, measured))]
+    drawn = [figure(svg, curve.hint) for curve in curves if (svg := curve_chart(run, curve))]
     return f'<div class="row">{"".join(drawn)}</div>' if drawn else ""

@@ -36,8 +36,7 @@ p { margin: 0 0 14px; max-width: 46em; }
   font-variant-numeric: tabular-nums; }
 .card span { display: block; color: var(--muted); font-size: 0.86rem; }
 figure { margin: 0; min-width: 0; }
-figure svg { display: block; width: 100%; height: auto; overflow: visible; font-family: inherit;
-  stroke-linejoin: round; stroke-linecap: butt; }
+figure svg { display: block; width: 100%; height: auto; overflow: visible; font-family: inherit; }
 figcaption { color: var(--muted); font-size: 0.9rem; line-height: 1.45; margin-top: 6px; }
 .row { display: grid; grid-template-columns: repeat(auto-fill, minmax(290px, 1fr)); gap: 34px 30px; margin-top: 12px; }
 .row.two { grid-template-columns: repeat(auto-fill, minmax(min(400px, 100%), 1fr)); }

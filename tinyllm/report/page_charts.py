@@ -30,13 +30,13 @@ def best(line: Line) -> Line:
 
 def line_chart(
     lines: Sequence[Line], *, title: str, across: str = "step", level: tuple[float, str] | None = None, far: bool = False,
-    size: tuple[float, float] = (360, 240), y_range: tuple[float | None, float | None] = (None, None), log: bool = False,
+    size: tuple[float, float] = (360, 240), bottom: float | None = None, log: bool = False,
 ) -> str:  # fmt: skip
     """Curves over one pair of axes, as an SVG element of a page; "" if there is nothing to draw.
 
-    level    a height to mark with a dashed line, and what it means
-    far      whether it is marked also where it lies far from all that was measured
-    y_range  where the axis begins and ends, None = where the values do; log: whether it is logarithmic
+    level   a height to mark with a dashed line, and what it means
+    far     whether it is marked also where it lies far from all that was measured
+    bottom  where the axis begins, unless a value is lower (None: where the values do); log: whether it is logarithmic
     """
     shown = [replace(line, dots=line.dots or 3.0) if len(line.xs) == 1 else line for line in lines if len(line.xs)]
     if not shown:
@@ -46,8 +46,11 @@ def line_chart(
     marked = level and (far or min(ys) - reach / 2 <= level[0] <= max(ys) + reach / 2)
     if sum(bool(line.name) for line in shown) < 2:  # the title says what it is
         shown = [replace(line, name="") for line in shown]
-    panel = Plot(title, across, shown, levels=[level] if level and marked else [], y_range=y_range, log="y" if log else "")
-    body = "\n".join(panel.draw(Box(0, _HEAD, *size)))
+    low = None if bottom is None or min(ys) < bottom else bottom
+    high = 1.0 if low == 0 == max(ys) and not marked else None  # of zeros alone the axis would show a thousandth
+    levels = [level] if level and marked else []
+    panel = Plot(title, across, shown, levels=levels, y_range=(low, high), log="y" if log else "")
+    body = "\n".join(panel.draw(Box(0, _HEAD, size[0], size[1] - 4)))
     head = text(0, 12, title, kind="muted")
     view = f'viewBox="0 0 {size[0]:g} {size[1]:g}"'
     return f'<svg class="chart" role="img" aria-label="{escaped(title)}" {view}>\n{head}\n{body}\n</svg>'

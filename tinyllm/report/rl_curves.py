@@ -1,7 +1,5 @@
 """The curves by which a run of reinforcement or preference learning is judged, each with what to look for in it.
 
-A rollout is learned from in several steps: the step that sampled reports the answers (score, KL, length), every step
-reports its update (clip fraction, ratio). Updates are therefore averaged over each rollout, whose first step has ratio 1.
 The over-optimisation curve is that of Gao et al. 2023, gold reward against d = √KL, the distance from where the policy
 began:
 
@@ -19,79 +17,56 @@ import numpy as np
 from tinyllm.report.chart import Line
 from tinyllm.report.curves import WIDE, Curve, light_and_smooth, smooth, window_for
 from tinyllm.report.page_charts import GREY, line_chart
-from tinyllm.report.run_record import RunRecord, Series, finite
+from tinyllm.report.run_record import RunRecord, Series
 
 DISTANCE = (
-    Curve(("kl",), "KL (nats per answer)",
-          "How far the policy is from the reference. Begins at 0 and climbs slowly. If it keeps below 0, the answers "
-          "do not come from the policy that scores them.", "kl_target", "target"),
-    Curve(("kl_coefficient",), "KL coefficient β",
-          "What a nat of distance costs. A steered β rises while KL is above its target and falls while it is "
-          "below.", bottom=0),
-    Curve(("entropy",), "entropy (nats per token)",
-          "How undecided the policy is. A slow fall is learning; at 0 it always says the same, and learning is "
-          "over.", bottom=0),
+    Curve("kl", "KL (nats per answer)",
+          "How far the policy is from the reference. Begins at 0 and climbs slowly. If it keeps below 0, the answers do not "
+          "come from the policy that scores them.", "kl_target", "target"),
+    Curve("kl_coefficient", "KL coefficient β",
+          "What a nat of distance costs. A steered β rises while KL is above its target and falls while it is below.", bottom=0),
+    Curve("entropy", "entropy (nats per token)",
+          "How undecided the policy is. A slow fall is learning; at 0 it always says the same, and learning is over.", bottom=0),
 )  # fmt: skip
 WRITING = (
-    Curve(("length",), "length (tokens)",
-          "Mean length of an answer. A climb to the limit is what a reward without a price for length, or a missing "
-          "stop token, leads to.", "max_new_tokens", "limit", bottom=0),
-    Curve(("finished",), "finished answers (share)",
-          "Answers that ended by themselves. Should stay near 1: an answer that was cut off was judged "
-          "unfinished.", bottom=0),
-    Curve(("frac_zero_std",), "prompts without a lesson (share)",
-          "All answers to the prompt got the same score: too easy, or too hard. They cost time and teach "
-          "nothing.", bottom=0),
+    Curve("length", "length (tokens)",
+          "Mean length of an answer. A climb to the limit is what a reward without a price for length, or a missing stop token, "
+          "leads to.", "max_new_tokens", "limit", bottom=0),
+    Curve("finished", "finished answers (share)",
+          "Answers that ended by themselves. Should stay near 1: an answer that was cut off was judged unfinished.", bottom=0),
+    Curve("frac_zero_std", "prompts without a lesson (share)",
+          "All answers to the prompt got the same score: too easy, or too hard. They cost time and teach nothing.", bottom=0),
 )  # fmt: skip
 UPDATES = (
-    Curve(("clip_fraction",), "clip fraction",
-          "Share of tokens whose probability moved further than the clip allows; a few per cent is healthy. Above 0.3 "
-          "the steps are too large. Not 0 in a rollout's first step: sampling and update disagree.", bottom=0),
-    Curve(("ratio",), "ratio π / π_old",
-          "Mean over the tokens; it should keep close to 1.", 1.0, ""),
-    Curve(("approx_kl",), "KL from the policy that sampled",
-          "In nats per token. How stale the answers have become by the end of a rollout; a spike is a step that went "
-          "too far.", bottom=0),
-    Curve(("explained_variance",), "explained variance of the value model",
+    Curve("clip_fraction", "clip fraction",
+          "Share of tokens whose probability moved further than the clip allows; a few per cent is healthy. Above 0.3 the steps "
+          "are too large. Not 0 in a rollout's first step: sampling and update disagree.", bottom=0),
+    Curve("ratio", "ratio π / π_old", "Mean over the tokens; it should keep close to 1.", 1.0),
+    Curve("approx_kl", "KL from the policy that sampled",
+          "In nats per token. How stale the answers have become by the end of a rollout; a spike is a step that went too far.",
+          bottom=0),
+    Curve("explained_variance", "explained variance of the value model",
           "1: it knows what an answer will be worth. 0: it knows the mean alone; where it stays there, more steps, a larger "
           "learning rate, or a value clip that fits the score's scale help. Below 0 it does harm.", 0.0, "knows the mean alone"),
-    Curve(("value_loss",), "value loss",
+    Curve("value_loss", "value loss",
           "Falls as the value model learns, and rises again as the policy finds better answers.", bottom=0),
 )  # fmt: skip
 PREFERENCES = (
-    Curve(("reward_accuracy",), "accuracy",
-          "Pairs in which the policy favours the chosen answer more than the reference does. About a half at first; "
-          "near 1 on the training pairs it has begun to learn them by heart.", 0.5, "a coin"),
-    Curve(("reward_margin",), "margin: chosen - rejected reward",
-          "Begins at exactly 0 and grows.", 0.0, ""),
-    Curve(("loss",), "loss",
+    Curve("reward_accuracy", "accuracy",
+          "Pairs in which the policy favours the chosen answer more than the reference does. About a half at first; near 1 on "
+          "the training pairs it has begun to learn them by heart.", 0.5, "a coin"),
+    Curve("reward_margin", "margin: chosen - rejected reward", "Begins at exactly 0 and grows.", 0.0),
+    Curve("loss", "loss",
           "DPO begins at exactly ln 2 = 0.693, a coin's loss. Where the held-out loss (dots) turns upwards, the pairs are being "
-          "learned by heart: stop there.",
-          math.log(2), "ln 2", bottom=0, other="val_loss", labels=("training", "held out")),
-    Curve(("chosen_reward",), "rewards β (log π - log π_ref)",
-          "The chosen answers' may fall too while the margin grows, as long as that of the rejected falls "
-          "faster.", 0.0, "",
+          "learned by heart: stop there.", math.log(2), "ln 2", bottom=0, other="val_loss", labels=("training", "held out")),
+    Curve("chosen_reward", "rewards β (log π - log π_ref)",
+          "The chosen answers' may fall too while the margin grows, as long as that of the rejected falls faster.", 0.0,
           other="rejected_reward", labels=("chosen", "rejected")),
-    Curve(("chosen_log_prob",), "log-probability (nats per answer)",
-          "Usually both fall: the loss asks for a difference only, and what the rejected lose goes to answers in "
-          "neither pile. A steep fall means that the policy unlearns to write: lower the learning rate, or raise β.",
+    Curve("chosen_log_prob", "log-probability (nats per answer)",
+          "Usually both fall: the loss asks for a difference only, and what the rejected lose goes to answers in neither pile. "
+          "A steep fall means that the policy unlearns to write: lower the learning rate, or raise β.",
           other="rejected_log_prob", labels=("chosen", "rejected")),
 )  # fmt: skip
-
-
-def per_rollout(run: RunRecord, *names: str) -> Series:
-    """(steps, values): means over the steps of each rollout, at the step that sampled it; single steps where none is told."""
-    if not any("rollout" in record for record in run.records):
-        return run.series(*names)
-    groups: list[tuple[float, list[float]]] = []
-    for record in run.records:
-        if finite(record.get("rollout")) is not None or not groups:
-            groups.append((float(record["step"]), []))
-        value = next((number for name in names if (number := finite(record.get(name))) is not None), None)
-        if value is not None:
-            groups[-1][1].append(value)
-    kept = [(step, math.fsum(values) / len(values)) for step, values in groups if values]
-    return [step for step, _ in kept], [value for _, value in kept]
 
 
 def reward_charts(run: RunRecord) -> str:

@@ -38,13 +38,13 @@ _ANSWERS_HINT = (
     "only the same answer word for word: fair where one answer is right, too strict where many are."
 )
 _SMALL_FIGURES = (
-    Curve(("learning_rate",), "learning rate",
+    Curve("learning_rate", "learning rate",
           "The size of the steps: up during warm-up, then down. The last part of the loss's fall often comes with the decay.",
           bottom=0),
-    Curve(("grad_norm",), "gradient norm",
+    Curve("grad_norm", "gradient norm",
           "Should settle after warm-up. A spike is an odd batch; many spikes, or a steady climb, mean too large a learning rate.",
           "grad_clip", "clipped above", log=True),
-    Curve(("tokens_per_second",), "tokens per second",
+    Curve("tokens_per_second", "tokens per second",
           "Should be flat. Dips are evaluations, checkpoints, or other programs on the same machine.", bottom=0),
 )  # fmt: skip
 
