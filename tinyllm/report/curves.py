@@ -36,17 +36,14 @@ class Curve:
     labels: tuple[str, str] = ("", "")  # what to call the two
     log: bool = False
     each_step: bool = False  # rather than its mean over the steps of a rollout
+    noisy: bool = True  # False: as it is, not smoothed
 
 
 def smooth(values: Sequence[float], window: int) -> list[float]:
     """Mean over up to `window` neighbours on each side; as many right as left, but at the end what there is."""
-    sums = [0.0, *itertools.accumulate(values)]
-    smoothed = []
-    for index in range(len(values)):
-        left = min(window, index)
-        right = min(left, len(values) - 1 - index)
-        smoothed.append((sums[index + right + 1] - sums[index - left]) / (left + right + 1))
-    return smoothed
+    sums, last = [0.0, *itertools.accumulate(values)], len(values) - 1
+    reach = [(min(window, i), min(window, i, last - i)) for i in range(len(values))]
+    return [(sums[i + right + 1] - sums[i - left]) / (left + right + 1) for i, (left, right) in enumerate(reach)]
 
 
 def window_for(n_values: int) -> int:
@@ -84,7 +81,7 @@ def curve_chart(run: RunRecord, curve: Curve) -> str:
         steps, values = ([point[i] for point in zip(steps, values, strict=True) if point[1] > 0] for i in (0, 1))
     if not values:
         return ""
-    lines = light_and_smooth(curve.labels[0], (steps, values))
+    lines = light_and_smooth(curve.labels[0], (steps, values)) if curve.noisy else [Line(curve.labels[0], steps, values)]
     if curve.other and (other := per_rollout(run, curve.other))[1]:
         dots = held_out(*other, name=curve.labels[1])
         lines += [dots, best(dots)] if curve.other.startswith("val_") else light_and_smooth(curve.labels[1], other, 1)[-1:]

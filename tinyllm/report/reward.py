@@ -140,10 +140,9 @@ def _facts(run: RunRecord, measured: dict[str, Any]) -> list[tuple[str, str, str
 
 
 def _loss(run: RunRecord, measured: dict[str, Any]) -> str:
-    steps, losses = run.series("loss")
-    lines = light_and_smooth("training", (steps, losses))
-    if measured and steps:
-        lines.append(held_out_line(steps[-1:], [measured["loss"]]))
+    lines = light_and_smooth("training", run.series("loss"))
+    if measured and lines[0].xs:
+        lines.append(held_out_line(lines[0].xs[-1:], [measured["loss"]]))
     drawn = line_chart(lines, title="loss (nats per pair)", level=(COIN, "a coin: ln 2"), size=WIDE)
     return figure(drawn, wide=True) if drawn else ""
 

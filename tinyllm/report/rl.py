@@ -19,15 +19,7 @@ from tinyllm.evaluation.before_after import BeforeAfter, read_comparisons
 from tinyllm.report.curves import Curve, curve_row, per_rollout
 from tinyllm.report.diagnosis import remarks
 from tinyllm.report.page import cards, escaped, figure, numbers_below, page, section, table
-from tinyllm.report.rl_curves import (
-    DISTANCE,
-    PREFERENCES,
-    UPDATES,
-    WRITING,
-    against_distance,
-    overoptimisation_charts,
-    reward_charts,
-)
+from tinyllm.report.rl_curves import DISTANCE, PREFERENCES, UPDATES, WRITING, against_distance, law_charts, reward_charts
 from tinyllm.report.run import about, duration, evenly, footnote, metrics_csv, seconds_spent, settings_part, short, steps_done
 from tinyllm.report.run_record import RunRecord, read_run
 from tinyllm.storage import atomic
@@ -70,7 +62,7 @@ _STEPS = (
     Curve("loss", "loss",  # that of DPO is among its own curves
           "Says little here: it is measured on answers that change all the time. With one update per rollout it is about 0 by "
           "construction.", each_step=True),
-    Curve("learning_rate", "learning rate", "The size of the steps.", bottom=0),
+    Curve("learning_rate", "learning rate", "The size of the steps.", bottom=0, each_step=True, noisy=False),
     Curve("grad_norm", "gradient norm", "Should keep its order of magnitude. A climb is an early sign of trouble.",
           "grad_clip", "clipped above", log=True, each_step=True),
 )  # fmt: skip
@@ -129,8 +121,7 @@ def headline(run: RunRecord, pairs: Sequence[BeforeAfter] = ()) -> list[tuple[st
     """(number, what it is, remark) for the cards at the top; what the run does not tell is left out."""
     facts = [*_changes(run), *_held_out(run)]
     judge = _judge(pairs)
-    gains = [gain for pair in pairs if (gain := pair.gain(judge)) is not None]
-    if gains:
+    if gains := [gain for pair in pairs if (gain := pair.gain(judge)) is not None]:
         better, by = sum(gain > 0 for gain in gains), "gold reward" if judge == "gold" else judge
         facts.append((f"{better / len(gains):.0%}", "answers improved", f"{better} of {len(gains)}, by the {by}"))
     if rollouts := run.series("rollout")[1]:
@@ -178,7 +169,7 @@ def _law_part(run: RunRecord) -> str:
     distances, gold = against_distance(run, "gold")
     if len(gold) < 3 or max(distances) < 0.1:
         return ""
-    return numbers_below(figure(overoptimisation_charts(run), _LAW_CAPTION, wide=True), law_table(run))
+    return numbers_below(figure(law_charts(run), _LAW_CAPTION, wide=True), law_table(run))
 
 
 def law_table(run: RunRecord) -> str:

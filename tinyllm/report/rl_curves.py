@@ -81,7 +81,7 @@ def reward_charts(run: RunRecord) -> str:
     return _side_by_side(lines, light_and_smooth("", run.series("gold"), 1), across="step")
 
 
-def overoptimisation_charts(run: RunRecord) -> str:
+def law_charts(run: RunRecord) -> str:
     """Score and gold reward against √KL, with the fitted form of Gao et al. and the distance at which it turns."""
     gold = against_distance(run, "gold")
     lines = light_and_smooth("smoothed", gold, 1, dots=True)

@@ -40,7 +40,7 @@ _ANSWERS_HINT = (
 _SMALL_FIGURES = (
     Curve("learning_rate", "learning rate",
           "The size of the steps: up during warm-up, then down. The last part of the loss's fall often comes with the decay.",
-          bottom=0),
+          bottom=0, noisy=False),
     Curve("grad_norm", "gradient norm",
           "Should settle after warm-up. A spike is an odd batch; many spikes, or a steady climb, mean too large a learning rate.",
           "grad_clip", "clipped above", log=True),
@@ -90,13 +90,9 @@ def about(run: RunRecord) -> str:
         for name, word in (("n_layers", "layers"), ("n_heads", "heads"), ("d_model", "wide"), ("block_size", "tokens of context"))
         if isinstance(run.setting(name), int)
     ]
-    machine = [run.environment.get("processor"), _threads(run)]
-    return " · ".join(filter(None, [", ".join(shape), *(str(part) for part in machine if part)])) or "A training run"
-
-
-def _threads(run: RunRecord) -> str:
     threads = str(run.environment.get("threads", ""))
-    return f"{threads} thread{'' if threads == '1' else 's'}" if threads else ""
+    machine = [run.environment.get("processor"), threads and f"{threads} thread{'' if threads == '1' else 's'}"]
+    return " · ".join(filter(None, [", ".join(shape), *(str(part) for part in machine if part)])) or "A training run"
 
 
 def headline(run: RunRecord) -> list[tuple[str, str, str]]:
