@@ -7,7 +7,7 @@ import pytest
 from hostile_pages import DRAWN, PAYLOADS, Tags
 
 from tinyllm.report.chart import Line
-from tinyllm.report.page_charts import bar, held_out, line_chart
+from tinyllm.report.page_charts import bar, best, held_out, line_chart
 
 
 def places(svg, tag="circle"):
@@ -40,6 +40,26 @@ def test_a_level_near_the_curve_is_marked_and_one_far_away_is_not():
     assert "coin" in line_chart(lines, title="t", level=(1.5, "a coin"))
     assert "coin" not in line_chart(lines, title="t", level=(90.0, "a coin"))
     assert "coin" not in line_chart(lines, title="t", level=(float("inf"), "a coin"))
+
+
+def test_a_far_level_is_marked_if_that_is_asked_for():
+    assert "coin" in line_chart([Line("", [0, 1], [2.0, 4.0])], title="t", level=(90.0, "a coin"), far=True)
+
+
+def test_the_best_is_marked_at_its_place_with_its_number():
+    dotted = held_out([1, 2, 3], [3.0, 1.25, 2.0])
+    svg = line_chart([dotted, best(dotted)], title="loss")
+    dots = places(svg)
+    assert len(dots) == 4 and dots[3] == dots[1] and ">best 1.250<" in svg
+
+
+def test_an_axis_begins_at_its_bottom_unless_a_value_is_lower():
+    zero, one = ">0</text>", ">1</text>"
+    assert zero in line_chart([Line("", [0, 9], [8.0, 9.0])], title="t", across="", bottom=0).split("<polyline")[0]
+    flat = line_chart([Line("", [5, 6], [0.0, 0.0])], title="t", bottom=0)
+    assert zero in flat and one in flat, "zeros alone are shown on a scale to 1"
+    lower = line_chart([Line("", [5, 6], [-3.0, 0.0])], title="t", bottom=0)
+    assert ">−3</text>" in lower or ">−2</text>" in lower
 
 
 def test_names_stand_in_the_legend_when_there_are_two_curves():

@@ -218,12 +218,11 @@ class Plot:
 
 def _curve(line: Line, along: Axis, up: Axis) -> Iterator[str]:
     kept = [i for i, (x, y) in enumerate(zip(line.xs, line.ys, strict=True)) if along.has(x) and up.has(y)]
-    stride = math.ceil(len(kept) / STRETCHES)
-    if line.joined and stride > 2:
-        stretches = [sorted(kept[i : i + stride], key=line.ys.__getitem__) for i in range(0, len(kept), stride)]
-        kept = sorted({kept[0], kept[-1], *(end for stretch in stretches for end in (stretch[0], stretch[-1]))})
     if line.joined and len(kept) > 1:
-        points = " ".join(f"{along.at(line.xs[i]):.1f},{up.at(line.ys[i]):.1f}" for i in kept)
+        stride = max(1, math.ceil(len(kept) / STRETCHES))
+        stretches = [sorted(kept[i : i + stride], key=line.ys.__getitem__) for i in range(0, len(kept), stride)]
+        ends = sorted({kept[0], kept[-1], *(end for stretch in stretches for end in (stretch[0], stretch[-1]))})
+        points = " ".join(f"{along.at(line.xs[i]):.1f},{up.at(line.ys[i]):.1f}" for i in ends)
         dash = ' stroke-dasharray="6 4"' if line.dashed else ""
         width, opacity = (1, ' stroke-opacity="0.35"') if line.faint else (2, "")
         style = f'fill="none" class="s{line.colour}" stroke-width="{width}" stroke-linejoin="round"{dash}{opacity}'
