@@ -7,7 +7,8 @@ import pytest
 from hostile_pages import DRAWN, PAYLOADS, Tags
 
 from tinyllm.report.chart import Line
-from tinyllm.report.page_charts import bar, best, held_out, line_chart
+from tinyllm.report.page import STYLE
+from tinyllm.report.page_charts import GREY, bar, best, held_out, line_chart
 
 
 def places(svg, tag="circle"):
@@ -80,3 +81,11 @@ def test_no_text_becomes_markup_and_colours_are_the_pages():
 def test_a_bar_is_as_wide_as_its_share(share, full):
     assert f'<rect width="{full}"' in bar(share)
     assert "H" in bar(0.5, error=0.1) and "M40.0 5H60.0" in bar(0.5, error=0.1)
+
+
+def test_the_page_has_a_rule_for_every_class_that_a_chart_uses():
+    lines = [Line("a", [0, 1], [1, 2], colour, dots=2, note="here") for colour in (0, 1, GREY)]
+    used = set(re.findall(r'class="([^"]+)"', line_chart(lines, title="t", level=(1.5, "level"))))
+    named = {name for classes in used for name in classes.split()}
+    assert {"s2", "f2", "rim", "level"} <= named
+    assert [name for name in sorted(named) if not re.search(rf"\.{name}\b", STYLE)] == []

@@ -96,14 +96,14 @@ def test_score_and_gold_have_a_chart_and_a_scale_each(tmp_path):
 
 
 def test_the_band_is_a_standard_deviation_to_each_side_of_the_score(tmp_path):
-    run = run_of(tmp_path, [{"step": i, "score": 5.0, "score_std": 2.0} for i in range(9)])
+    run = run_of(tmp_path, [{"step": i, "score": i / 4, "score_std": 2.0} for i in range(9)])
     band, *curve = two(curves.reward_charts(run))[0].iter("polyline")
     assert float(band.get("fill-opacity")) < 0.3 and band.get("class") == "f0" and len(curve) == 2
     upper, lower = heights(band)[:9], heights(band)[9:]
     middle = heights(curve[1])
     assert len(upper) == len(lower) == 9
     assert [a + b for a, b in zip(upper, lower[::-1], strict=True)] == pytest.approx([2 * m for m in middle], abs=0.3)
-    assert middle[0] - upper[0] > 50
+    assert all(above - at > 50 for above, at in zip(middle, upper, strict=True))
     bare = run_of(tmp_path, [{"step": i, "score": 5.0} for i in range(9)])
     assert "fill-opacity" not in curves.reward_charts(bare)
 
