@@ -89,7 +89,7 @@ class TinyPPO:
         from tinyllm import no_grad
 
         with no_grad():
-            return self.rewards(sequences.tokens, sequences.mask).data
+            return self.rewards(sequences.tokens, sequences.attention_mask).data
 
     def score(self, prompts: list[list[int]], answers: list[list[int]]) -> dict[str, Any]:
         """Log-probability and reward of each answer."""

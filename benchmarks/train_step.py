@@ -4,7 +4,7 @@
 
 A step is all of it: a fresh batch, forward, loss, backward, clipping at norm 1, AdamW. First the losses of three steps must
 agree to 1e-3, then each side steps in turn (see `side_by_side.py`), and the ratio of the times is printed pair by pair.
-GFLOP/s counts what PaLM's appendix B counts (`GPTConfig.flops_per_token`, three times for forward and backward); the peak is
+GFLOP/s counts what PaLM's appendix B counts (`GPT.flops_per_token`, three times for forward and backward); the peak is
 NumPy's own matrix product, measured between the turns. Memory is the highest of the process in RAM above what it had when
 libraries were loaded and a toy model had made one step. Without PyTorch tinyllm runs alone.
 """
@@ -222,11 +222,11 @@ def measure(case: str, *, threads: int, with_compiled: bool) -> dict[str, Any]:
 
 def rows_of(result: dict[str, Any]) -> list[list[str]]:
     """The lines of the last table for one case, one a side."""
-    from tinyllm.models import GPTConfig
+    from tinyllm.models import GPT, GPTConfig
 
     case = CASES[result["case"]]
     tokens = case["batch"] * case["length"]
-    flops = 3 * tokens * GPTConfig(**case["config"]).flops_per_token(case["length"])
+    flops = 3 * tokens * GPT(GPTConfig(**case["config"]), rng=None).flops_per_token(case["length"])
     ours, our_memory = result["times"]["tinyllm"], result["memory"]["tinyllm"]["growth"]
     rows = []
     for side, times in result["times"].items():

@@ -20,20 +20,20 @@ from typing import Any
 
 import lesson
 import numpy as np
-
-from tinyllm.data import Story
-from tinyllm.models import GPT
-from tinyllm.recipes.news_task import (
+from news_task import (
     BLOCK_SIZE,
     answer_sequences,
     gold_rewards,
     label,
-    make_stories,
     normalise_reward_model,
-    sample_answers,
     sft_news_model,
     train_reward_model,
 )
+
+from tinyllm.data import Story
+from tinyllm.data.tasks.news import make_stories
+from tinyllm.models import GPT
+from tinyllm.recipes.label import sample_answers
 from tinyllm.report.chart import Bars, Line, Plot, picture
 from tinyllm.rlhf.comparisons import encode_preferences
 from tinyllm.rlhf.reward_model import Calibration, calibrate, compare_pairs, pair_accuracy, score_sequences

@@ -16,16 +16,10 @@ from typing import Any
 
 import lesson
 import numpy as np
+from news_task import BLOCK_SIZE, gold_rewards, label, settings, sft_news_model
 
-from tinyllm.recipes.news_task import (
-    BLOCK_SIZE,
-    gold_rewards,
-    label,
-    make_stories,
-    sample_answers,
-    settings,
-    sft_news_model,
-)
+from tinyllm.data.tasks.news import make_stories
+from tinyllm.recipes.label import sample_answers
 from tinyllm.report.chart import Bars, Line, Plot, picture
 from tinyllm.report.curves import smooth
 from tinyllm.rlhf.comparisons import encode_preferences

@@ -19,21 +19,14 @@ from typing import Any
 
 import lesson
 import numpy as np
+from news_task import gold_rewards, label, normalise_reward_model, sft_news_model, train_reward_model
 
 from tinyllm.data import Story, story_prompt
 from tinyllm.data.tasks.gold import gold_reward
+from tinyllm.data.tasks.news import make_stories
 from tinyllm.models import GPT
 from tinyllm.models.heads import RewardModel, ScalarHead, ValueModel
-from tinyllm.recipes.news_task import (
-    MAX_NEW_TOKENS,
-    gold_rewards,
-    label,
-    make_stories,
-    normalise_reward_model,
-    sample_answers,
-    sft_news_model,
-    train_reward_model,
-)
+from tinyllm.recipes.label import MAX_NEW_TOKENS, sample_answers
 from tinyllm.report.chart import Line, Plot, picture
 from tinyllm.report.rl import write_rl_report
 from tinyllm.rlhf.actor_critic import ActorCritic

@@ -69,7 +69,7 @@ def learn_from_demonstrations(model: GPT, sums: list[Sum], test: list[Sum], rng:
             return step
         batch = rng.integers(0, len(rows), 64)
         optimizer.lr = 1e-3 * min(1, (step + 1) / 50)
-        model.loss(tokens[batch, :-1], tokens[batch, 1:], mask=counted[batch, 1:]).backward()
+        model.loss(tokens[batch, :-1], tokens[batch, 1:], loss_mask=counted[batch, 1:]).backward()
         optimizer.step()
         optimizer.zero_grad()
     return 5000

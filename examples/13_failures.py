@@ -74,7 +74,7 @@ def pretrain(seed: int, steps: int = 300) -> GPT:
         texts = [walk(rng) for _ in range(64)]
         tokens = np.array([text + [STOP] * (LONGEST - len(text)) for text in texts])
         counted = np.arange(1, LONGEST) < np.array([len(text) for text in texts])[:, None]
-        model.loss(tokens[:, :-1], tokens[:, 1:], mask=counted).backward()
+        model.loss(tokens[:, :-1], tokens[:, 1:], loss_mask=counted).backward()
         optimizer.step()
         optimizer.zero_grad()
     return model
@@ -147,9 +147,9 @@ def no_temperature(lab: Lab) -> list[Curves]:
 class SeesPadding(GPT):
     """Attends to the padding on the left, and counts positions from it."""
 
-    def hidden(self, tokens: np.ndarray, *, cache: Any = None, mask: np.ndarray | None = None) -> Tensor:
+    def hidden(self, tokens: np.ndarray, *, cache: Any = None, attention_mask: np.ndarray | None = None) -> Tensor:
         """As GPT's, without its mask."""
-        return super().hidden(tokens, cache=cache)  # right: mask=mask
+        return super().hidden(tokens, cache=cache)  # right: attention_mask=attention_mask
 
 
 def wrong_padding_mask(lab: Lab) -> list[Curves]:
@@ -172,12 +172,14 @@ def wrong_padding_mask(lab: Lab) -> list[Curves]:
 
 def predicted(policy: GPT, sequences: Sequences) -> Tensor:
     """log π of each answer, (B,): the logits before a token are those that predict it."""
-    return _summed(policy.hidden(sequences.tokens, mask=sequences.mask)[:, sequences.n_prompt - 1 : -1], policy, sequences)
+    hidden = policy.hidden(sequences.tokens, attention_mask=sequences.attention_mask)
+    return _summed(hidden[:, sequences.n_prompt - 1 : -1], policy, sequences)
 
 
 def shifted_by_one(policy: GPT, sequences: Sequences) -> Tensor:
     """The logits at the token itself, where it has been read already, are asked for it again."""
-    return _summed(policy.hidden(sequences.tokens, mask=sequences.mask)[:, sequences.n_prompt :], policy, sequences)
+    hidden = policy.hidden(sequences.tokens, attention_mask=sequences.attention_mask)
+    return _summed(hidden[:, sequences.n_prompt :], policy, sequences)
 
 
 def _summed(hidden: Tensor, policy: GPT, sequences: Sequences) -> Tensor:

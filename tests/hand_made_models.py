@@ -36,7 +36,7 @@ class HandMadeModel:
     def new_cache(self, batch_size, max_length=None):
         return LengthCache(batch_size)
 
-    def hidden(self, tokens, *, cache, mask=None):
+    def hidden(self, tokens, *, cache, attention_mask=None):
         assert len(tokens) == len(cache.rows) and not self.training
         self.batch_sizes.append(len(tokens))
         rows = [

@@ -153,16 +153,18 @@ def test_every_command_and_the_python_snippet_run_as_written_in_order_in_one_fol
         assert (tmp_path / "runs" / name / "report.html").exists(), name
     for word, expected in (("evaluate", "bits"), ("serve", "open this address"), ("export", "pairs"), ("doctor", "can be used")):
         assert [shown for command, _, shown in done if word in command and expected in shown], word
-    shown = in_python(tmp_path)
-    assert float(shown.splitlines()[-1]) < 0, "a log-probability"
+    load, recipe = re.findall(r"```python\n(.*?)```", README, re.S)
+    for block, most in ((load, 5), (recipe, 10)):
+        assert len([line for line in block.splitlines() if line.strip()]) <= most
+    assert float(in_python(load, tmp_path).splitlines()[-1]) < 0, "a log-probability"
+    assert "max_steps=500" in recipe
+    shown = in_python(recipe.replace("max_steps=500", "max_steps=2"), tmp_path)
+    assert re.fullmatch(r"runs/by_hand \d+\.\d+", shown.splitlines()[-1]) and "Stepped(label='finetuning'" in shown
 
 
-def in_python(folder):
-    """What README's Python prints, in the folder that its commands have filled."""
-    blocks = re.findall(r"```python\n(.*?)```", README, re.S)
-    assert len(blocks) == 1, "one snippet, so that a reader knows where to begin"
-    assert len([line for line in blocks[0].splitlines() if line.strip()]) <= 5
-    command, environment = [sys.executable, "-c", blocks[0]], {**os.environ, "PYTHONPATH": str(ROOT)}
+def in_python(snippet, folder):
+    """What a snippet prints, in the folder that README's commands have filled."""
+    command, environment = [sys.executable, "-c", snippet], {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout

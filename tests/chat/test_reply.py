@@ -39,11 +39,11 @@ def answering(hand_made_model):
                 self.script = None
                 return super().new_cache(batch_size, max_length)
 
-            def hidden(self, tokens, *, cache, mask=None):
+            def hidden(self, tokens, *, cache, attention_mask=None):
                 if self.script is None:
                     self.prompts.append(tokens[0].tolist())
                     self.n_prompt, self.script = tokens.shape[1], tokenizer.encode(next(scripts), allowed_special="all")
-                return super().hidden(tokens, cache=cache, mask=mask)
+                return super().hidden(tokens, cache=cache, attention_mask=attention_mask)
 
         def next_logits(token, n_read, row):
             place = min(max(n_read - model.n_prompt, 0), len(model.script) - 1)

@@ -203,7 +203,7 @@ def test_a_base_model_is_talked_to_in_plain_words_and_says_so(tmp_path, monkeypa
 
 def test_wrong_settings_are_refused(chat_model, tmp_path, fails):
     assert "--seed is -1" in fails("chat", chat_model, "--seed", "-1")
-    assert "top_p is 3.0" in fails("chat", chat_model, "--top-p", "3")
+    assert "top_p must be a number above 0 and at most 1 or None, got 3.0" in fails("chat", chat_model, "--top-p", "3")
     assert "did you mean --temperature?" in fails("chat", chat_model, "--temperture", "1")
     assert "unknown option --n-beams" in fails("chat", chat_model, "--n-beams", "2")
     assert "holds no model" in fails("chat", tmp_path)

@@ -94,9 +94,9 @@ def test_a_batch_holds_no_pair_twice(base, pairs_file, out):
 @pytest.mark.parametrize(
     ("words", "fault"),
     [
-        ("{base} --preferences {pairs} --loss ipoo", "one of dpo, robust, ipo, length-normalised, simpo (did you mean ipo?)"),
-        ("{base} --preferences {pairs} --beta 0", "beta is 0.0; expected a number above 0"),
-        ("{base} --preferences {pairs} --beta nan", "beta is nan; expected a number above 0"),
+        ("{base} --preferences {pairs} --loss ipoo", "ipo, length-normalised, simpo, got 'ipoo' (did you mean 'ipo'?)"),
+        ("{base} --preferences {pairs} --beta 0", "beta must be a number above 0 or None, got 0.0"),
+        ("{base} --preferences {pairs} --beta nan", "beta must be a number above 0 or None, got nan"),
         ("{base} --preferences {pairs} --max-steps 0", "max_steps must be a whole number of at least 1, got 0"),
         ("{base} --preferences {tmp}/equal.jsonl", "1 whose two answers are equal"),
         ("{base} --preferences {tmp}/table.csv", "table.csv: line 1: expected a JSON object a line"),

@@ -150,8 +150,8 @@ def test_a_text_is_cut_at_the_end_of_text_marks_in_it(parrot, tmp_path, capsys):
     ("words", "fault"),
     [
         ("{base} nowhere.txt", "data file 'nowhere.txt' does not exist"),
-        ("{base} --batch-size 0", "batch_size is 0; expected at least 1"),
-        ("{base} --max-windows 0", "max_windows is 0"),
+        ("{base} --batch-size 0", "batch_size must be a whole number of at least 1, got 0"),
+        ("{base} --max-windows 0", "max_windows must be a whole number of at least 1 or None, got 0"),
         ("nowhere", "model: nowhere does not exist"),
         ("{judge}", "expected a language model"),
     ],

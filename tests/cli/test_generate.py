@@ -115,7 +115,7 @@ def test_a_stop_string_ends_the_text(trained, capsys):
 @pytest.mark.parametrize(
     ("words", "fault"),
     [
-        (["--top-p", "3"], "top_p is 3.0; expected a number above 0 and at most 1"),
+        (["--top-p", "3"], "top_p must be a number above 0 and at most 1 or None, got 3.0"),
         (["--temperature", "hot"], "--temperature: got 'hot', expected a number"),
         (["--num-samples", "0"], "--num-samples is 0"),
         (["--seed", "-1"], "--seed is -1"),

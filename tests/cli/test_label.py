@@ -80,7 +80,7 @@ def test_make_refuses_before_it_loads_a_model(tmp_path, items, fails):
     assert "PROMPTS is missing" in fails("label", "make", "no/model", "--out", tmp_path / "x.jsonl")
     assert "exists; choose another name" in fails(*make, items)
     assert "does not exist; make it" in fails(*make, tmp_path / "no" / "items.jsonl")
-    assert "n_answers is 1" in fails(*make, tmp_path / "x.jsonl", "--n-answers", 1)
+    assert "n_answers must be a whole number from 2 to 9, got 1" in fails(*make, tmp_path / "x.jsonl", "--n-answers", 1)
     assert "no/model does not exist" in fails(*make, tmp_path / "x.jsonl")
 
 

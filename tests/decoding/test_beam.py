@@ -110,7 +110,7 @@ def test_a_beam_wider_than_the_vocabulary_gives_what_there_is(table_model):
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"n_beams": 0}, "n_beams is 0"),
+        ({"n_beams": 0}, "n_beams must be .* got 0"),
         ({"max_new_tokens": 64}, "1 tokens and max_new_tokens is 64: 65 in all"),
         ({"eos_id": 4}, "stop_tokens has token id 4"),
         ({"no_repeat_ngram_size": 1, "max_new_tokens": 9}, "no_repeat_ngram_size 1 leaves no token"),

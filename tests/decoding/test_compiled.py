@@ -125,13 +125,17 @@ def test_logits_that_are_not_finite_are_an_error_in_a_compiled_step_too(steps):
 class PostNorm(GPT):
     """Made of ops that have lines, in another order; the stream is read twice by one call."""
 
-    def hidden(self, tokens, *, cache=None, mask=None, read_from=None):
+    def hidden(self, tokens, *, cache=None, attention_mask=None, read_from=None):
         past = 0 if cache is None else cache.length
-        positions = np.arange(past, past + tokens.shape[1]) if mask is None else np.cumsum(mask, 1)[:, -tokens.shape[1] :] - 1
+        positions = (
+            np.arange(past, past + tokens.shape[1])
+            if attention_mask is None
+            else np.cumsum(attention_mask, 1)[:, -tokens.shape[1] :] - 1
+        )
         x = self.embed(tokens, np.maximum(positions, 0))
         for i, block in enumerate(self.blocks):
             layer = None if cache is None else cache.layers[i]
-            x = block.norm1(block.attention(x, residual=x, cache=layer, key_mask=mask))
+            x = block.norm1(block.attention(x, residual=x, cache=layer, key_mask=attention_mask))
             x = ops.rms_norm(block.feedforward(x, residual=x), block.norm2.weight)
         return self.norm(x)
 
@@ -153,7 +157,7 @@ class Squashed(GPT):
 class SeesPadding(GPT):
     """Forgets the mask."""
 
-    def hidden(self, tokens, *, mask=None, **settings):
+    def hidden(self, tokens, *, attention_mask=None, **settings):
         return super().hidden(tokens, **settings)
 
 

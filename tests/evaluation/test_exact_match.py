@@ -34,9 +34,9 @@ class Script:
         cache.select = lambda kept: cache.rows.__setitem__(slice(None), [cache.rows[i] for i in kept])
         return cache
 
-    def hidden(self, tokens, *, cache=None, mask=None):
+    def hidden(self, tokens, *, cache=None, attention_mask=None):
         for i, row in enumerate(tokens.tolist()):
-            real = row if mask is None else [t for t, m in zip(row, mask[i, -len(row) :], strict=True) if m]
+            real = row if attention_mask is None else [t for t, m in zip(row, attention_mask[i, -len(row) :], strict=True) if m]
             cache.rows[i] += real
         best = np.array([self._next(row) for row in cache.rows])
         hidden = np.zeros((*tokens.shape, self.config.vocab_size), np.float32)

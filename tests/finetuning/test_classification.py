@@ -26,7 +26,10 @@ def source(seed=0, **changes):
 
 
 def content(batch):
-    return [(row[real].tolist(), int(label)) for row, real, label in zip(batch.tokens, batch.mask, batch.labels, strict=True)]
+    return [
+        (row[real].tolist(), int(label))
+        for row, real, label in zip(batch.tokens, batch.attention_mask, batch.labels, strict=True)
+    ]
 
 
 def test_an_epoch_holds_every_text_once_with_its_label():
@@ -59,8 +62,8 @@ def test_other_texts_or_labels_are_refused():
 def test_padding_changes_no_score():
     model = small_model()
     together, alone = labelled_batches(TEXTS, LABELS, batch_size=5), labelled_batches(TEXTS, LABELS, batch_size=1)
-    scores = model(together[0].tokens, together[0].mask).data
-    np.testing.assert_allclose(scores, np.concatenate([model(b.tokens, b.mask).data for b in alone]), atol=1e-5)
+    scores = model(together[0].tokens, together[0].attention_mask).data
+    np.testing.assert_allclose(scores, np.concatenate([model(b.tokens, b.attention_mask).data for b in alone]), atol=1e-5)
 
 
 def test_micro_batches_add_up_to_the_loss_of_all():

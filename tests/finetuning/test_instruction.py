@@ -50,21 +50,21 @@ def test_it_is_the_masked_next_token_loss():
 
 def test_what_stands_after_the_last_counted_token_is_not_even_read():
     model, batch = small_model(), random_batch()
-    batch.mask[:, 6:] = batch.mask[1] = False
+    batch.loss_mask[:, 6:] = batch.loss_mask[1] = False
     tokens = batch.tokens.copy()
     tokens[:, 6:] = tokens[1] = 10**6  # no such token: reading it would be refused
-    assert answer_loss(model, Batch(tokens, batch.targets, batch.mask)).item() == answer_loss(model, batch).item()
+    assert answer_loss(model, Batch(tokens, batch.targets, batch.loss_mask)).item() == answer_loss(model, batch).item()
 
 
 def test_a_micro_batch_in_which_nothing_counts_adds_nothing():
     model, batch = small_model(), random_batch()
-    answer_loss(model, Batch(batch.tokens, batch.targets, np.zeros_like(batch.mask)), n_counted=5).backward()
+    answer_loss(model, Batch(batch.tokens, batch.targets, np.zeros_like(batch.loss_mask)), n_counted=5).backward()
     assert not any(weight.grad.any() for weight in model.parameters() if weight.grad is not None)
 
 
 def test_what_the_user_says_is_not_learned():
     model, batch = small_model(), random_batch()
-    other = Batch(batch.tokens, np.where(batch.mask, batch.targets, 3), batch.mask)
+    other = Batch(batch.tokens, np.where(batch.loss_mask, batch.targets, 3), batch.loss_mask)
     assert answer_loss(model, batch).item() == answer_loss(model, other).item()
 
 
@@ -78,7 +78,7 @@ def test_a_step_is_the_same_however_it_is_cut():
 
 def test_a_micro_batch_without_an_answer_adds_nothing():
     model, batch = small_model(), random_batch()
-    silent = Batch(batch.tokens, batch.targets, np.zeros_like(batch.mask))
+    silent = Batch(batch.tokens, batch.targets, np.zeros_like(batch.loss_mask))
     assert answer_loss(model, silent, n_counted=5).item() == 0
     with pytest.raises(ValueError, match="no token of an assistant"):
         answer_loss(model, silent)
@@ -86,7 +86,7 @@ def test_a_micro_batch_without_an_answer_adds_nothing():
 
 def test_plain_text_is_refused():
     batch = random_batch()
-    with pytest.raises(ValueError, match="no mask"):
+    with pytest.raises(ValueError, match="no loss mask"):
         answer_loss(small_model(), Batch(batch.tokens, batch.targets))
 
 

@@ -64,8 +64,8 @@ def test_flops_are_two_per_weight_in_a_product_and_four_per_key_and_width(n_inne
     products = sum(array.size for array in matrices)
     assert products == (4 * C * C + 2 * C * (n_inner or 4 * C)) * L
     assert (model.config == make().config) == (n_inner != 20)
-    assert model.config.flops_per_token(context=5) == 2 * (products + V * C) + 4 * L * C * 5
-    assert model.config.flops_per_token() == model.config.flops_per_token(context=16)
+    assert model.flops_per_token(context=5) == 2 * (products + V * C) + 4 * L * C * 5
+    assert model.flops_per_token() == model.flops_per_token(context=16)
 
 
 def test_an_untrained_model_knows_nothing():
@@ -138,7 +138,7 @@ def test_micro_batches_add_up_to_one_batch():
     def gradients(*parts):
         model.zero_grad()
         for rows in parts:
-            ops.cross_entropy(model(x[rows]), y[rows], mask=mask[rows], n_counted=mask.sum()).backward()
+            ops.cross_entropy(model(x[rows]), y[rows], loss_mask=mask[rows], n_counted=mask.sum()).backward()
         return {name: parameter.grad for name, parameter in model.named_parameters()}
 
     whole, pieces = gradients(slice(0, 6)), gradients(slice(0, 1), slice(1, 4), slice(4, 6))
@@ -225,7 +225,7 @@ def padded(rows, width):
 def test_left_padded_is_unpadded(lively):
     rows = [tokens(n, seed=n) for n in (3, 8, 1, 10)]
     x, mask = padded(rows, 10)
-    batched = logits(lively, x, mask=mask)
+    batched = logits(lively, x, attention_mask=mask)
     assert np.isfinite(batched).all()
     for i, row in enumerate(rows):
         np.testing.assert_allclose(batched[i, -len(row) :], logits(lively, row[None])[0], atol=1e-5)
@@ -244,12 +244,12 @@ def scattered(rows, width, seed=0):
 def test_padding_anywhere_changes_nothing_and_gives_zeros(lively):
     rows = [tokens(n, seed=n) for n in (5, 16, 0, 9, 1)]
     x, mask = scattered(rows, 20)
-    hidden = lively.hidden(x, mask=mask).data
+    hidden = lively.hidden(x, attention_mask=mask).data
     assert not hidden[~mask].any()
     for i, row in enumerate(rows):
         if len(row):
             np.testing.assert_allclose(hidden[i, mask[i]], lively.hidden(row[None]).data[0], atol=1e-5)
-    assert not lively.hidden(x, mask=np.zeros_like(mask)).data.any()
+    assert not lively.hidden(x, attention_mask=np.zeros_like(mask)).data.any()
 
 
 @pytest.mark.skipif(kernels.backend() == "numpy", reason="BLAS sums a row in an order that depends on the other rows")
@@ -257,10 +257,10 @@ def test_a_text_gives_the_same_bits_whatever_it_is_padded_and_batched_with(livel
     """With more than 32 tokens in all: fewer are multiplied another way (kernels/product/matrix_vector.py)."""
     rows = [tokens(n, seed=n) for n in (11, 16, 9, 14, 16)]
     x, mask = padded(rows, 16)
-    together = logits(lively, x, mask=mask)
+    together = logits(lively, x, attention_mask=mask)
     for subset in ([0, 1, 2], [3, 0, 2], [4, 3, 1], [2, 3, 4]):
         other, other_mask = scattered([rows[i] for i in subset], 18)
-        apart = logits(lively, other, mask=other_mask)
+        apart = logits(lively, other, attention_mask=other_mask)
         for i, j in enumerate(subset):
             assert np.array_equal(apart[i, other_mask[i]], together[j, mask[j]])
 
@@ -281,7 +281,7 @@ def test_a_padded_batch_has_the_gradient_of_its_texts():
     model, rows = in_double(make(init_std=0.2)), [tokens(n, seed=n) for n in (3, 12, 7)]
     x, mask = scattered(rows, 14)
     weights = np.random.default_rng(0).standard_normal((3, 14, 61))
-    together = gradients_of(model, ops.sum(model(x, mask=mask)[mask] * weights[mask]))
+    together = gradients_of(model, ops.sum(model(x, attention_mask=mask)[mask] * weights[mask]))
     apart = gradients_of(model, sum(ops.sum(model(row[None])[0] * weights[i][mask[i]]) for i, row in enumerate(rows)))
     for name, gradient in together.items():
         np.testing.assert_allclose(gradient, apart[name], rtol=1e-9, atol=1e-9, err_msg=name)
@@ -295,7 +295,7 @@ def test_what_nobody_reads_is_left_out_and_nothing_else_changes(read_from, n_lay
         real = np.ones(x.shape, bool) if mask is None else mask
         read = real & (np.arange(14) >= np.reshape(read_from, (-1, 1)))
         weights = np.random.default_rng(0).standard_normal((3, 14, 16))
-        some, whole = model.hidden(x, mask=mask, read_from=np.array(read_from)), model.hidden(x, mask=mask)
+        some, whole = model.hidden(x, attention_mask=mask, read_from=np.array(read_from)), model.hidden(x, attention_mask=mask)
         np.testing.assert_allclose(some.data, whole.data * read[..., None], rtol=1e-10, atol=1e-12)
         expected = gradients_of(model, ops.sum(whole * (weights * read[..., None])))
         for name, gradient in gradients_of(model, ops.sum(some * weights)).items():
@@ -305,11 +305,11 @@ def test_what_nobody_reads_is_left_out_and_nothing_else_changes(read_from, n_lay
 def test_dropout_of_a_padded_batch_drops_and_repeats():
     rows = [tokens(n, seed=n) for n in (3, 12)]
     x, mask = padded(rows, 12)
-    first, again, other = (make(seed, dropout=0.3).hidden(x, mask=mask).data for seed in (0, 0, 1))
+    first, again, other = (make(seed, dropout=0.3).hidden(x, attention_mask=mask).data for seed in (0, 0, 1))
     assert np.array_equal(first, again) and not np.array_equal(first, other)
     model = make(dropout=0.3)
-    dropped, next_ = model.hidden(x, mask=mask, read_from=5).data, model.hidden(x, mask=mask, read_from=5).data
-    assert not np.array_equal(dropped, next_) and not np.array_equal(dropped, model.eval().hidden(x, mask=mask).data)
+    dropped, next_ = (model.hidden(x, attention_mask=mask, read_from=5).data for _ in range(2))
+    assert not np.array_equal(dropped, next_) and not np.array_equal(dropped, model.eval().hidden(x, attention_mask=mask).data)
 
 
 def test_left_padded_and_cached_is_unpadded(lively):
@@ -318,10 +318,10 @@ def test_left_padded_and_cached_is_unpadded(lively):
     cache = lively.new_cache(2, max_length=12)
     more = tokens(2, 3, seed=5)
     with no_grad():
-        lively(x, cache=cache, mask=mask)
+        lively(x, cache=cache, attention_mask=mask)
         for t in range(3):
             mask = np.concatenate([mask, np.ones((2, 1), bool)], axis=1)
-            last = lively(more[:, t : t + 1], cache=cache, mask=mask).data
+            last = lively(more[:, t : t + 1], cache=cache, attention_mask=mask).data
     for i, row in enumerate(rows):
         np.testing.assert_allclose(last[i, 0], logits(lively, np.concatenate([row, more[i]])[None])[0, -1], atol=1e-5)
 
@@ -383,8 +383,12 @@ def test_a_config_that_makes_no_model_is_refused(changes, text):
         (np.array([[61]]), {}, "id 61 is outside the vocabulary of 61"),
         (np.array([[-1]]), {}, "id -1 is outside"),
         (np.array([[0.5]]), {}, "ids must be integers, got float64"),
-        (np.zeros((2, 4), int), {"mask": np.ones((2, 3), bool)}, r"bool of shape \(B, S\) = \(2, 4\), got bool \(2, 3\)"),
-        (np.zeros((2, 4), int), {"mask": np.ones((2, 4))}, "mask must be bool"),
+        (
+            np.zeros((2, 4), int),
+            {"attention_mask": np.ones((2, 3), bool)},
+            r"bool of shape \(B, S\) = \(2, 4\), got bool \(2, 3\)",
+        ),
+        (np.zeros((2, 4), int), {"attention_mask": np.ones((2, 4))}, "attention_mask must be bool"),
     ],
 )
 def test_tokens_that_cannot_be_read_are_refused(x, settings, text):
@@ -413,12 +417,12 @@ def test_padding_takes_columns_but_no_positions():
     model = GPT(GPTConfig(vocab_size=7, block_size=4, n_layers=1, n_heads=1, d_model=4), rng=np.random.default_rng(0))
     tokens = np.array([[1, 2, 3, 4, 0, 0], [0, 0, 5, 6, 3, 1]])  # six columns, four real tokens in each row
     mask = np.array([[True] * 4 + [False] * 2, [False] * 2 + [True] * 4])
-    both = model(tokens, mask=mask).data
+    both = model(tokens, attention_mask=mask).data
     np.testing.assert_allclose(both[0, :4], model(tokens[:1, :4]).data[0], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(both[1, 2:], model(tokens[1:, 2:]).data[0], rtol=1e-5, atol=1e-6)
     mask[0, 4] = True
     with pytest.raises(ValueError, match="5 tokens came"):
-        model(tokens, mask=mask)
+        model(tokens, attention_mask=mask)
 
 
 @pytest.mark.parametrize("read_from", [-1, 15, 1.5, True, [1, 2], [[1], [2], [3]], [0, 0, -1]], ids=str)

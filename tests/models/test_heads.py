@@ -35,7 +35,7 @@ def test_the_last_real_token_is_found_on_either_side_of_the_padding():
 
 
 def test_a_row_without_a_real_token_is_refused():
-    with pytest.raises(ValueError, match="mask: row 1 has no real token"):
+    with pytest.raises(ValueError, match="attention_mask: row 1 has no real token"):
         last_real(np.array([[True, False], [False, False]]))
 
 

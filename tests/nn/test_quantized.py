@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from strategies import DTYPES, arrays_with_layout, shapes
 
 from tinyllm import Tensor, no_grad
+from tinyllm.autograd import observe_ops
 from tinyllm.decoding import generate
 from tinyllm.models import GPT, GPTConfig
 from tinyllm.nn import Embedding, FeedForward, Linear, QuantizedEmbedding, QuantizedLinear, quantize
@@ -67,6 +68,14 @@ def test_a_table_is_read_and_scores_with_the_rounded_weights():
     np.testing.assert_allclose(twin.scores(x).data, table.scores(x).data, rtol=1e-5, atol=1e-5)
     with pytest.raises(ValueError, match="ids"):
         twin([[9]])
+
+
+def test_whoever_observes_ops_sees_int8_ones():
+    layer, table, calls = QuantizedLinear(Linear(20, 7, rng=rng())), QuantizedEmbedding(Embedding(9, 20, std=1.0, rng=rng())), []
+    with observe_ops(calls.append):
+        y = layer(table([[0, 8]]), residual=Tensor(np.ones((1, 2, 7), np.float32)))
+    assert [call.op for call in calls] == ["int8_embedding", "int8_linear"] and calls[1].out is y
+    assert calls[1].inputs[0] is calls[0].out
 
 
 def test_a_quantized_model_says_nearly_the_same_in_a_quarter_of_the_memory():

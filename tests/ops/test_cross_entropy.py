@@ -35,7 +35,7 @@ def test_uncounted_positions_neither_cost_nor_learn_whatever_their_target():
     logits = Tensor(RNG.standard_normal((2, 3, 5)), requires_grad=True)
     targets = np.array([[1, -100, 2], [99, 0, 3]])
     mask = np.array([[True, False, True], [False, False, True]])
-    loss = ops.cross_entropy(logits, targets, mask=mask)
+    loss = ops.cross_entropy(logits, targets, loss_mask=mask)
     loss.backward()
     assert loss.item() == pytest.approx(ops.cross_entropy(logits.data[mask], targets[mask]).item(), abs=1e-14)
     assert (logits.grad[~mask] == 0).all() and (logits.grad[mask] != 0).all()
@@ -45,15 +45,15 @@ def test_micro_batches_with_n_counted_add_up_to_one_batch():
     logits, targets = RNG.standard_normal((6, 5)), RNG.integers(0, 5, 6)
     mask = np.array([True, True, True, False, True, False])
     whole = Tensor(logits, requires_grad=True)
-    ops.cross_entropy(whole, targets, mask=mask).backward()
+    ops.cross_entropy(whole, targets, loss_mask=mask).backward()
     parts = Tensor(logits, requires_grad=True)
     total = 0.0
     for rows in (slice(0, 2), slice(2, 5), slice(5, 6)):  # the last has nothing that counts
-        loss = ops.cross_entropy(parts[rows], targets[rows], mask=mask[rows], n_counted=4)
+        loss = ops.cross_entropy(parts[rows], targets[rows], loss_mask=mask[rows], n_counted=4)
         loss.backward()
         total += loss.item()
     np.testing.assert_allclose(parts.grad, whole.grad, atol=1e-15)
-    assert total == pytest.approx(ops.cross_entropy(logits, targets, mask=mask).item(), abs=1e-14)
+    assert total == pytest.approx(ops.cross_entropy(logits, targets, loss_mask=mask).item(), abs=1e-14)
 
 
 @pytest.mark.parametrize(
@@ -63,9 +63,9 @@ def test_micro_batches_with_n_counted_add_up_to_one_batch():
         ((2, 5), [-1, 0], {}, "targets: id -1 is outside"),
         ((2, 5), [1.0, 0.0], {}, "targets must be integers, got float32"),
         ((2, 5), [1], {}, r"targets \(1,\) came, \(2,\) expected"),
-        ((2, 5), [1, 0], {"mask": np.zeros(2, bool)}, "no position counts.*mask is False everywhere"),
+        ((2, 5), [1, 0], {"loss_mask": np.zeros(2, bool)}, "no position counts.*mask is False everywhere"),
         ((0, 5), np.zeros(0, int), {}, "no position counts"),
-        ((2, 5), [1, 0], {"mask": np.ones(2)}, "mask is float64, bool expected"),
+        ((2, 5), [1, 0], {"loss_mask": np.ones(2)}, "loss_mask is float64, bool expected"),
         ((2, 5), [1, 0], {"n_counted": 0}, "no position counts"),
     ],
 )

@@ -31,10 +31,10 @@ def test_chunks_of_any_size_give_the_loss_and_the_gradients_of_one_piece(monkeyp
     hidden, weight, targets, mask = operands()
 
     def chunked(h, w):
-        return ops.linear_cross_entropy(h, w, targets, mask=mask)
+        return ops.linear_cross_entropy(h, w, targets, loss_mask=mask)
 
     def whole(h, w):
-        return ops.cross_entropy(ops.linear(h, w), targets, mask=mask)
+        return ops.cross_entropy(ops.linear(h, w), targets, loss_mask=mask)
 
     for got, wanted in zip(*(loss_and_gradients(f, hidden, weight, scale) for f in (chunked, whole)), strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-15)
@@ -66,8 +66,8 @@ def test_what_does_not_fit_is_refused():
         ((hidden, weight, targets[:, :2]), {}, r"linear_cross_entropy: targets \(3, 2\) came, \(3, 5\) expected"),
         ((hidden, weight, targets + V), {}, "outside the vocabulary of 11"),
         ((hidden, weight[:, :2], targets), {}, r"weight \(11, 2\) came with x"),
-        ((hidden, weight, targets), {"mask": np.zeros(SHAPE, bool)}, "no position counts"),
-        ((hidden, weight, targets), {"mask": mask.astype(int)}, "mask is int64, bool expected"),
+        ((hidden, weight, targets), {"loss_mask": np.zeros(SHAPE, bool)}, "no position counts"),
+        ((hidden, weight, targets), {"loss_mask": mask.astype(int)}, "loss_mask is int64, bool expected"),
     ]:
         with pytest.raises(ValueError, match=text):
             ops.linear_cross_entropy(*arguments, **settings)

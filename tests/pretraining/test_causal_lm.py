@@ -19,7 +19,7 @@ def test_the_loss_is_the_mean_surprise_of_the_counted_targets():
     log_probs = LOGITS - np.log(np.exp(LOGITS).sum(-1, keepdims=True))
     surprise = -np.take_along_axis(log_probs, BATCH.targets[..., None], -1)[..., 0]
     loss = next_token_loss(_model(LOGITS), BATCH)
-    assert loss.item() == pytest.approx(surprise[BATCH.mask].mean(), rel=1e-12)
+    assert loss.item() == pytest.approx(surprise[BATCH.loss_mask].mean(), rel=1e-12)
 
 
 def test_an_indifferent_model_loses_the_logarithm_of_the_vocabulary():
@@ -30,7 +30,7 @@ def test_micro_batches_with_a_common_count_add_up_to_the_whole_batch():
     parts = [
         next_token_loss(
             _model(LOGITS[rows]),
-            Batch(BATCH.tokens[rows], BATCH.targets[rows], BATCH.mask[rows]),
+            Batch(BATCH.tokens[rows], BATCH.targets[rows], BATCH.loss_mask[rows]),
             n_counted=BATCH.n_counted,
         ).item()
         for rows in (slice(0, 1), slice(1, 4))
@@ -44,5 +44,5 @@ def test_the_model_is_asked_about_the_tokens_and_gets_a_gradient():
     next_token_loss(lambda tokens: seen.append(tokens) or logits, BATCH).backward()
     assert seen[0] is BATCH.tokens
     expected = Tensor(LOGITS, requires_grad=True)
-    cross_entropy(expected, BATCH.targets, mask=BATCH.mask).backward()
+    cross_entropy(expected, BATCH.targets, loss_mask=BATCH.loss_mask).backward()
     np.testing.assert_array_equal(logits.grad, expected.grad)

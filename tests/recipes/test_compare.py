@@ -9,14 +9,13 @@ import pytest
 from tinyllm.chat import Reply
 from tinyllm.data.conversations.preferences import Preference
 from tinyllm.data.tasks.instructions import make_instructions
-from tinyllm.data.tasks.news import story_prompt
+from tinyllm.data.tasks.news import make_stories, story_prompt
 from tinyllm.evaluation.exact_match import ExactMatch
 from tinyllm.labels.store import read_labels
 from tinyllm.models import RewardModel
 from tinyllm.recipes import compare
 from tinyllm.recipes.demonstrations import encode_demonstrations, make_demonstrations
 from tinyllm.recipes.label import label_stories
-from tinyllm.recipes.news_task import make_stories
 from tinyllm.recipes.reward import RewardConfig, prepare_comparisons
 from tinyllm.storage import strict_json
 from tinyllm.training import TrainConfig

@@ -6,10 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from tinyllm.data.tasks.news import story_prompt
+from tinyllm.data.tasks.news import make_stories, story_prompt
 from tinyllm.models import RewardModel
 from tinyllm.recipes import improve as improvement
-from tinyllm.recipes.news_task import make_stories
 from tinyllm.training import TrainConfig, open_run, read_records
 
 HI = [{"role": "user", "content": "Hi"}]

@@ -6,9 +6,9 @@ import re
 import pytest
 from hostile_pages import DRAWN, HARMLESS, Tags
 
+from tinyllm.data.tasks.news import make_stories
 from tinyllm.evaluation.exact_match import ExactMatch
 from tinyllm.recipes.compare import Row
-from tinyllm.recipes.news_task import make_stories
 from tinyllm.recipes.quickstart_page import write_page
 
 NAMES = ("base", "tuned (SFT)", "SFT, best of 8", "PPO")

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tinyllm.cli.main import main
+from tinyllm.models import GPT
 from tinyllm.recipes import sizes
 from tinyllm.training import TrainConfig
 
@@ -17,12 +18,12 @@ def test_each_size_is_larger_than_the_one_before_and_its_table_tells_weights_and
     training = TrainConfig()
     lines = sizes.table(training).splitlines()[1:]
     configs = [*sizes.SHAPES.values()]
-    counts = [config.num_parameters() for config in configs]
+    counts = [GPT(config, rng=None).num_parameters() for config in configs]
     assert counts == sorted(counts) and len(lines) == len(counts)
     for line, config in zip(lines, configs, strict=True):
-        assert f"{config.num_parameters() / 1e6:.1f} M weights" in line and f"context {config.block_size}" in line
+        assert f"{GPT(config, rng=None).num_parameters() / 1e6:.1f} M weights" in line and f"context {config.block_size}" in line
     tokens = training.n_tokens(configs[1].block_size)
-    seconds = 3 * configs[1].flops_per_token() * tokens / 1e11
+    seconds = 3 * GPT(configs[1], rng=None).flops_per_token() * tokens / 1e11
     assert f" {seconds / 60:.0f} min (default)" in lines[1]
 
 

@@ -57,8 +57,8 @@ def test_a_file_whose_name_looks_like_a_weight_is_a_file(tmp_path):
         ({"tokenizer": "charcter"}, "did you mean character?"),
         ({"tokenizer": "/"}, "or a folder with one: / holds no tokenizer.json"),
         ({"vocab_size": 100}, "bpe needs at least 257"),
-        ({"split": "tails"}, "expected one of documents, tail"),
-        ({"validation_fraction": 1.0}, "between 0 and 1"),
+        ({"split": "tails"}, "split must be one of documents, tail, got 'tails'"),
+        ({"validation_fraction": 1.0}, "validation_fraction must be a number above 0 and below 1, got 1.0"),
         ({"max_bytes": 0}, "at least 1"),
     ],
 )

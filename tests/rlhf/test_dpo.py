@@ -179,7 +179,7 @@ def test_padding_content_changes_nothing():
     policy, source = tiny_rl.make_policy(), make_pairs(tiny_rl.make_policy(3), batch_size=4)
     batch = source.next_batch()
     other = copy.deepcopy(batch)
-    other.sequences.tokens[~other.sequences.mask] = 7
+    other.sequences.tokens[~other.sequences.attention_mask] = 7
     with no_grad():
         losses = [DPO()(policy, one, n_counted=4).item() for one in (batch, other)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)

@@ -59,7 +59,7 @@ def test_probabilities_of_all_answers_of_one_token_add_up_to_one(policy):
 def test_what_stands_at_padding_never_matters(policy):
     sequences, _, _ = tiny_rl.make_sequences(2)
     garbage = np.random.default_rng(0).integers(0, 11, sequences.tokens.shape)
-    other = Sequences(np.where(sequences.mask, sequences.tokens, garbage), sequences.mask, sequences.n_prompt)
+    other = Sequences(np.where(sequences.attention_mask, sequences.tokens, garbage), sequences.attention_mask, sequences.n_prompt)
     assert not np.array_equal(other.tokens, sequences.tokens)
     mask = sequences.response_mask
     first, second = (response_log_probs(policy, s).data[mask] for s in (sequences, other))
@@ -68,7 +68,7 @@ def test_what_stands_at_padding_never_matters(policy):
 
 def test_more_padding_changes_nothing_but_the_last_digits(policy):
     sequences, _, _ = tiny_rl.make_sequences(3)
-    wide_tokens, wide_mask = (np.pad(array, ((0, 0), (3, 2))) for array in (sequences.tokens, sequences.mask))
+    wide_tokens, wide_mask = (np.pad(array, ((0, 0), (3, 2))) for array in (sequences.tokens, sequences.attention_mask))
     wide = Sequences(wide_tokens, wide_mask, sequences.n_prompt + 3)
     R = sequences.responses.shape[1]
     mask = sequences.response_mask
@@ -79,7 +79,7 @@ def test_more_padding_changes_nothing_but_the_last_digits(policy):
 def test_padding_gets_no_gradient(policy):
     """Whatever token stands there, the gradients of all weights are the same."""
     sequences = pad_sequences([[2], [3, 4]], [[5, 6], [7]])
-    elsewhere = Sequences(np.where(sequences.mask, sequences.tokens, 9), sequences.mask, sequences.n_prompt)
+    elsewhere = Sequences(np.where(sequences.attention_mask, sequences.tokens, 9), sequences.attention_mask, sequences.n_prompt)
     gradients = []
     for one in (sequences, elsewhere):
         policy.zero_grad()

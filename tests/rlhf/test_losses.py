@@ -229,7 +229,7 @@ def test_micro_batches_add_up_to_the_loss_of_the_whole():
 def test_statistics_are_their_definitions():
     model, trainer, batch = experience("grpo", temperature=0.9)
     with no_grad():
-        logits = model(batch.sequences.tokens[:, :-1], mask=batch.sequences.mask[:, :-1])
+        logits = model(batch.sequences.tokens[:, :-1], attention_mask=batch.sequences.attention_mask[:, :-1])
     logits = logits.data[:, batch.sequences.n_prompt - 1 :] / 0.9
     p = np.exp(logits - logits.max(axis=-1, keepdims=True))
     p /= p.sum(axis=-1, keepdims=True)

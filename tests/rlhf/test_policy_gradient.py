@@ -162,7 +162,7 @@ def test_answers_to_one_prompt_stand_side_by_side_and_every_prompt_gets_its_turn
     for sample, row in zip(trainer.rollout.samples, range(9), strict=True):
         assert sample.prompt == tiny_rl.PROMPTS[sample.prompt_index]
         sequences = trainer.rollout.sequences
-        assert sequences.tokens[row][sequences.mask[row]].tolist() == sample.prompt + sample.response
+        assert sequences.tokens[row][sequences.attention_mask[row]].tolist() == sample.prompt + sample.response
 
 
 def test_an_answer_ends_with_its_stop_token_or_is_not_finished():
@@ -232,7 +232,7 @@ def test_minibatches_hold_each_answer_once_an_epoch():
     for _ in range(9):
         batch = trainer.next_batch()
         sizes.append(batch.n_counted)
-        texts += [batch.sequences.tokens[row][batch.sequences.mask[row]].tolist() for row in range(batch.n_counted)]
+        texts += [batch.sequences.tokens[row][batch.sequences.attention_mask[row]].tolist() for row in range(batch.n_counted)]
         assert all(array.shape == batch.sequences.responses.shape for array in batch.arrays.values())
         assert batch.tokens is batch.sequences.tokens
     assert sizes == [4, 4, 2] * 3 and trainer.n_rollouts == 1
@@ -415,7 +415,7 @@ def test_state_goes_through_json_and_back_between_any_two_minibatches(kind):
             got = other.next_batch()
             assert got.n_counted == wanted.n_counted and got.sequences.n_prompt == wanted.sequences.n_prompt
             assert np.array_equal(got.sequences.tokens, wanted.sequences.tokens)
-            assert np.array_equal(got.sequences.mask, wanted.sequences.mask)
+            assert np.array_equal(got.sequences.attention_mask, wanted.sequences.attention_mask)
             assert got.arrays.keys() == wanted.arrays.keys()
             for name, array in wanted.arrays.items():
                 assert got.arrays[name].dtype == array.dtype and got.arrays[name].tobytes() == array.tobytes(), name

@@ -15,21 +15,21 @@ def test_the_lists_come_back_from_the_array(prompts, seed):
     rng = np.random.default_rng(seed)
     responses = [rng.integers(0, 50, rng.integers(1, 7)).tolist() for _ in prompts]
     padded = pad_sequences(prompts, responses)
-    assert padded.tokens.dtype == np.int64 and padded.mask.dtype == bool and len(padded) == len(prompts)
+    assert padded.tokens.dtype == np.int64 and padded.attention_mask.dtype == bool and len(padded) == len(prompts)
     P = padded.n_prompt
     for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-        assert padded.tokens[row][padded.mask[row]].tolist() == prompt + response
-        assert padded.tokens[row, :P][padded.mask[row, :P]].tolist() == prompt
+        assert padded.tokens[row][padded.attention_mask[row]].tolist() == prompt + response
+        assert padded.tokens[row, :P][padded.attention_mask[row, :P]].tolist() == prompt
         assert padded.responses[row][padded.response_mask[row]].tolist() == response
     assert padded.lengths.tolist() == [len(response) for response in responses]
-    assert not padded.tokens[~padded.mask].any()
-    assert padded.mask[:, P - 1 : P + 1].all()  # every prompt ends where every answer begins
+    assert not padded.tokens[~padded.attention_mask].any()
+    assert padded.attention_mask[:, P - 1 : P + 1].all()  # every prompt ends where every answer begins
 
 
 def test_prompts_end_and_answers_begin_in_the_same_column():
     padded = pad_sequences([[1, 2], [3, 4, 5]], [[6, 7], [8]])
     assert padded.tokens.tolist() == [[0, 1, 2, 6, 7], [3, 4, 5, 8, 0]]
-    assert padded.mask.astype(int).tolist() == [[0, 1, 1, 1, 1], [1, 1, 1, 1, 0]] and padded.n_prompt == 3
+    assert padded.attention_mask.astype(int).tolist() == [[0, 1, 1, 1, 1], [1, 1, 1, 1, 0]] and padded.n_prompt == 3
 
 
 def test_selected_rows_lose_the_columns_that_only_others_needed():
@@ -48,7 +48,7 @@ def test_selecting_is_padding_the_selected(prompts, seed):
     few = pad_sequences(prompts, responses).select(rows)
     again = pad_sequences([prompts[i] for i in rows], [responses[i] for i in rows])
     assert few.n_prompt == again.n_prompt
-    assert np.array_equal(few.tokens, again.tokens) and np.array_equal(few.mask, again.mask)
+    assert np.array_equal(few.tokens, again.tokens) and np.array_equal(few.attention_mask, again.attention_mask)
 
 
 @pytest.mark.parametrize(
@@ -67,5 +67,5 @@ def test_what_cannot_be_padded_is_refused(prompts, responses, text):
 
 def test_a_slice_of_rows_keeps_its_columns():
     padded = pad_sequences([[1], [2, 3]], [[4], [5]])
-    part = Sequences(padded.tokens[:1], padded.mask[:1], padded.n_prompt)
+    part = Sequences(padded.tokens[:1], padded.attention_mask[:1], padded.n_prompt)
     assert part.responses.tolist() == [[4]] and part.lengths.tolist() == [1]

@@ -53,7 +53,7 @@ def test_micro_batches_give_the_gradient_of_one_batch(sizes):
 def test_a_step_in_which_no_token_counts_is_refused():
     batch = random_batch(np.random.default_rng(0), 2)
     with pytest.raises(ValueError, match="no token of this step's batches counts"):
-        count_tokens([Batch(batch.tokens, batch.targets, np.zeros_like(batch.mask))])
+        count_tokens([Batch(batch.tokens, batch.targets, np.zeros_like(batch.loss_mask))])
 
 
 def test_clipping_scales_the_gradients_and_reports_the_norm_before():

@@ -32,7 +32,7 @@ CONFIG = TrainConfig(
 
 def loss_fn(model, batch, *, n_counted):
     """Next-token prediction."""
-    return ops.cross_entropy(model(batch.tokens), batch.targets, mask=batch.mask, n_counted=n_counted)
+    return ops.cross_entropy(model(batch.tokens), batch.targets, loss_mask=batch.loss_mask, n_counted=n_counted)
 
 
 def make(config=CONFIG, model_config=MODEL):

@@ -11,18 +11,6 @@ from tinyllm.autograd.modes import Call, NonFiniteError, detect_nonfinite, no_gr
 from tinyllm.autograd.tensor import OPS, Tensor, check_dtypes, op
 
 __all__ = [
-    "OPS",
-    "Call",
-    "GraphFreedError",
-    "NonFiniteError",
-    "RowGradient",
-    "Tensor",
-    "check_dtypes",
-    "detect_nonfinite",
-    "gradcheck",
-    "no_grad",
-    "numerical_gradient",
-    "observe_ops",
-    "observed",
-    "op",
-]
+    "OPS", "Call", "GraphFreedError", "NonFiniteError", "RowGradient", "Tensor", "check_dtypes", "detect_nonfinite", "gradcheck",
+    "no_grad", "numerical_gradient", "observe_ops", "observed", "op",
+]  # fmt: skip

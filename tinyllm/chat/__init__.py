@@ -9,14 +9,6 @@ from tinyllm.chat.reply import Dropped, Piece, Reply, ToolCall, crop_history, re
 from tinyllm.chat.settings import ChatSettings, newest_turns, read_chat_settings
 
 __all__ = [
-    "ChatSettings",
-    "Dropped",
-    "Piece",
-    "Reply",
-    "ToolCall",
-    "calculate",
-    "crop_history",
-    "newest_turns",
-    "read_chat_settings",
+    "ChatSettings", "Dropped", "Piece", "Reply", "ToolCall", "calculate", "crop_history", "newest_turns", "read_chat_settings",
     "reply",
-]
+]  # fmt: skip

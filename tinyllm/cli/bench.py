@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     """Time the step, and profile it if that is asked for."""
     from tinyllm.cli.info import shape_of
     from tinyllm.cli.terminal import Terminal
+    from tinyllm.models.gpt import GPT
     from tinyllm.recipes.compile_ahead import ensure_compiled
     from tinyllm.report.profile import time_steps
     from tinyllm.report.speed import speed_table, training_step
@@ -66,8 +67,9 @@ def run(args: argparse.Namespace) -> int:
     title, config = shape_of(args, _group())
     check_memory(config, batch_size=args.batch_size)
     ensure_compiled(Terminal())
-    print(f"{title}: {config.n_layers} layers, width {config.d_model}, {config.n_heads} heads, {config.num_parameters():,} "
-          f"parameters; batches of {args.batch_size} x {config.block_size} tokens", flush=True)  # fmt: skip
+    shape = f"{config.n_layers} layers, width {config.d_model}, {config.n_heads} heads"
+    n_weights, window = GPT(config, rng=None).num_parameters(), f"{args.batch_size} x {config.block_size}"
+    print(f"{title}: {shape}, {n_weights:,} parameters; batches of {window} tokens", flush=True)
     step = training_step(config, batch_size=args.batch_size)
     if args.profile is None:
         print(speed_table(time_steps(step, n_steps=args.steps), config, batch_size=args.batch_size))

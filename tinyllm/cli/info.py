@@ -44,18 +44,19 @@ def _group() -> Group:
 
 def run(args: argparse.Namespace) -> int:
     """Print the three tables."""
+    from tinyllm.models.gpt import GPT
     from tinyllm.report.model_size import flops_rows, memory_rows, parameter_rows, table
 
     if args.batch_size < 1:
         raise ValueError(f"--batch-size is {args.batch_size}; expected at least 1")
     title, config = shape_of(args, _group())
-    settings = dataclasses.asdict(config).items()
+    settings, model = dataclasses.asdict(config).items(), GPT(config, rng=None)
     print(title)
     print("  " + "  ".join(f"{name} {_plain(value)}" for name, value in settings))
     for heading, rows in (
-        ("Parameters", parameter_rows(config)),
+        ("Parameters", parameter_rows(model)),
         ("Memory, in float32", memory_rows(config, batch_size=args.batch_size)),
-        ("Floating point operations", flops_rows(config, batch_size=args.batch_size)),
+        ("Floating point operations", flops_rows(model, batch_size=args.batch_size)),
     ):
         print(f"\n{heading}")
         print(table(list(rows)))

@@ -17,21 +17,21 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Batch:
-    """tokens (B, T) int64, targets (B, T) int64, mask (B, T) bool or None (every target counts in the loss)."""
+    """tokens (B, T) int64, targets (B, T) int64, loss_mask (B, T) bool or None (every target counts in the loss)."""
 
     tokens: np.ndarray
     targets: np.ndarray
-    mask: np.ndarray | None = None
+    loss_mask: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        for name, array in (("targets", self.targets), ("mask", self.mask)):
+        for name, array in (("targets", self.targets), ("loss_mask", self.loss_mask)):
             if array is not None and array.shape != self.tokens.shape:
                 raise ValueError(f"{name} must have the shape of tokens, {self.tokens.shape}, got {array.shape}")
 
     @property
     def n_counted(self) -> int:
         """The number of targets that count in the loss."""
-        return self.targets.size if self.mask is None else int(self.mask.sum())
+        return self.targets.size if self.loss_mask is None else int(self.loss_mask.sum())
 
 
 class BatchSource(Protocol):

@@ -16,21 +16,7 @@ from tinyllm.decoding.prompts import crop_prompt
 from tinyllm.decoding.stream import TextStream, encode_prompt, generate_text, generate_texts, stream_text
 
 __all__ = [
-    "TEMPERATURE",
-    "GenerationConfig",
-    "GenerationResult",
-    "Hypothesis",
-    "Step",
-    "TextStream",
-    "beam_search",
-    "crop_prompt",
-    "encode_prompt",
-    "filter_logits",
-    "generate",
-    "generate_steps",
-    "generate_text",
-    "generate_texts",
-    "keep_tail",
-    "stream_text",
+    "TEMPERATURE", "GenerationConfig", "GenerationResult", "Hypothesis", "Step", "TextStream", "beam_search", "crop_prompt",
+    "encode_prompt", "filter_logits", "generate", "generate_steps", "generate_text", "generate_texts", "keep_tail", "stream_text",
     "write_on",
-]
+]  # fmt: skip

@@ -115,7 +115,7 @@ def beam_search(
     unread = np.array([ids])  # (R, T), tokens that the model has not seen yet
     running, finished = [_Beam()], []
     for _ in range(max_new_tokens):
-        log_probs = log_softmax(next_logits(model, unread, cache=cache, mask=None).astype(np.float64))  # (R, V)
+        log_probs = log_softmax(next_logits(model, unread, cache=cache, attention_mask=None).astype(np.float64))  # (R, V)
         if no_repeat_ngram_size > 0:
             texts = [[*ids, *beam.tokens] for beam in running]
             log_probs = block_repeated_ngrams(log_probs, texts, no_repeat_ngram_size)

@@ -104,8 +104,8 @@ class _Writer:
 def _norm(to: _Writer, call: Call) -> None:
     x, weight, *rest = call.inputs  # RMS norm has no bias
     bias = to.weight(rest[0]) if rest and rest[0] is not None else None
-    settings = {"eps": call.settings["eps"], "rms": call.op == "rms_norm"}
-    to.program.norm(to.array(x), to.weight(weight), bias, to.result(call), **settings)
+    eps, rms = call.settings["eps"], call.op == "rms_norm"
+    to.program.norm(to.array(x), to.weight(weight), bias, to.result(call), eps=eps, rms=rms)
 
 
 def _linear(to: _Writer, call: Call) -> None:
@@ -140,12 +140,12 @@ LINES: dict[str, Callable[[_Writer, Call], None]] = {
 
 
 def compile_step(
-    model: Any, calls: list[Call], *, tokens: np.ndarray, logits: np.ndarray, cache: KVCache, mask: np.ndarray | None
+    model: Any, calls: list[Call], *, tokens: np.ndarray, logits: np.ndarray, cache: KVCache, real: np.ndarray | None
 ) -> CompiledStep | None:
     """The step whose `calls` led from tokens (R,) to logits (R, V); None if it cannot be compiled.
 
     cache  what has been read so far, these tokens included, with room for what is to come; it is copied
-    mask   (R, S) bool over it, True = a real token, or None
+    real   (R, S) bool over it, True = a real token, or None
     """
     first = next((i for i, call in enumerate(calls) if call.op in LINES), len(calls))
     calls = calls[first:]  # before it: what `embed` does
@@ -154,8 +154,8 @@ def compile_step(
         return None
     x = calls[0].inputs[0]
     program = kernels.RowProgram(len(tokens), x.dtype)
-    columns = [np.arange(cache.length)] * program.n_rows if mask is None else [np.flatnonzero(row) for row in mask]
-    program.slots[:], program.lengths[:] = np.arange(program.n_rows), [len(real) - 1 for real in columns]
+    columns = [np.arange(cache.length)] * program.n_rows if real is None else [np.flatnonzero(row) for row in real]
+    program.slots[:], program.lengths[:] = np.arange(program.n_rows), [len(own) - 1 for own in columns]
     caches = {id(layer): _own_cache(layer, columns, cache.max_length + SPARE) for layer in cache.layers}
     writer = _Writer(program, calls, caches)
     writer.arrays[id(x)] = start = program.array(x.shape[-1])

@@ -19,31 +19,32 @@ ENOUGH_ROWS, ENOUGH_STEPS = 8, 4  # from here on compiling a step pays
 
 
 class PlainStep:
-    """The model itself, with what it has read of R rows in its cache; mask (R, S): False = padding, None: there is none."""
+    """The model itself, with what it has read of R rows in its cache; `real` (R, S): False = padding, None: there is none."""
 
     def __init__(self, model: Any, n_rows: int, max_length: int):
         self.model, self.cache = model, model.new_cache(n_rows, max_length)
-        self.mask: np.ndarray | None = None
+        self.real: np.ndarray | None = None
 
-    def __call__(self, tokens: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-        """Reads tokens (R, T), of which `mask` (R, T) leaves some out; logits (R, V)."""
-        if mask is not None or self.mask is not None:
-            parts = [np.ones((len(tokens), self.cache.length), dtype=bool) if self.mask is None else self.mask]
-            self.mask = np.concatenate([*parts, np.ones(tokens.shape, dtype=bool) if mask is None else mask], axis=1)
-        return next_logits(self.model, tokens, cache=self.cache, mask=self.mask)
+    def __call__(self, tokens: np.ndarray, attention_mask: np.ndarray | None = None) -> np.ndarray:
+        """Reads tokens (R, T), of which `attention_mask` (R, T) leaves some out; logits (R, V)."""
+        if attention_mask is not None or self.real is not None:
+            parts = [np.ones((len(tokens), self.cache.length), dtype=bool) if self.real is None else self.real]
+            new = np.ones(tokens.shape, dtype=bool) if attention_mask is None else attention_mask
+            self.real = np.concatenate([*parts, new], axis=1)
+        return next_logits(self.model, tokens, cache=self.cache, attention_mask=self.real)
 
-    def compiled(self, tokens: np.ndarray, mask: np.ndarray | None = None) -> tuple[np.ndarray, CompiledStep | None]:
+    def compiled(self, tokens: np.ndarray, attention_mask: np.ndarray | None = None) -> tuple[np.ndarray, CompiledStep | None]:
         """The same for one token a row (R, 1), and the compiled step that can go on from there, if there can be one."""
         calls: list[Call] = []
         with observe_ops(calls.append):
-            logits = self(tokens, mask)
-        step = compile_step(self.model, calls, tokens=tokens[:, 0], logits=logits, cache=self.cache, mask=self.mask)
+            logits = self(tokens, attention_mask)
+        step = compile_step(self.model, calls, tokens=tokens[:, 0], logits=logits, cache=self.cache, real=self.real)
         return logits, step
 
     def keep(self, rows: np.ndarray) -> None:
         """Goes on with these rows, in this order."""
         self.cache.select(rows)
-        self.mask = None if self.mask is None else self.mask[rows]
+        self.real = None if self.real is None else self.real[rows]
 
 
 class Context:
@@ -57,10 +58,10 @@ class Context:
         self.columns_left = max_length
         self.may_compile = hasattr(model, "embed")
 
-    def read(self, tokens: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    def read(self, tokens: np.ndarray, attention_mask: np.ndarray | None = None) -> np.ndarray:
         """tokens (R, T), which continue the texts -> logits (R, V) for the token after them, good until the next call.
 
-        mask (R, T), for the first call: False = padding on the left. ValueError for logits that are not finite.
+        attention_mask (R, T), for the first call: False = padding on the left. ValueError for logits that are not finite.
         """
         self.columns_left -= tokens.shape[1]
         if isinstance(self.step, CompiledStep):
@@ -69,8 +70,8 @@ class Context:
             return logits
         enough = len(tokens) >= ENOUGH_ROWS and self.columns_left >= ENOUGH_STEPS
         if not (self.may_compile and enough and tokens.shape[1] == 1 and self.step.cache.length):
-            return self.step(tokens, mask)
-        logits, step = self.step.compiled(tokens, mask)
+            return self.step(tokens, attention_mask)
+        logits, step = self.step.compiled(tokens, attention_mask)
         self.step, self.may_compile = step or self.step, False
         return logits
 

@@ -156,9 +156,9 @@ def _steps(
 def _read_prompts(model: Any, prompts: list[list[int]], max_new_tokens: int) -> tuple[Context, np.ndarray]:
     """The context of all prompts, and logits (R, V) for what comes next. A prompt that comes several times is read once."""
     distinct = list(dict.fromkeys(map(tuple, prompts)))
-    tokens, mask = left_pad(distinct)
+    tokens, attention_mask = left_pad(distinct)
     context = Context(model, len(distinct), tokens.shape[1] + max_new_tokens)
-    logits = context.read(tokens, mask)
+    logits = context.read(tokens, attention_mask)
     if len(distinct) < len(prompts):
         places = {prompt: place for place, prompt in enumerate(distinct)}
         rows = np.array([places[tuple(prompt)] for prompt in prompts])

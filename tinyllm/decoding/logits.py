@@ -31,13 +31,13 @@ def check_logits(logits: np.ndarray) -> None:
         )
 
 
-def next_logits(model: Any, tokens: np.ndarray, *, cache: Any, mask: np.ndarray | None) -> np.ndarray:
+def next_logits(model: Any, tokens: np.ndarray, *, cache: Any, attention_mask: np.ndarray | None) -> np.ndarray:
     """Logits (B, V) for the token after tokens (B, T), which continue `cache`; checked to be finite.
 
     Runs without gradient and with dropout off, and leaves the model in the mode (train or eval) it was in.
     """
     with evaluating(model):
-        hidden = model.hidden(tokens, cache=cache, mask=mask)
+        hidden = model.hidden(tokens, cache=cache, attention_mask=attention_mask)
         hidden = hidden if hidden.shape[1] == 1 else hidden[:, -1:]  # only the last position's logits: V is large
         logits = model.logits(hidden).data[:, 0]
     check_logits(logits)

@@ -47,8 +47,8 @@ def write_on(
     if model.config.block_size < 2:
         raise ValueError("block_size is 1: a context of one token leaves no room to write; use another model")
     stops = stop_tokens(tokenizer, config)
-    room = {"block_size": model.config.block_size, "max_new_tokens": config.max_new_tokens}
-    ids = keep_tail(encode_prompt(tokenizer, prompt), **room, notice=notice)
+    ids, block_size = encode_prompt(tokenizer, prompt), model.config.block_size
+    ids = keep_tail(ids, block_size=block_size, max_new_tokens=config.max_new_tokens, notice=notice)
     for_ids = replace(config, stop_tokens=stops, stop_strings=())
     stream = TextStream(tokenizer, stop_tokens=stops, stop_strings=config.stop_strings)
     yield from pieces_of(stream, _tokens(model, ids, config=for_ids, rng=rng, notice=notice))

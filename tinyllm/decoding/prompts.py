@@ -1,7 +1,7 @@
 """Prompts on their way into a model: checked, fitted to the context, padded into one array.
 
 A batch needs one length, so shorter prompts are padded on the left: every row's last real token then stands in the
-last column, where the next token is predicted. A mask (True = real token) keeps the padding out of attention and out
+last column, where the next token is predicted. An attention mask (True = real token) keeps the padding out of attention and out
 of the position count, so a padded row means exactly what it means alone.
 """
 
@@ -94,10 +94,10 @@ def crop_prompt(ids: Sequence[int], *, block_size: int, max_new_tokens: int) -> 
 
 
 def left_pad(prompts: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray | None]:
-    """B lists of ids -> tokens (B, T) padded on the left with 0, and mask (B, T), None where nothing is padded."""
+    """B lists of ids -> tokens (B, T) padded on the left with 0, and attention mask (B, T), None where nothing is padded."""
     lengths = np.array([len(prompt) for prompt in prompts])
     n_columns = int(lengths.max())
-    tokens = np.zeros((len(prompts), n_columns), dtype=np.int64)  # which id pads is all one: the mask hides it
+    tokens = np.zeros((len(prompts), n_columns), dtype=np.int64)  # any id would do: the mask hides it
     for row, prompt in zip(tokens, prompts, strict=True):
         row[n_columns - len(prompt) :] = prompt
     if lengths.min() == n_columns:

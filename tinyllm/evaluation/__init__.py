@@ -4,10 +4,5 @@ from tinyllm.evaluation.exact_match import ExactMatch, answer_all, measure_exact
 from tinyllm.evaluation.perplexity import Perplexity, measure_perplexity, token_lengths
 
 __all__ = [
-    "ExactMatch",
-    "Perplexity",
-    "answer_all",
-    "measure_exact_match",
-    "measure_perplexity",
-    "token_lengths",
-]
+    "ExactMatch", "Perplexity", "answer_all", "measure_exact_match", "measure_perplexity", "token_lengths",
+]  # fmt: skip

@@ -17,7 +17,7 @@ from typing import Any
 
 from tinyllm.chat.calculator import calculate
 from tinyllm.data.tasks.instructions import Instruction, is_correct
-from tinyllm.decoding import generate
+from tinyllm.decoding import GenerationConfig, generate
 from tinyllm.nn import evaluating
 
 MAX_CALLS = 1  # tool calls that one answer may make
@@ -56,8 +56,10 @@ def measure_exact_match(
     asked = [item for item in instructions if item.verifiable]
     if not asked:
         raise ValueError("instructions holds no verifiable one, so there is nothing to measure; give at least one")
-    settings = {"chat": chat, "calculate": calculate, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
-    replies = answer_all(model, [item.prompt for item in asked], **settings)
+    replies = answer_all(
+        model, [item.prompt for item in asked], chat=chat, calculate=calculate, max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+    )  # fmt: skip
     right: dict[str, list[bool]] = {}
     for item, reply in zip(asked, replies, strict=True):
         right.setdefault(item.task, []).append(is_correct(item, reply))
@@ -118,7 +120,7 @@ def next_messages(model: Any, prompts: Mapping[int, list[int]], *, chat: Any, ma
     messages: dict[int, dict[str, str]] = {}
     for rows in [together, *alone] if together else alone:
         limit = min(max_new_tokens, rooms[rows[0]])
-        settings = {"max_new_tokens": limit, "temperature": 0, "stop_tokens": chat.tokenizer.stop_ids}
-        result = generate(model, [prompts[i] for i in rows], **settings)
+        config = GenerationConfig(limit, temperature=0, stop_tokens=chat.tokenizer.stop_ids)
+        result = generate(model, [prompts[i] for i in rows], config=config)
         messages |= {i: chat.parse(ids) for i, ids in zip(rows, result.tokens, strict=True)}
     return messages

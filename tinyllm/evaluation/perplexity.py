@@ -73,7 +73,7 @@ def _window_sums(model: Any, batch: Batch, bytes_per_token: np.ndarray | None) -
     """(B, 4) float64: for each window its nats, tokens, nats over tokens that have bytes, and bytes."""
     logits = model(batch.tokens).data  # (B, T, V)
     n_vocab = logits.shape[-1]
-    counted = np.ones(batch.targets.shape, bool) if batch.mask is None else batch.mask
+    counted = np.ones(batch.targets.shape, bool) if batch.loss_mask is None else batch.loss_mask
     targets = np.where(counted, batch.targets, 0)
     if targets.min() < 0 or targets.max() >= n_vocab:
         raise ValueError(f"targets must be ids from 0 to {n_vocab - 1}, got {targets.min()} to {targets.max()}")

@@ -14,13 +14,6 @@ from tinyllm.finetuning.instruction import answer_loss, encode_instructions
 from tinyllm.finetuning.word_counts import MajorityBaseline, WordCountBaseline
 
 __all__ = [
-    "LabelledBatch",
-    "LabelledTexts",
-    "MajorityBaseline",
-    "WordCountBaseline",
-    "answer_loss",
-    "classification_loss",
-    "confusion_matrix",
-    "encode_instructions",
-    "labelled_batches",
-]
+    "LabelledBatch", "LabelledTexts", "MajorityBaseline", "WordCountBaseline", "answer_loss", "classification_loss",
+    "confusion_matrix", "encode_instructions", "labelled_batches",
+]  # fmt: skip

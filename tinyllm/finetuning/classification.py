@@ -24,10 +24,10 @@ from tinyllm.nn import evaluating
 
 @dataclass(frozen=True)
 class LabelledBatch:
-    """tokens (B, T) int64, padded on the right; mask (B, T) bool, True = real; labels (B,) int64."""
+    """tokens (B, T) int64, padded on the right; attention_mask (B, T) bool, True = real; labels (B,) int64."""
 
     tokens: np.ndarray
-    mask: np.ndarray
+    attention_mask: np.ndarray
     labels: np.ndarray
 
     @property
@@ -96,7 +96,7 @@ def _batch(texts: list[Sequence[int]], labels: np.ndarray) -> LabelledBatch:
 
 def classification_loss(model: Any, batch: LabelledBatch, *, n_counted: int | None = None) -> Tensor:
     """Sum of -log p(label) over the texts, divided by `n_counted` (their number), in nats; model: SequenceClassifier."""
-    return ops.cross_entropy(model(batch.tokens, batch.mask), batch.labels, n_counted=n_counted)
+    return ops.cross_entropy(model(batch.tokens, batch.attention_mask), batch.labels, n_counted=n_counted)
 
 
 def confusion_matrix(model: Any, batches: Sequence[LabelledBatch], *, n_labels: int) -> np.ndarray:
@@ -104,6 +104,6 @@ def confusion_matrix(model: Any, batches: Sequence[LabelledBatch], *, n_labels: 
     counts = np.zeros((n_labels, n_labels), np.int64)
     with evaluating(model):
         for batch in batches:
-            predicted = model(batch.tokens, batch.mask).data.argmax(axis=-1)
+            predicted = model(batch.tokens, batch.attention_mask).data.argmax(axis=-1)
             np.add.at(counts, (batch.labels, predicted), 1)
     return counts

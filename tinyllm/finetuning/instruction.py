@@ -23,24 +23,26 @@ from tinyllm.data.tasks.instructions import Instruction
 
 
 def answer_loss(model: Any, batch: Batch, *, n_counted: int | None = None) -> Tensor:
-    """Sum of -log p over the targets where batch.mask is True, divided by `n_counted` (their number), in nats.
+    """Sum of -log p over the targets where batch.loss_mask is True, divided by `n_counted` (their number), in nats.
 
-    model: `hidden(tokens (B, T), mask=, read_from=)` -> (B, T, C) and `logits` (N, C) -> (N, V), as GPT has them. Only one
+    model: `hidden(tokens (B, T), attention_mask=, read_from=)` -> (B, T, C) and `logits` (N, C) -> (N, V), as GPT has. Only one
     target in three or so counts, so only those positions go through the last and widest layer, and padding goes through none.
-    ValueError if the batch has no mask: then it is text, and `pretraining.next_token_loss` is meant.
+    ValueError if the batch has no loss mask: then it is text, and `pretraining.next_token_loss` is meant.
     """
-    if batch.mask is None:
-        raise ValueError("batch has no mask that says which tokens are the assistant's; for plain text use next_token_loss")
-    if not batch.mask.any() and n_counted is None:
-        raise ValueError("batch has no token of an assistant: its mask is False everywhere; check how it was encoded")
-    needed = np.logical_or.accumulate(batch.mask[:, ::-1], axis=1)[:, ::-1]  # nothing after the last token that counts
-    hidden = model.hidden(batch.tokens, mask=needed, read_from=batch.mask.argmax(axis=1))[batch.mask]  # (N, C)
-    return ops.cross_entropy(model.logits(hidden), batch.targets[batch.mask], n_counted=n_counted)
+    if batch.loss_mask is None:
+        raise ValueError("batch has no loss mask that says which tokens are the assistant's; for plain text use next_token_loss")
+    if not batch.loss_mask.any() and n_counted is None:
+        raise ValueError("batch has no token of an assistant: its loss mask is False everywhere; check how it was encoded")
+    needed = np.logical_or.accumulate(batch.loss_mask[:, ::-1], axis=1)[:, ::-1]  # nothing after the last token that counts
+    hidden = model.hidden(batch.tokens, attention_mask=needed, read_from=batch.loss_mask.argmax(axis=1))[
+        batch.loss_mask
+    ]  # (N, C)
+    return ops.cross_entropy(model.logits(hidden), batch.targets[batch.loss_mask], n_counted=n_counted)
 
 
 def encode_instructions(instructions: Iterable[Instruction], *, chat: Any) -> list[tuple[list[int], list[bool]]]:
-    """Each instruction's conversation as (ids, mask), for data.PackedConversations or PaddedConversations.
+    """Each instruction's conversation as (ids, loss mask), for data.PackedConversations or PaddedConversations.
 
-    chat: a tokenizers.ChatFormat; mask True = the assistant's own tokens.
+    chat: a tokenizers.ChatFormat; the mask is True for the assistant's own tokens.
     """
     return [chat.encode(item.messages) for item in instructions]

@@ -91,10 +91,9 @@ def _lookups(x: np.ndarray) -> dict[str, Callable[[], Any]]:
 def _update(x: np.ndarray) -> dict[str, Callable[[], Any]]:
     """One AdamW step on a small parameter."""
     arrays = [[np.ones(C, x.dtype)] for _ in range(4)]
-    settings = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decays": [0.1], "step": 1}
     return {
         "sum_of_squares": lambda: kernels.sum_of_squares([x]),
-        "adamw_update": lambda: kernels.adamw_update(*arrays, **settings),
+        "adamw_update": lambda: kernels.adamw_update(*arrays, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decays=[0.1], step=1),
     }
 
 

@@ -12,20 +12,7 @@ from tinyllm.labels.simulated_labeler import SimulatedLabeler, expected_pair_acc
 from tinyllm.labels.store import Label, LabelFile, LabelStore, read_labels
 
 __all__ = [
-    "Agreement",
-    "Item",
-    "Label",
-    "LabelFile",
-    "LabelStore",
-    "SimulatedLabeler",
-    "agreement_between",
-    "cohen_kappa",
-    "expected_pair_accuracy",
-    "expected_rating_accuracy",
-    "labelers",
-    "pairs_from_labels",
-    "read_items",
-    "read_labels",
-    "self_agreement",
-    "write_items",
-]
+    "Agreement", "Item", "Label", "LabelFile", "LabelStore", "SimulatedLabeler", "agreement_between", "cohen_kappa",
+    "expected_pair_accuracy", "expected_rating_accuracy", "labelers", "pairs_from_labels", "read_items", "read_labels",
+    "self_agreement", "write_items",
+]  # fmt: skip

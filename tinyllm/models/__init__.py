@@ -7,14 +7,6 @@ from tinyllm.models.pretrained import load_tokenizer_for
 from tinyllm.models.vocabulary import extend_vocabulary
 
 __all__ = [
-    "GPT",
-    "GPTConfig",
-    "RewardModel",
-    "ScalarHead",
-    "SequenceClassifier",
-    "ValueModel",
-    "extend_vocabulary",
-    "load_adapters",
-    "load_tokenizer_for",
-    "save_adapters",
-]
+    "GPT", "GPTConfig", "RewardModel", "ScalarHead", "SequenceClassifier", "ValueModel", "extend_vocabulary", "load_adapters",
+    "load_tokenizer_for", "save_adapters",
+]  # fmt: skip

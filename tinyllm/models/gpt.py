@@ -59,22 +59,6 @@ class GPTConfig:
         """F."""
         return 4 * self.d_model if self.n_inner is None else self.n_inner
 
-    def num_parameters(self) -> int:
-        """Weights of such a GPT: V·C + block_size·C + L·(4C² + 2CF + 9C + F) + 2C; fewer without biases."""
-        C, F = self.d_model, self.d_feedforward
-        norm = C * (1 + self.bias)
-        layer = 4 * C * C + 2 * C * F + self.bias * (5 * C + F) + 2 * norm
-        return (self.vocab_size + self.block_size) * C + self.n_layers * layer + norm
-
-    def flops_per_token(self, context: int | None = None) -> int:
-        """Floating point operations to read one token: 2 per weight in a product, 4·C per layer and key attended to.
-
-        A training step costs three times as much: backward makes two products of each. PaLM (Chowdhery et al. 2022),
-        appendix B, without counting norms and activations. `context` is the number of keys (block_size by default).
-        """
-        C, F, L = self.d_model, self.d_feedforward, self.n_layers
-        return 2 * (L * (4 * C**2 + 2 * C * F) + self.vocab_size * C) + 4 * L * C * (context or self.block_size)
-
 
 def _check_columns(read_from: int | np.ndarray, shape: tuple[int, ...]) -> None:
     """ValueError unless read_from is a column of (B, T), or one for each row."""
@@ -112,56 +96,68 @@ class GPT(Module):
         ]
         self.norm = LayerNorm(C, bias=config.bias)
 
-    def __call__(self, tokens: np.ndarray, *, cache: KVCache | None = None, mask: np.ndarray | None = None) -> Tensor:
+    def flops_per_token(self, context: int | None = None) -> int:
+        """Floating point operations to read one token: 2 per weight in a product, 4·C per layer and key attended to.
+
+        A training step costs three times as much: backward makes two products of each. PaLM (Chowdhery et al. 2022),
+        appendix B, without counting norms and activations. `context` is the number of keys (block_size by default).
+        """
+        config, looked_up = self.config, self.positions.weight.size
+        products = sum(weight.size for _, weight in self.named_parameters() if weight.ndim == 2) - looked_up
+        return 2 * products + 4 * config.n_layers * config.d_model * (context or config.block_size)
+
+    def __call__(self, tokens: np.ndarray, *, cache: KVCache | None = None, attention_mask: np.ndarray | None = None) -> Tensor:
         """tokens (B, T) int -> logits (B, T, V): at each position, scores for the token that comes next."""
-        return self.logits(self.hidden(tokens, cache=cache, mask=mask))
+        return self.logits(self.hidden(tokens, cache=cache, attention_mask=attention_mask))
 
     def hidden(
         self,
         tokens: np.ndarray,
         *,
         cache: KVCache | None = None,
-        mask: np.ndarray | None = None,
+        attention_mask: np.ndarray | None = None,
         read_from: int | np.ndarray | None = None,
     ) -> Tensor:
         """tokens (B, T) int -> the stream after the last norm, (B, T, C).
 
-        cache      keys and values of earlier calls; `tokens` continue them (under no_grad only)
-        mask       (B, S) bool over all positions so far, cached ones included; False = padding, on the left. Without a cache
-                   padding may stand anywhere, left, right or between: it is not computed, and zeros come out
-        read_from  the column, or one for each row (B,), before which nobody will look at the result: zeros there, and the
-                   last block computes only what is left (no effect with a cache)
+        cache           keys and values of earlier calls; `tokens` continue them (under no_grad only)
+        attention_mask  (B, S) bool over all positions so far, cached ones included; False = padding, on the left. Without a
+                        cache padding may stand anywhere, left, right or between: it is not computed, and zeros come out
+        read_from       the column, or one for each row (B,), before which nobody will look at the result: zeros there, and the
+                        last block computes only what is left (no effect with a cache)
         """
         tokens = np.asarray(tokens)
-        past = self._check(tokens, cache, mask)
-        if cache is None and mask is not None and mask.all():
-            mask = None
+        past = self._check(tokens, cache, attention_mask)
+        if cache is None and attention_mask is not None and attention_mask.all():
+            attention_mask = None
         if read_from is not None:
             _check_columns(read_from, tokens.shape)
-        if cache is None and (mask is not None or read_from is not None):
-            return self._hidden_of_real(tokens, np.ones(tokens.shape, bool) if mask is None else mask, read_from)
+        if cache is None and (attention_mask is not None or read_from is not None):
+            return self._hidden_of_real(
+                tokens, np.ones(tokens.shape, bool) if attention_mask is None else attention_mask, read_from
+            )
         B, T = tokens.shape
-        if mask is None:
+        if attention_mask is None:
             positions = np.arange(past, past + T)  # (T,)
         else:
-            positions = positions_from_mask(mask, T)  # (B, T)
+            positions = positions_from_mask(attention_mask, T)  # (B, T)
         x = self.embed(tokens, positions)  # (B, T, C)
         for i, block in enumerate(self.blocks):
-            x = block(x, cache=None if cache is None else cache.layers[i], key_mask=mask)
+            x = block(x, cache=None if cache is None else cache.layers[i], key_mask=attention_mask)
         return self.norm(x)
 
     def embed(self, tokens: np.ndarray, positions: np.ndarray) -> Tensor:
         """tokens (B, T) and their positions, (T,) or (B, T) -> the stream before the first block, (B, T, C)."""
         return self.dropout(self.tokens(tokens) + self.positions(positions))
 
-    def _hidden_of_real(self, tokens: np.ndarray, mask: np.ndarray, read_from: int | np.ndarray | None) -> Tensor:
+    def _hidden_of_real(self, tokens: np.ndarray, real: np.ndarray, read_from: int | np.ndarray | None) -> Tensor:
         """`hidden` of a ragged batch: the real tokens end to end, (1, N), go through the blocks and back to their places."""
-        read = mask if read_from is None else mask & (np.arange(mask.shape[1]) >= np.reshape(read_from, (-1, 1)))  # (B, T)
-        positions, lengths = positions_from_mask(mask, mask.shape[1])[mask], mask.sum(axis=1)
-        x = self.embed(tokens[mask][None], positions)  # (1, N, C)
+        read = real if read_from is None else real & (np.arange(real.shape[1]) >= np.reshape(read_from, (-1, 1)))  # (B, T)
+        positions, lengths = positions_from_mask(real, real.shape[1])[real], real.sum(axis=1)
+        x = self.embed(tokens[real][None], positions)  # (1, N, C)
         for block in self.blocks[:-1]:
             x = block(x, lengths=lengths)
-        x = self.blocks[-1](x, lengths=lengths, read=None if read_from is None else read[mask])  # (1, M, C)
+        x = self.blocks[-1](x, lengths=lengths, read=None if read_from is None else read[real])  # (1, M, C)
         return ops.pad_rows(self.norm(x), mask=read)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -169,24 +165,24 @@ class GPT(Module):
         return self.tokens.scores(hidden)
 
     def loss(
-        self, tokens: np.ndarray, targets: np.ndarray, *, mask: np.ndarray | None = None, n_counted: float | None = None
+        self, tokens: np.ndarray, targets: np.ndarray, *, loss_mask: np.ndarray | None = None, n_counted: float | None = None
     ) -> Tensor:
         """cross_entropy(model(tokens), targets), in nats, without ever holding all logits (`ops/linear_cross_entropy.py`)."""
         hidden, table = self.hidden(tokens), self.tokens.weight
         if table.dtype != hidden.dtype:  # int8: no gradient needs the chunks
-            return ops.cross_entropy(self.logits(hidden), targets, mask=mask, n_counted=n_counted)
-        return ops.linear_cross_entropy(hidden, table, targets, mask=mask, n_counted=n_counted)
+            return ops.cross_entropy(self.logits(hidden), targets, loss_mask=loss_mask, n_counted=n_counted)
+        return ops.linear_cross_entropy(hidden, table, targets, loss_mask=loss_mask, n_counted=n_counted)
 
-    def _check(self, tokens: np.ndarray, cache: KVCache | None, mask: np.ndarray | None) -> int:
+    def _check(self, tokens: np.ndarray, cache: KVCache | None, real: np.ndarray | None) -> int:
         """Refuse what cannot be computed; returns the number of cached positions."""
         if tokens.ndim != 2 or not tokens.size:
             raise ValueError(f"tokens must be (B, T) with at least one token, got shape {tokens.shape}")
         past = cache.length if cache else 0
         n_columns = past + tokens.shape[1]
-        if mask is not None and (mask.shape != (tokens.shape[0], n_columns) or mask.dtype != np.bool_):
+        if real is not None and (real.shape != (tokens.shape[0], n_columns) or real.dtype != np.bool_):
             expected = (tokens.shape[0], n_columns)
-            raise ValueError(f"mask must be bool of shape (B, S) = {expected}, got {mask.dtype} {mask.shape}")
-        length = n_columns if mask is None else int(mask.sum(axis=1).max())  # padding takes a column, but no position
+            raise ValueError(f"attention_mask must be bool of shape (B, S) = {expected}, got {real.dtype} {real.shape}")
+        length = n_columns if real is None else int(real.sum(axis=1).max())  # padding takes a column, but no position
         if length > self.config.block_size:
             raise ValueError(
                 f"{length} tokens came, the context holds block_size = {self.config.block_size}; crop the text or use "

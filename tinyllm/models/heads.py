@@ -43,18 +43,20 @@ class ScalarHead(Module):
         return ops.reshape(ops.linear(hidden, self.weight, self.bias), shape=hidden.shape[:-1])
 
 
-def last_real(mask: np.ndarray) -> np.ndarray:
-    """Column of the last True of each row of mask (B, T), wherever the padding is; ValueError for a row of padding only."""
-    if not mask.any(axis=1).all():
-        raise ValueError(f"mask: row {int(np.argmin(mask.any(axis=1)))} has no real token, so there is nothing to score")
-    return mask.shape[1] - 1 - np.argmax(mask[:, ::-1], axis=1)
+def last_real(attention_mask: np.ndarray) -> np.ndarray:
+    """Column of the last True of each row of attention_mask (B, T), wherever padding is; ValueError for a row of padding only."""
+    if not attention_mask.any(axis=1).all():
+        raise ValueError(
+            f"attention_mask: row {int(np.argmin(attention_mask.any(axis=1)))} has no real token, so there is nothing to score"
+        )
+    return attention_mask.shape[1] - 1 - np.argmax(attention_mask[:, ::-1], axis=1)
 
 
-def _last_hidden(trunk: Any, tokens: np.ndarray, mask: np.ndarray | None) -> Tensor:
+def _last_hidden(trunk: Any, tokens: np.ndarray, attention_mask: np.ndarray | None) -> Tensor:
     """The stream at the last real token, (B, C)."""
     rows = np.arange(len(tokens))
-    columns = np.full(len(tokens), tokens.shape[1] - 1) if mask is None else last_real(mask)
-    return trunk.hidden(tokens, mask=mask, read_from=columns)[rows, columns]
+    columns = np.full(len(tokens), tokens.shape[1] - 1) if attention_mask is None else last_real(attention_mask)
+    return trunk.hidden(tokens, attention_mask=attention_mask, read_from=columns)[rows, columns]
 
 
 class RewardModel(Module):
@@ -71,9 +73,9 @@ class RewardModel(Module):
         self.gain = Tensor(np.ones(1, np.float32))  # no gradient, but part of the state: a checkpoint keeps them
         self.bias = Tensor(np.zeros(1, np.float32))
 
-    def __call__(self, tokens: np.ndarray, mask: np.ndarray | None = None) -> Tensor:
-        """tokens (B, T), mask (B, T) bool, padding on either side or none -> rewards (B,)."""
-        return self.head(_last_hidden(self.trunk, tokens, mask)) * self.gain + self.bias
+    def __call__(self, tokens: np.ndarray, attention_mask: np.ndarray | None = None) -> Tensor:
+        """tokens (B, T), attention_mask (B, T) bool, padding on either side or none -> rewards (B,)."""
+        return self.head(_last_hidden(self.trunk, tokens, attention_mask)) * self.gain + self.bias
 
     def save_pretrained(self, folder: str | Path, tokenizer: Any = None) -> None:
         """Write the folder as GPT2ForSequenceClassification with one label; gain and bias stand in config.json."""
@@ -103,9 +105,9 @@ class ValueModel(Module):
         self.config = trunk.config
         self.head = ScalarHead(trunk.config.d_model, zero=True, rng=None)
 
-    def __call__(self, tokens: np.ndarray, mask: np.ndarray | None = None, *, read_from: int | None = None) -> Tensor:
-        """tokens (B, T), mask (B, T) bool -> values (B, T); those at padding, or left of column `read_from`, mean nothing."""
-        return self.head(self.trunk.hidden(tokens, mask=mask, read_from=read_from))
+    def __call__(self, tokens: np.ndarray, attention_mask: np.ndarray | None = None, *, read_from: int | None = None) -> Tensor:
+        """tokens, attention_mask (B, T) bool -> values (B, T); those at padding, or left of column `read_from`, mean nothing."""
+        return self.head(self.trunk.hidden(tokens, attention_mask=attention_mask, read_from=read_from))
 
 
 class SequenceClassifier(Module):
@@ -118,9 +120,9 @@ class SequenceClassifier(Module):
         self.config = trunk.config
         self.head = Linear(trunk.config.d_model, n_labels, bias=False, std=0.02, rng=rng)
 
-    def __call__(self, tokens: np.ndarray, mask: np.ndarray | None = None) -> Tensor:
-        """tokens (B, T), mask (B, T) bool -> a score for each label, (B, n_labels), read at the last real token."""
-        return self.head(_last_hidden(self.trunk, tokens, mask))
+    def __call__(self, tokens: np.ndarray, attention_mask: np.ndarray | None = None) -> Tensor:
+        """tokens (B, T), attention_mask (B, T) bool -> a score for each label, (B, n_labels), read at the last real token."""
+        return self.head(_last_hidden(self.trunk, tokens, attention_mask))
 
     def save_pretrained(self, folder: str | Path, tokenizer: Any = None) -> None:
         """Write the folder as transformers' GPT2ForSequenceClassification."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 
-def positions_from_mask(mask: np.ndarray, n_new: int) -> np.ndarray:
-    """Positions (B, n_new) of the last `n_new` tokens of mask (B, S), True = real token; padding gets 0."""
-    return np.maximum(np.cumsum(mask, axis=1)[:, mask.shape[1] - n_new :] - 1, 0)
+def positions_from_mask(attention_mask: np.ndarray, n_new: int) -> np.ndarray:
+    """Positions (B, n_new) of the last `n_new` tokens of attention_mask (B, S), True = real token; padding gets 0."""
+    return np.maximum(np.cumsum(attention_mask, axis=1)[:, attention_mask.shape[1] - n_new :] - 1, 0)
 
 
 def rotary_angles(

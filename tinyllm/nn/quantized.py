@@ -5,22 +5,18 @@
 One scale for each output, so that an output with small weights keeps its digits beside one with large weights (absmax
 quantisation by row: Dettmers et al. 2022, LLM.int8, section 2.1). An error of at most scale/2 a weight is left; what it costs in
 perplexity is measured by benchmarks/int8.py. These layers are for use, not for training: rounding has no slope.
-Loops: `kernels/product/quantized.py`.
+Calculus: `ops/int8.py`.
 """
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from tinyllm import kernels
+from tinyllm import ops
 from tinyllm.autograd import Tensor
-from tinyllm.autograd.graph import MODE
 from tinyllm.nn.embedding import Embedding
 from tinyllm.nn.linear import Linear
 from tinyllm.nn.module import Module
-from tinyllm.ops.cross_entropy import check_ids
 
 ROWS_AT_ONCE = 1024  # rows rounded at a time, so that the float copies stay small
 
@@ -45,18 +41,6 @@ def quantize_rows(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return quantized, scale
 
 
-def _linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
-    """x (..., in), weight (out, in) int8, scale (out,), bias (out,) or None -> (..., out)."""
-    if x.requires_grad and MODE.recording:
-        raise ValueError("int8 layers have no gradient: run them under no_grad(), or train the float model and quantize it after")
-    n_out, n_in = weight.shape
-    if x.dtype != scale.dtype or x.shape[-1:] != (n_in,):
-        raise ValueError(f"x must be {scale.dtype} (..., {n_in}) for these int8 weights, got {x.dtype} {x.shape}")
-    rows = x.data.reshape(math.prod(x.shape[:-1]), n_in)
-    y = kernels.int8_linear_forward(rows, weight.data, scale.data, None if bias is None else bias.data)
-    return Tensor(y.reshape(*x.shape[:-1], n_out))
-
-
 class QuantizedLinear(Module):
     """What `Linear` becomes: weight (out, in) int8, scale (out,), bias (out,) or None."""
 
@@ -66,8 +50,7 @@ class QuantizedLinear(Module):
 
     def __call__(self, x: Tensor, *, residual: Tensor | None = None) -> Tensor:
         """x (..., in) -> (..., out), plus `residual` if there is one."""
-        y = _linear(x, self.weight, self.scale, self.bias)
-        return y if residual is None else y + residual
+        return ops.int8_linear(x, self.weight, self.scale, self.bias, residual)
 
 
 class QuantizedEmbedding(Module):
@@ -78,13 +61,11 @@ class QuantizedEmbedding(Module):
 
     def __call__(self, ids: np.ndarray) -> Tensor:
         """ids (...) int -> (..., C). ValueError names an id outside the table."""
-        ids = np.asarray(ids)
-        check_ids(ids, self.weight.shape[0], "ids")
-        return Tensor(self.weight.data[ids] * self.scale.data[ids][..., None])
+        return ops.int8_embedding(self.weight, self.scale, ids=np.asarray(ids))
 
     def scores(self, x: Tensor) -> Tensor:
         """x (..., C) -> (..., V)."""
-        return _linear(x, self.weight, self.scale, None)
+        return ops.int8_linear(x, self.weight, self.scale)
 
 
 def quantize(model: Module, *, keep: tuple[str, ...] = ("positions",)) -> Module:

@@ -11,6 +11,7 @@ from tinyllm.ops.einsum import einsum
 from tinyllm.ops.elementwise import absolute, clip, exp, log, maximum, minimum, sqrt, where
 from tinyllm.ops.embedding import embedding
 from tinyllm.ops.feedforward import gelu_feedforward
+from tinyllm.ops.int8 import int8_embedding, int8_linear
 from tinyllm.ops.linear import linear
 from tinyllm.ops.linear_cross_entropy import linear_cross_entropy
 from tinyllm.ops.norm import layer_norm, rms_norm
@@ -20,55 +21,10 @@ from tinyllm.ops.shape import concatenate, pad, pad_rows, repeat, reshape, split
 from tinyllm.ops.softmax import entropy, log_softmax, softmax
 
 __all__ = [
-    "absolute",
-    "attention",
-    "cached_attention",
-    "clip",
-    "concatenate",
-    "cross_entropy",
-    "cumsum",
-    "dropout",
-    "einsum",
-    "embedding",
-    "entropy",
-    "exp",
-    "gelu",
-    "gelu_feedforward",
-    "layer_norm",
-    "linear",
-    "linear_cross_entropy",
-    "log",
-    "log_sigmoid",
-    "log_softmax",
-    "max",
-    "maximum",
-    "mean",
-    "min",
-    "minimum",
-    "pad",
-    "pad_rows",
-    "prod",
-    "ragged_self_attention",
-    "relu",
-    "repeat",
-    "reshape",
-    "rms_norm",
-    "rotary",
-    "self_attention",
-    "sigmoid",
-    "silu",
-    "softmax",
-    "split",
-    "sqrt",
-    "stack",
-    "std",
-    "sum",
-    "take_along",
-    "tanh",
-    "token_log_probs",
-    "transpose",
-    "tril",
-    "triu",
-    "var",
-    "where",
-]
+    "absolute", "attention", "cached_attention", "clip", "concatenate", "cross_entropy", "cumsum", "dropout", "einsum",
+    "embedding", "entropy", "exp", "gelu", "gelu_feedforward", "int8_embedding", "int8_linear", "layer_norm", "linear",
+    "linear_cross_entropy", "log", "log_sigmoid", "log_softmax", "max", "maximum", "mean", "min", "minimum", "pad", "pad_rows",
+    "prod", "ragged_self_attention", "relu", "repeat", "reshape", "rms_norm", "rotary", "self_attention", "sigmoid", "silu",
+    "softmax", "split", "sqrt", "stack", "std", "sum", "take_along", "tanh", "token_log_probs", "transpose", "tril", "triu",
+    "var", "where",
+]  # fmt: skip

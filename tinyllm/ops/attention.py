@@ -191,8 +191,8 @@ def cached_attention(qkv, *, cache: Any, n_heads: int, causal: bool, key_mask: n
     parts = _parts(qkv, n_heads)
     keys, values = cache.append(parts[:, :, 1], parts[:, :, 2])
     _check(parts[:, :, 0], keys, values, key_mask)
-    settings = {"scale": 1 / math.sqrt(keys.shape[-1]), "causal": causal, "key_mask": key_mask}
-    out, _ = kernels.attention_forward(parts[:, :, 0], keys, values, **settings)
+    scale = 1 / math.sqrt(keys.shape[-1])
+    out, _ = kernels.attention_forward(parts[:, :, 0], keys, values, scale=scale, causal=causal, key_mask=key_mask)
 
     def backward(dy):
         raise RuntimeError("cached_attention has no gradient: a cache keeps numbers, not where they came from; use no_grad()")

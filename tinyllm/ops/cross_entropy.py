@@ -30,25 +30,20 @@ def check_ids(ids: np.ndarray, size: int, name: str) -> None:
 
 
 def counted_targets(
-    op_name: str,
-    targets: np.ndarray,
-    *,
-    shape: tuple[int, ...],
-    n_vocab: int,
-    mask: np.ndarray | None,
-    n_counted: float | None,
-) -> tuple[np.ndarray, np.ndarray, float]:
+    op_name: str, targets: np.ndarray, *, shape: tuple[int, ...], n_vocab: int, loss_mask: np.ndarray | None = None,
+    n_counted: float | None = None,
+) -> tuple[np.ndarray, np.ndarray, float]:  # fmt: skip
     """Return the targets (N,), which of them count (N,) bool, and what to divide by; ValueError for what does not fit."""
-    if mask is not None and mask.dtype != np.bool_:
-        raise ValueError(f"{op_name}: mask is {mask.dtype}, bool expected (True = counts)")
+    if loss_mask is not None and loss_mask.dtype != np.bool_:
+        raise ValueError(f"{op_name}: loss_mask is {loss_mask.dtype}, bool expected (True = counts)")
     if targets.shape != shape:
         raise ValueError(f"{op_name}: targets {targets.shape} came, {shape} expected, one for each position")
-    counted = np.ones(targets.size, bool) if mask is None else np.broadcast_to(mask, targets.shape).ravel()
-    ids = targets.ravel() if mask is None else np.where(counted, targets.ravel(), 0)
+    counted = np.ones(targets.size, bool) if loss_mask is None else np.broadcast_to(loss_mask, targets.shape).ravel()
+    ids = targets.ravel() if loss_mask is None else np.where(counted, targets.ravel(), 0)
     check_ids(ids, n_vocab, "targets")
     divisor = float(counted.sum() if n_counted is None else n_counted)
     if divisor <= 0:
-        raise ValueError(f"{op_name}: no position counts (the mask is False everywhere, or there are no targets)")
+        raise ValueError(f"{op_name}: no position counts (the loss mask is False everywhere, or there are no targets)")
     return ids, counted, divisor
 
 
@@ -65,14 +60,14 @@ def cross_entropy(
     logits,
     targets,
     *,
-    mask: np.ndarray | None = None,
+    loss_mask: np.ndarray | None = None,
     n_counted: float | None = None,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ):
     """Mean negative log-likelihood of `targets` in nats, a scalar.
 
-    logits (..., V); targets (...) int; mask (...) bool, True = counts (all by default).
+    logits (..., V); targets (...) int; loss_mask (...) bool, True = counts (all by default).
     n_counted: what to divide by (default: the number of counted positions). Gradient accumulation passes the number
     counted in all its micro-batches, so that their losses and gradients add up to those of one large batch.
     reduction: "mean", "sum", or "none" for each position's own loss (...), 0 where it does not count.
@@ -83,8 +78,9 @@ def cross_entropy(
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"cross_entropy: label_smoothing is {label_smoothing}, expected at least 0 and less than 1")
     n_counted = n_counted if reduction == "mean" else 1
-    settings: dict = {"shape": shape, "n_vocab": n_vocab, "mask": mask, "n_counted": n_counted}
-    ids, counted, divisor = counted_targets("cross_entropy", targets, **settings)
+    ids, counted, divisor = counted_targets(
+        "cross_entropy", targets, shape=shape, n_vocab=n_vocab, loss_mask=loss_mask, n_counted=n_counted
+    )
     nll, normalizer = kernels.cross_entropy_forward(rows, ids)
     if label_smoothing:  # ε of the mean over all tokens in place of the target; differences first, for the sake of decimals
         nll = nll + label_smoothing * np.mean(np.take_along_axis(rows, ids[:, None], axis=1) - rows, axis=1)
@@ -109,8 +105,7 @@ def token_log_probs(logits, targets):
     logits (..., V), targets (...) int -> (...).   d logits = (onehot(target) - softmax(logits)) dy
     """
     rows = _rows("token_log_probs", logits)
-    settings: dict = {"shape": logits.shape[:-1], "n_vocab": logits.shape[-1], "mask": None, "n_counted": 1}
-    ids, _, _ = counted_targets("token_log_probs", targets, **settings)
+    ids, _, _ = counted_targets("token_log_probs", targets, shape=logits.shape[:-1], n_vocab=logits.shape[-1], n_counted=1)
     nll, normalizer = kernels.cross_entropy_forward(rows, ids)
 
     def backward(dy):

@@ -24,16 +24,18 @@ CHUNK = 1 << 24  # logits made at a time: 64 MB in float32
 
 
 @op
-def linear_cross_entropy(hidden, weight, targets, *, mask: np.ndarray | None = None, n_counted: float | None = None, needs):
+def linear_cross_entropy(hidden, weight, targets, *, loss_mask: np.ndarray | None = None, n_counted: float | None = None, needs):
     """Mean negative log-likelihood of `targets` in nats, a scalar: cross_entropy(linear(hidden, weight), targets).
 
-    hidden (..., C), weight (V, C), targets (...) int; mask and n_counted as in `cross_entropy`. `needs` comes from `op`.
+    hidden (..., C), weight (V, C), targets (...) int; loss_mask and n_counted as in `cross_entropy`. `needs` comes from `op`.
     """
     check_linear("linear_cross_entropy", hidden, weight)
     n_vocab, dtype = weight.shape[0], hidden.dtype
-    settings: dict = {"shape": hidden.shape[:-1], "n_vocab": n_vocab, "mask": mask, "n_counted": n_counted}
-    ids, counted, divisor = counted_targets("linear_cross_entropy", targets, **settings)
-    rows = hidden.reshape(math.prod(hidden.shape[:-1]), hidden.shape[-1])  # (N, C)
+    shape = hidden.shape[:-1]
+    ids, counted, divisor = counted_targets(
+        "linear_cross_entropy", targets, shape=shape, n_vocab=n_vocab, loss_mask=loss_mask, n_counted=n_counted
+    )
+    rows = hidden.reshape(math.prod(shape), hidden.shape[-1])  # (N, C)
     dnll = np.full(len(ids), 1 / divisor, dtype) * counted
     drows = np.empty(rows.shape, dtype) if needs[0] else None
     dweight: np.ndarray | None = None

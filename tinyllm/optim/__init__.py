@@ -7,13 +7,5 @@ from tinyllm.optim.schedules import constant, warmup_cosine, warmup_stable_decay
 from tinyllm.optim.sgd import SGD
 
 __all__ = [
-    "AdamW",
-    "Optimizer",
-    "SGD",
-    "clip_factor",
-    "clip_grad_norm",
-    "constant",
-    "grad_norm",
-    "warmup_cosine",
-    "warmup_stable_decay",
-]
+    "AdamW", "Optimizer", "SGD", "clip_factor", "clip_grad_norm", "constant", "grad_norm", "warmup_cosine", "warmup_stable_decay",
+]  # fmt: skip

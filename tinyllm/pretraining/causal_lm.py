@@ -22,7 +22,7 @@ def next_token_loss(model: Callable[..., Tensor], batch: Batch, *, n_counted: in
     once. n_counted: what the sum is divided by; gradient accumulation gives the number counted in all its micro-batches, so
     that their losses add up to the loss of one large batch.
     """
-    settings = {"mask": batch.mask, "n_counted": n_counted or batch.n_counted}
+    settings = {"loss_mask": batch.loss_mask, "n_counted": n_counted or batch.n_counted}
     if hasattr(model, "loss"):
         return model.loss(batch.tokens, batch.targets, **settings)
     return cross_entropy(model(batch.tokens), batch.targets, **settings)

@@ -63,7 +63,7 @@ class Classified:
         ids = [encode(text, self.tokenizer, self.model.config.block_size) for text in texts]
         with evaluating(self.model):
             batches = labelled_batches(ids, [0] * len(ids), batch_size=32)
-            scores = [self.model(batch.tokens, batch.mask).data for batch in batches]
+            scores = [self.model(batch.tokens, batch.attention_mask).data for batch in batches]
         return [self.labels[i] for rows in scores for i in rows.argmax(axis=-1)]
 
 

@@ -19,7 +19,7 @@ from tinyllm.data.tasks.news import Story, story_prompt
 from tinyllm.decoding import TEMPERATURE, GenerationConfig
 from tinyllm.evaluation.exact_match import ExactMatch, measure_exact_match
 from tinyllm.models import GPT, RewardModel
-from tinyllm.recipes.news_task import sample_answers
+from tinyllm.recipes.label import sample_answers
 from tinyllm.rlhf.reward_model import score_sequences
 from tinyllm.rlhf.sequences import pad_sequences
 from tinyllm.tokenizers import Tokenizer

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from tinyllm.data.conversations.messages import read_conversations
 from tinyllm.data.split import hold_out
 from tinyllm.data.tasks.instructions import make_instructions
-from tinyllm.data.tasks.news import make_summary, story_prompt
+from tinyllm.data.tasks.news import make_stories, make_summary, story_prompt
 from tinyllm.recipes.events import Said, Show, silent
-from tinyllm.recipes.news_task import make_stories
 from tinyllm.tokenizers import Tokenizer
 from tinyllm.tokenizers.chat import ChatFormat
 from tinyllm.training import TrainConfig

@@ -18,13 +18,13 @@ from tinyllm.models import GPT
 from tinyllm.recipes.events import Show, silent, watched
 from tinyllm.recipes.inputs import MODEL, PAIRS
 from tinyllm.recipes.reward import Comparisons, read_comparisons
+from tinyllm.recipes.runs import TrainedModel
 from tinyllm.recipes.tuning import TUNING, ReadingConfig, begin, load_for_chat, refuse_too_large, tuning_run
 from tinyllm.report.rl import write_rl_report
 from tinyllm.rlhf.dpo import DPO, LOSSES, PreferenceBatch, PreferencePairs
 from tinyllm.storage.fields import check_choice, check_number
-from tinyllm.tokenizers import Tokenizer
 from tinyllm.tokenizers.chat import ChatFormat
-from tinyllm.training import EvalRecord, TrainConfig, train
+from tinyllm.training import TrainConfig, train
 from tinyllm.training.streams import stream
 
 INPUTS = (MODEL, PAIRS)
@@ -58,20 +58,10 @@ class DPOSettings:
     training: TrainConfig = replace(TUNING, learning_rate=1e-4, min_learning_rate=1e-5, max_steps=300)
 
 
-@dataclass(frozen=True)
-class Optimised:
-    """What a run gives. `last`: its last evaluation on held-out pairs, None if there was none."""
-
-    folder: Path
-    model: GPT
-    tokenizer: Tokenizer
-    last: EvalRecord | None
-
-
 def dpo(
     model: str | Path | None = None, preferences: Sequence[str] = (), *, out: str | Path, settings: DPOSettings | None = None,
     resume: bool = False, show: Show = silent,
-) -> Optimised:  # fmt: skip
+) -> TrainedModel:  # fmt: skip
     """Train a policy on the pairs in files; `out` gets model/, answers from before and after, and report.html."""
     settings = settings or DPOSettings()
     seed = settings.training.seed
@@ -99,7 +89,7 @@ def dpo(
         policy.save_pretrained(run.path / "model", tokenizer)
         write_comparisons(run.path, paired(before, answers_in_words(policy, asked, chat=chat)))
         write_rl_report(run.path)
-    return Optimised(start.out, policy, tokenizer, last)
+    return TrainedModel(start.out, policy, tokenizer, last)
 
 
 def _held_out_batches(policy: GPT, comparisons: Comparisons, training: TrainConfig) -> list[PreferenceBatch]:

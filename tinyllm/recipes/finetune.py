@@ -22,12 +22,12 @@ from tinyllm.nn.lora import add_lora, has_lora, merge_lora
 from tinyllm.recipes.demonstrations import Demonstrations, encode_demonstrations, read_demonstrations
 from tinyllm.recipes.events import Record, Said, Show, silent, watched
 from tinyllm.recipes.inputs import MODEL, Input
-from tinyllm.recipes.runs import finish_run
+from tinyllm.recipes.runs import TrainedModel, finish_run
 from tinyllm.recipes.tuning import TUNING, ReadingConfig, begin, load_for_chat, refuse_too_large, tuning_run
 from tinyllm.storage.fields import check_number, check_whole
 from tinyllm.tokenizers import Tokenizer
 from tinyllm.tokenizers.chat import ChatFormat
-from tinyllm.training import EvalRecord, RunFolder, TrainConfig, train
+from tinyllm.training import RunFolder, TrainConfig, train
 from tinyllm.training.streams import stream
 
 INPUTS = (MODEL, Input("data", "FILE", "files", required=False))
@@ -60,20 +60,10 @@ class FinetuneSettings:
     training: TrainConfig = TUNING
 
 
-@dataclass(frozen=True)
-class Finetuned:
-    """What a run of instruction tuning gives. `last`: its last evaluation on held-out conversations, None if there was none."""
-
-    folder: Path
-    model: GPT
-    tokenizer: Tokenizer
-    last: EvalRecord | None
-
-
 def finetune(
     model: str | Path | None = None, data: Sequence[str] = (), *, out: str | Path, settings: FinetuneSettings | None = None,
     resume: bool = False, show: Show = silent,
-) -> Finetuned:  # fmt: skip
+) -> TrainedModel:  # fmt: skip
     """Teach a model to answer, from the conversations in the files `data` (none: made questions with exact answers).
 
     The folder `out` gets model/, report.html with answers to held-out questions, and adapters/ if LoRA was asked for.
@@ -101,7 +91,7 @@ def finetune(
         if not start.files("data"):
             ChatSettings(turns=1).save(run.path / "model")  # the made questions stand alone
         finish_run(run, policy, tokenizer)
-    return Finetuned(start.out, policy, tokenizer, last)
+    return TrainedModel(start.out, policy, tokenizer, last)
 
 
 def demonstrations_of(

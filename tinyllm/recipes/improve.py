@@ -27,6 +27,7 @@ from tinyllm.nn.lora import add_lora, has_lora, merge_lora
 from tinyllm.recipes.events import Record, Said, Show, silent, watched
 from tinyllm.recipes.inputs import MODEL, Input, saved_inputs
 from tinyllm.recipes.prompts import read_prompts
+from tinyllm.recipes.runs import TrainedModel
 from tinyllm.recipes.tuning import TUNING, ReadingConfig, begin, load_for_chat, load_judge, refuse_too_large, tuning_run
 from tinyllm.report.rl import write_rl_report
 from tinyllm.rlhf.actor_critic import ActorCritic
@@ -112,20 +113,11 @@ class ImproveSettings:
     )
 
 
-@dataclass(frozen=True)
-class Improved:
-    """What a run of reinforcement learning gives."""
-
-    folder: Path
-    model: GPT
-    tokenizer: Tokenizer
-
-
 def improve(
     model: str | Path | None = None, prompts: Sequence[str] = (), *, out: str | Path, method: str | None = None,
     reward_model: str | Path | None = None, reward: str | None = None, settings: ImproveSettings | None = None,
     resume: bool = False, show: Show = silent,
-) -> Improved:  # fmt: skip
+) -> TrainedModel:  # fmt: skip
     """Improve a model on its own answers to the prompts in files; `out` gets model/, answers from before and after, report.html.
 
     prompts       text with one a line, .jsonl, or "news" for the built-in stories
@@ -158,7 +150,7 @@ def improve(
         policy.save_pretrained(run.path / "model", tokenizer)
         task.write_comparisons(run.path)
         write_rl_report(run.path)
-    return Improved(start.out, policy, tokenizer)
+    return TrainedModel(start.out, policy, tokenizer)
 
 
 def _method(given: str | None, out: Path, *, resume: bool) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 
 from tinyllm.chat import ChatSettings
 from tinyllm.data.conversations.preferences import Preference
-from tinyllm.data.tasks.news import story_prompt
+from tinyllm.data.tasks.news import make_stories, story_prompt
 from tinyllm.models import GPT, GPTConfig, RewardModel, load_tokenizer_for
 from tinyllm.recipes import compare
 from tinyllm.recipes.demonstrations import encode_demonstrations, make_demonstrations
@@ -26,7 +26,6 @@ from tinyllm.recipes.events import Chapter, Said, Show, counting, silent, watche
 from tinyllm.recipes.finetune import tune, write_held_out_answers
 from tinyllm.recipes.improve import PolicyTraining, RLConfig
 from tinyllm.recipes.label import label_stories
-from tinyllm.recipes.news_task import make_stories
 from tinyllm.recipes.plan import Plan
 from tinyllm.recipes.pretrain import make_model, merging, train_model
 from tinyllm.recipes.quickstart_page import write_page
@@ -350,12 +349,12 @@ class Journey:
         return Assistant(self.out, self.improved, self.tokenizer, rows, questions)
 
     def _describe(self, config: GPTConfig, *, batch_size: int) -> None:
-        memory = estimate_memory(config, batch_size=batch_size).total
+        memory, n_weights = estimate_memory(config, batch_size=batch_size).total, GPT(config, rng=None).num_parameters()
         self.tell(
             5,
             "The model",
             f"A GPT: {config.n_layers} layers in which tokens first look at the tokens before them (attention, "
             f"{config.n_heads} heads), then think for themselves (feed-forward). It is GPT-2 in small: "
-            f"{config.num_parameters():,} weights instead of 124 million, in about {memory / 1e6:.0f} MB of memory while "
+            f"{n_weights:,} weights instead of 124 million, in about {memory / 1e6:.0f} MB of memory while "
             f"training, and a context of {config.block_size} tokens.",
         )

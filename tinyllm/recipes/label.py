@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from tinyllm.data.conversations.preferences import Preference
-from tinyllm.data.tasks.news import Story
+from tinyllm.data.tasks.news import Story, story_prompt
 from tinyllm.decoding import GenerationConfig, generate
 from tinyllm.labels import LabelStore, pairs_from_labels, read_items, write_items
 from tinyllm.labels.items import FEWEST_ANSWERS, MOST_ANSWERS, Item
@@ -25,13 +25,13 @@ from tinyllm.labels.pairs import PairReport
 from tinyllm.models import GPT
 from tinyllm.recipes.events import Show, counting, silent
 from tinyllm.recipes.loading import load_writer
-from tinyllm.recipes.news_task import sample_answers
 from tinyllm.recipes.prompts import Prompt, read_prompts
 from tinyllm.storage.fields import check_whole
 from tinyllm.tokenizers import Tokenizer
 from tinyllm.tokenizers.chat import ChatFormat, PlainChatFormat, chat_format
 from tinyllm.training.streams import stream
 
+MAX_NEW_TOKENS = 42  # of a summary of small news; the longest demonstration has 41
 MOST_DRAWS = 10  # for each answer that is wanted, before the model is said to have no other
 
 
@@ -156,3 +156,25 @@ def label_stories(
     with LabelStore(folder / "labels.jsonl", items) as store:
         labels = news_labeler("simulated", items, seed=seed).label_all(items, store)
     return pairs_from_labels({label.place: label for label in labels}, items)
+
+
+def sample_answers(
+    model: GPT,
+    tokenizer: Tokenizer,
+    stories: Sequence[Story],
+    *,
+    k: int,
+    rng: np.random.Generator,
+    temperature: float = 1.0,
+) -> list[list[str]]:
+    """`k` sampled answers of the model to each story."""
+    chat = ChatFormat(tokenizer)
+    prompts = [chat.prompt(story_prompt(story)) for story in stories for _ in range(k)]
+    texts: list[str] = []
+    for first in range(0, len(prompts), 256):
+        part = prompts[first : first + 256]
+        room = model.config.block_size - max(map(len, part))
+        config = GenerationConfig(min(MAX_NEW_TOKENS, room), temperature=temperature, stop_tokens=(chat.end_id,))
+        result = generate(model, part, config=config, rng=rng)
+        texts += [chat.parse(ids)["content"] for ids in result.tokens]
+    return [texts[i : i + k] for i in range(0, len(texts), k)]

@@ -22,7 +22,7 @@ from tinyllm.recipes import sizes
 from tinyllm.recipes.compile_ahead import ensure_compiled
 from tinyllm.recipes.events import Record, Said, Show, counting, silent, watched
 from tinyllm.recipes.inputs import Input, note, recall
-from tinyllm.recipes.runs import finish_run, refuse_used_folder, say_longer, start_run
+from tinyllm.recipes.runs import TrainedModel, finish_run, refuse_used_folder, say_longer, start_run
 from tinyllm.recipes.samples import SampleConfig, append_sample, check_samples, drop_samples_from, write_samples
 from tinyllm.recipes.texts import (
     TOKENIZERS,
@@ -55,20 +55,10 @@ class PretrainSettings:
     samples: SampleConfig = field(default_factory=SampleConfig)
 
 
-@dataclass(frozen=True)
-class Pretrained:
-    """What a run of pre-training gives. `last`: its last evaluation, None if there was none."""
-
-    folder: Path
-    model: GPT
-    tokenizer: Tokenizer
-    last: EvalRecord | None
-
-
 def pretrain(
     settings: PretrainSettings | None = None, *, out: str | Path, init_from: str | None = None, resume: bool = False,
     show: Show = silent,
-) -> Pretrained:  # fmt: skip
+) -> TrainedModel:  # fmt: skip
     """Train a GPT on text, in the folder `out`, which gets model/ and report.html.
 
     init_from  go on from the weights of this model (with its shape and tokenizer) instead of random ones
@@ -100,7 +90,7 @@ def pretrain(
         records = train_model(model, tokens, tokenizer=tokenizer, config=training, samples=settings.samples, run=run)
         last = watched(records, show, label="training", total=training.max_steps)
         finish_run(run, model, tokenizer)
-    return Pretrained(out, model, tokenizer, last)
+    return TrainedModel(out, model, tokenizer, last)
 
 
 def make_model(config: GPTConfig, *, seed: int, batch_size: int) -> GPT:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,18 @@ from tinyllm.storage import strict_json
 from tinyllm.storage.names import change_texts, name_from_text
 from tinyllm.storage.out_folder import refuse_unwritable
 from tinyllm.tokenizers import Tokenizer
-from tinyllm.training import RunFolder, TrainConfig, holds_work, open_run
+from tinyllm.training import EvalRecord, RunFolder, TrainConfig, holds_work, open_run
 from tinyllm.training.checkpoint import list_checkpoints
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """What a run gives. `last`: its last evaluation on what was held out, None if there was none."""
+
+    folder: Path
+    model: GPT
+    tokenizer: Tokenizer
+    last: EvalRecord | None = None
 
 
 def saved_settings(folder: Path) -> dict[str, dict[str, Any]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from tinyllm.models.gpt import GPTConfig
+from tinyllm.models.gpt import GPT, GPTConfig
 from tinyllm.training import TrainConfig
 
 SPEED = 100e9  # operations a second
@@ -33,17 +33,18 @@ SHAPES = {
 DEFAULT = "small"
 
 
-def minutes(config: GPTConfig, *, n_tokens: int) -> float:
+def minutes(model: GPT, *, n_tokens: int) -> float:
     """About how long it takes to learn from `n_tokens`, on two cores."""
-    return n_tokens * 3 * config.flops_per_token() / SPEED / 60
+    return n_tokens * 3 * model.flops_per_token() / SPEED / 60
 
 
 def table(training: TrainConfig) -> str:
     """A line for each size, for --help; the minutes are those of a run with the settings `training`."""
     lines = [f"sizes, with {VOCAB_SIZE:,} tokens (estimated minutes of {training.max_steps:,} steps on two cores):"]
     for name, config in SHAPES.items():
-        about = minutes(config, n_tokens=training.n_tokens(config.block_size))
+        model = GPT(config, rng=None)
+        about = minutes(model, n_tokens=training.n_tokens(config.block_size))
         facts = f"{config.n_layers} x {config.d_model}, {config.n_heads} heads, context {config.block_size}"
         mark = " (default)" if name == DEFAULT else ""
-        lines.append(f"  {name:<7} {facts:<30} {config.num_parameters() / 1e6:>5.1f} M weights {about:>4.0f} min{mark}")
+        lines.append(f"  {name:<7} {facts:<30} {model.num_parameters() / 1e6:>5.1f} M weights {about:>4.0f} min{mark}")
     return "\n".join(lines)

@@ -4,31 +4,26 @@ point operations per token (how long one waits). Each as rows of a table: what, 
 
 from __future__ import annotations
 
+import math
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from tinyllm.data.text.mixture import format_bytes
-from tinyllm.models.gpt import GPTConfig
+from tinyllm.models.gpt import GPT, GPTConfig
+from tinyllm.nn import Module
 from tinyllm.training import available_memory, estimate_memory
 
 Row = tuple[str, str, str]
 
 
-def parameter_rows(config: GPTConfig) -> Iterator[Row]:
-    """(part, how its number comes about, number and share), and the total."""
-    C, F, L, bias = config.d_model, config.d_feedforward, config.n_layers, config.bias
-    plus = " + {}" if bias else ""
-    parts = [
-        ("token table, also the output", "V·C", config.vocab_size * C),
-        ("positions", "block_size·C", config.block_size * C),
-        ("attention: query, key, value", "L·(3C·C" + plus.format("3C") + ")", L * (3 * C * C + bias * 3 * C)),
-        ("attention: output", "L·(C·C" + plus.format("C") + ")", L * (C * C + bias * C)),
-        ("feed-forward: up", "L·(F·C" + plus.format("F") + ")", L * (F * C + bias * F)),
-        ("feed-forward: down", "L·(C·F" + plus.format("C") + ")", L * (C * F + bias * C)),
-        ("norms", "(2L + 1)·" + ("2C" if bias else "C"), (2 * L + 1) * C * (1 + bias)),
-    ]
-    total = sum(count for _, _, count in parts)
-    for name, formula, count in parts:
-        yield name, formula, f"{count:,}  {count / total:6.1%}"
+def parameter_rows(model: Module) -> Iterator[Row]:
+    """(weight, of how many layers and of what shape, number and share), and the total."""
+    parts = Counter((re.sub(r"\.\d+\.", ".*.", name), weight.shape) for name, weight in model.named_parameters())
+    total = model.num_parameters()
+    for (name, shape), n_layers in parts.items():
+        count, several = n_layers * math.prod(shape), f"{n_layers} x " if n_layers > 1 else ""
+        yield name, several + "·".join(map(str, shape)), f"{count:,}  {count / total:6.1%}"
     yield "in all", "", f"{total:,}  {1:6.1%}"
 
 
@@ -47,13 +42,13 @@ def memory_rows(config: GPTConfig, *, batch_size: int) -> Iterator[Row]:
         yield "available here", "", format_bytes(free)
 
 
-def flops_rows(config: GPTConfig, *, batch_size: int) -> Iterator[Row]:
+def flops_rows(model: GPT, *, batch_size: int) -> Iterator[Row]:
     """(what is done, formula, operations)."""
-    forward = config.flops_per_token()
-    tokens = batch_size * config.block_size
-    yield "reading a token", "2·(L·(4·C² + 2·C·F) + V·C) + 4·L·C·S", _count(forward)
+    forward, context = model.flops_per_token(), model.config.block_size
+    tokens = batch_size * context
+    yield "reading a token", "2 for each weight in a product, 4·L·C for each of S keys", _count(forward)
     yield "learning from a token", "3 x reading: backward makes two products of each", _count(3 * forward)
-    yield "a training step", f"{batch_size} x {config.block_size} = {tokens:,} tokens", _count(3 * forward * tokens)
+    yield "a training step", f"{batch_size} x {context} = {tokens:,} tokens", _count(3 * forward * tokens)
     yield "", "at 100 GFLOP/s, what two good cores may reach", f"{3 * forward * tokens / 1e11:,.2f} s"
 
 

@@ -47,7 +47,7 @@ def speed_table(milliseconds: list[float], config: GPTConfig, *, batch_size: int
     """Milliseconds a step, tokens and floating point operations per second, and the machine's peak."""
     tokens = batch_size * config.block_size
     seconds = statistics.median(milliseconds) / 1000
-    done, peak = 3 * config.flops_per_token() * tokens / seconds / 1e9, peak_gflops()
+    done, peak = 3 * GPT(config, rng=None).flops_per_token() * tokens / seconds / 1e9, peak_gflops()
     rows = [
         ("step", f"{1000 * seconds:,.2f} ms  median of {len(milliseconds)}, quartiles {quartiles(milliseconds)}"),
         ("speed", f"{tokens / seconds:,.0f} tokens/s"),

@@ -22,28 +22,8 @@ from tinyllm.rlhf.rollout import RolloutConfig, Sample
 from tinyllm.rlhf.sequences import Sequences, pad_sequences
 
 __all__ = [
-    "ActorCritic",
-    "ComparedAnswers",
-    "DPO",
-    "GRPO",
-    "GRPOConfig",
-    "PPO",
-    "PPOConfig",
-    "PolicyGradient",
-    "PreferenceGroups",
-    "PreferencePairs",
-    "RLOO",
-    "Reinforce",
-    "ReinforceConfig",
-    "RolloutConfig",
-    "Sample",
-    "Sequences",
-    "WithoutAdapters",
-    "best_of_n",
-    "encode_preferences",
-    "pad_sequences",
-    "preference_loss",
-    "response_log_probs",
-    "score_sequences",
+    "ActorCritic", "ComparedAnswers", "DPO", "GRPO", "GRPOConfig", "PPO", "PPOConfig", "PolicyGradient", "PreferenceGroups",
+    "PreferencePairs", "RLOO", "Reinforce", "ReinforceConfig", "RolloutConfig", "Sample", "Sequences", "WithoutAdapters",
+    "best_of_n", "encode_preferences", "pad_sequences", "preference_loss", "response_log_probs", "score_sequences",
     "sequence_log_probs",
-]
+]  # fmt: skip

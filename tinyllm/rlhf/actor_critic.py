@@ -38,7 +38,7 @@ class ActorCritic(Module):
         with no_grad():
             for first in range(0, len(sequences), batch_size):
                 rows = slice(first, first + batch_size)
-                part = Sequences(sequences.tokens[rows], sequences.mask[rows], sequences.n_prompt)
+                part = Sequences(sequences.tokens[rows], sequences.attention_mask[rows], sequences.n_prompt)
                 parts.append(self._values(part, response_hidden(self.policy, part) if self.shared else None).data)
         return np.concatenate(parts) * sequences.response_mask
 
@@ -46,4 +46,4 @@ class ActorCritic(Module):
         if self.shared:
             return self.critic(hidden)
         first = sequences.n_prompt - 1
-        return self.critic(sequences.tokens[:, :-1], sequences.mask[:, :-1], read_from=first)[:, first:]
+        return self.critic(sequences.tokens[:, :-1], sequences.attention_mask[:, :-1], read_from=first)[:, first:]

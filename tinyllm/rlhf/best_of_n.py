@@ -77,7 +77,7 @@ def expected_best(scores: np.ndarray, n: int) -> float:
 def winners_as_demonstrations(
     best: BestOfN, *, share: float = 1.0, only_finished: bool = True
 ) -> list[tuple[list[int], list[bool]]]:
-    """The winners as (ids, mask) for fine-tuning (data/conversations/packing.py), mask True for the answer: rejection sampling.
+    """The winners as (ids, loss mask) for fine-tuning (data/conversations/packing.py), True for the answer: rejection sampling.
 
     share          only this share of them, those with the highest scores, 0 < share <= 1
     only_finished  leave out answers that never stopped: they would teach not to stop

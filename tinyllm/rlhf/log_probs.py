@@ -5,7 +5,7 @@
 The hidden state at the token *before* y_t predicts it: one column further left, the only shift there is. Two rules decide
 whether training works. The temperature is that of sampling: a policy that sampled at 0.7 and is scored at 1 seems to have
 moved before it has learned anything. And nothing filters the logits: an answer drawn from the top 50 tokens is not an answer
-drawn from π. Prompts are padded on the left, so positions and attention go by the mask.
+drawn from π. Prompts are padded on the left, so positions and attention go by the attention mask.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tinyllm.rlhf.sequences import Sequences
 def response_hidden(policy: Any, sequences: Sequences) -> Tensor:
     """The last layer's output where each answer token is predicted, (B, R, C)."""
     first = sequences.n_prompt - 1
-    return policy.hidden(sequences.tokens[:, :-1], mask=sequences.mask[:, :-1], read_from=first)[:, first:]
+    return policy.hidden(sequences.tokens[:, :-1], attention_mask=sequences.attention_mask[:, :-1], read_from=first)[:, first:]
 
 
 def response_logits(policy: Any, sequences: Sequences, *, temperature: float = 1.0) -> Tensor:
@@ -49,7 +49,7 @@ def frozen_log_probs(policy: Any, sequences: Sequences, *, temperature: float = 
     with no_grad():
         for first in range(0, len(sequences), batch_size):
             rows = slice(first, first + batch_size)
-            part = Sequences(sequences.tokens[rows], sequences.mask[rows], sequences.n_prompt)
+            part = Sequences(sequences.tokens[rows], sequences.attention_mask[rows], sequences.n_prompt)
             parts.append(response_log_probs(policy, part, temperature=temperature).data)
     return np.concatenate(parts) * sequences.response_mask
 

@@ -186,8 +186,8 @@ class PolicyGradient:
         """log-probs of the reference, None without one."""
         if self.reference is None:
             return None
-        settings = {"temperature": self.config.temperature, "batch_size": self.config.minibatch_size}
-        return frozen_log_probs(self.reference, sequences, **settings)
+        temperature, batch_size = self.config.temperature, self.config.minibatch_size
+        return frozen_log_probs(self.reference, sequences, temperature=temperature, batch_size=batch_size)
 
     def _note_rollout(self, rollout: Rollout) -> None:
         lengths = rollout.sequences.lengths
@@ -208,7 +208,8 @@ class PolicyGradient:
         experience: dict[str, Any] = {}
         if self._minibatches:
             assert self._sequences is not None
-            experience = {**vars(self._sequences), "arrays": self._arrays}
+            own = self._sequences
+            experience = {"tokens": own.tokens, "mask": own.attention_mask, "n_prompt": own.n_prompt, "arrays": self._arrays}
         return {
             **self._identity,
             "rng": rng_state(self.rng),

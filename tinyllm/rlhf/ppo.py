@@ -134,12 +134,10 @@ class PPO(PolicyGradient):
         value = clipped_value_loss(values, arrays["values"], arrays["returns"], clip=config.value_clip)
         policy_loss, value_loss = weighted_loss(policy, batch, n_counted), weighted_loss(value, batch, n_counted)
         statistics = policy_statistics(logits, log_probs, batch)
-        losses = {
-            "policy_loss": step_share(policy_loss, batch, n_counted),
-            "value_loss": step_share(value_loss, batch, n_counted),
-        }
-        clipped = clip_fraction(log_probs, batch, low=config.clip, high=config.clip)
-        self.measure.add(batch.n_counted, clip_fraction=clipped, **losses, **statistics)
+        statistics["policy_loss"] = step_share(policy_loss, batch, n_counted)
+        statistics["value_loss"] = step_share(value_loss, batch, n_counted)
+        statistics["clip_fraction"] = clip_fraction(log_probs, batch, low=config.clip, high=config.clip)
+        self.measure.add(batch.n_counted, **statistics)
         self._moved = statistics["approx_kl"]
         total = policy_loss + config.value_coefficient * value_loss
         if config.entropy_coefficient:

@@ -108,10 +108,10 @@ def preference_loss(
 
     margin_scale times the margin of a comparison is the margin of its loss; 0 = all alike, as InstructGPT.
     """
-    rewards = model(batch.sequences.tokens, batch.sequences.mask)  # (B,)
+    rewards = model(batch.sequences.tokens, batch.sequences.attention_mask)  # (B,)
     margin = margin_scale * batch.margins if margin_scale else 0.0
-    settings: dict[str, Any] = {"margin": margin, "center_coefficient": center_coefficient}
-    losses = bradley_terry_loss(rewards[batch.chosen], rewards[batch.rejected], **settings)
+    chosen, rejected = rewards[batch.chosen], rewards[batch.rejected]
+    losses = bradley_terry_loss(chosen, rejected, margin=margin, center_coefficient=center_coefficient)
     return ops.sum(losses * batch.weights.astype(losses.dtype)) / n_counted
 
 
@@ -121,7 +121,7 @@ def score_sequences(model: RewardModel, sequences: Sequences, *, batch_size: int
     with evaluating(model):
         for first in range(0, len(sequences), batch_size):
             part = sequences.select(np.arange(first, min(first + batch_size, len(sequences))))
-            parts.append(model(part.tokens, part.mask).data)
+            parts.append(model(part.tokens, part.attention_mask).data)
     return np.concatenate(parts)
 
 

@@ -1,7 +1,7 @@
 """Prompts and their answers as one array: prompts end in the same column, answers begin in the next.
 
     tokens   . . p p p | a a a s . .        p prompt   a answer   s its stop token   . padding
-             p p p p p | a a a a a a        mask: True for p, a, s;  n_prompt = 5 columns
+             p p p p p | a a a a a a        attention_mask: True for p, a, s;  n_prompt = 5 columns
 
 Padding prompts on the left and answers on the right puts the t-th token of every answer into the same column, so that what is
 computed per answer token (log-probabilities, values, advantages) is a plain (B, R) array and `response_mask` says which of its
@@ -21,7 +21,7 @@ class Sequences:
     """B prompts with one answer each. P = n_prompt columns of prompt, R columns of answer."""
 
     tokens: np.ndarray  # (B, P+R) int64
-    mask: np.ndarray  # (B, P+R) bool, True = a real token
+    attention_mask: np.ndarray  # (B, P+R) bool, True = a real token
     n_prompt: int  # P
 
     @property
@@ -32,7 +32,7 @@ class Sequences:
     @property
     def response_mask(self) -> np.ndarray:
         """Which of them are real, (B, R) bool."""
-        return self.mask[:, self.n_prompt :]
+        return self.attention_mask[:, self.n_prompt :]
 
     @property
     def lengths(self) -> np.ndarray:
@@ -44,9 +44,9 @@ class Sequences:
 
     def select(self, rows: np.ndarray) -> Sequences:
         """The given rows, without the columns in which none of them has a real token."""
-        used = np.flatnonzero(self.mask[rows].any(axis=0))
+        used = np.flatnonzero(self.attention_mask[rows].any(axis=0))
         first, end = int(used[0]), int(used[-1]) + 1
-        return Sequences(self.tokens[rows, first:end], self.mask[rows, first:end], self.n_prompt - first)
+        return Sequences(self.tokens[rows, first:end], self.attention_mask[rows, first:end], self.n_prompt - first)
 
 
 def pad_sequences(prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]) -> Sequences:
@@ -58,9 +58,9 @@ def pad_sequences(prompts: Sequence[Sequence[int]], responses: Sequence[Sequence
             raise ValueError(f"{name} {empty[0]} has no token; expected at least one")
     n_prompt, n_response = max(map(len, prompts)), max(map(len, responses))
     tokens = np.zeros((len(prompts), n_prompt + n_response), np.int64)
-    mask = np.zeros(tokens.shape, bool)
+    attention_mask = np.zeros(tokens.shape, bool)
     for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
         real = slice(n_prompt - len(prompt), n_prompt + len(response))
         tokens[row, real] = [*prompt, *response]
-        mask[row, real] = True
-    return Sequences(tokens, mask, n_prompt)
+        attention_mask[row, real] = True
+    return Sequences(tokens, attention_mask, n_prompt)

@@ -12,15 +12,6 @@ from tinyllm.storage.checkout import install_command
 from tinyllm.storage.strict_json import FormatError
 
 __all__ = [
-    "FormatError",
-    "atomic",
-    "install_command",
-    "manifest",
-    "remove_folder",
-    "remove_leftovers",
-    "safetensors",
-    "sharded",
-    "strict_json",
-    "write_file",
-    "write_folder",
-]
+    "FormatError", "atomic", "install_command", "manifest", "remove_folder", "remove_leftovers", "safetensors", "sharded",
+    "strict_json", "write_file", "write_folder",
+]  # fmt: skip

@@ -14,17 +14,6 @@ from tinyllm.tokenizers.stream import StreamDecoder
 from tinyllm.tokenizers.tokenizer import Tokenizer
 
 __all__ = [
-    "CONTROL_TOKENS",
-    "END_OF_TEXT",
-    "PATTERNS",
-    "BPETokenizer",
-    "ByteTokenizer",
-    "CharacterTokenizer",
-    "ChatFormat",
-    "PlainChatFormat",
-    "SplitPattern",
-    "StreamDecoder",
-    "Tokenizer",
-    "chat_format",
-    "load_tokenizer",
-]
+    "CONTROL_TOKENS", "END_OF_TEXT", "PATTERNS", "BPETokenizer", "ByteTokenizer", "CharacterTokenizer", "ChatFormat",
+    "PlainChatFormat", "SplitPattern", "StreamDecoder", "Tokenizer", "chat_format", "load_tokenizer",
+]  # fmt: skip

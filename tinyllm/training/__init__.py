@@ -18,28 +18,7 @@ from tinyllm.training.signals import Stopped, StopSignals
 from tinyllm.training.step import NonFiniteStepError
 
 __all__ = [
-    "EvalRecord",
-    "MemoryEstimate",
-    "NonFiniteStepError",
-    "RunFolder",
-    "StepRecord",
-    "StopSignals",
-    "Stopped",
-    "TrainConfig",
-    "TrainState",
-    "available_memory",
-    "check_memory",
-    "estimate_memory",
-    "evaluate",
-    "find_model",
-    "find_tokenizer",
-    "holds_work",
-    "latest_checkpoint",
-    "load_weights",
-    "make_optimizer",
-    "open_run",
-    "read_records",
-    "run_of",
-    "save_checkpoint",
-    "train",
-]
+    "EvalRecord", "MemoryEstimate", "NonFiniteStepError", "RunFolder", "StepRecord", "StopSignals", "Stopped", "TrainConfig",
+    "TrainState", "available_memory", "check_memory", "estimate_memory", "evaluate", "find_model", "find_tokenizer", "holds_work",
+    "latest_checkpoint", "load_weights", "make_optimizer", "open_run", "read_records", "run_of", "save_checkpoint", "train",
+]  # fmt: skip

@@ -14,7 +14,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinyllm.models import GPTConfig
+from tinyllm.models import GPT, GPTConfig
 from tinyllm.ops.linear_cross_entropy import CHUNK
 
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -49,7 +49,7 @@ def activation_bytes(config: GPTConfig, *, batch_size: int, length: int | None =
 
 def estimate_memory(config: GPTConfig, *, batch_size: int, length: int | None = None) -> MemoryEstimate:
     """The peak memory of training with AdamW in float32, micro-batches of `batch_size` rows."""
-    parameters = 4 * config.num_parameters()
+    parameters = 4 * GPT(config, rng=None).num_parameters()
     activations = activation_bytes(config, batch_size=batch_size, length=length)
     return MemoryEstimate(parameters, parameters, 2 * parameters, activations)
 

@@ -42,7 +42,7 @@ def test_each_sample_goes_unchanged_through_reader_format_and_packing(name):
     encoded = [FORMAT.encode(conversation) for conversation in conversations]
     source = PackedConversations(encoded, batch_size=2, block_size=512, rng=np.random.default_rng(0))
     batches = [source.next_batch() for _ in range(source.batches_per_epoch)]
-    learned = b"".join(FORMAT.tokenizer.decode_bytes(b.targets[b.mask]) for b in batches).decode()
+    learned = b"".join(FORMAT.tokenizer.decode_bytes(b.targets[b.loss_mask]) for b in batches).decode()
     for message in itertools.chain(*conversations):
         if message["role"] == "assistant":
             said = message["content"] + (f"<|call|>{message['tool_call']}" if "tool_call" in message else "")

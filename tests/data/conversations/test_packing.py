@@ -32,20 +32,20 @@ def epoch(one):
 
 
 def same(one, two):
-    return all(np.array_equal(getattr(one, name), getattr(two, name)) for name in ("tokens", "targets", "mask"))
+    return all(np.array_equal(getattr(one, name), getattr(two, name)) for name in ("tokens", "targets", "loss_mask"))
 
 
 def test_targets_are_one_step_ahead_and_only_what_the_assistant_says_counts():
     data = [([BOS, 5, 6, 7], [False, False, True, True]), ([BOS, 8, 9], [False, False, True])]
     for one in (source(data=data, block_size=8), source(PaddedConversations, data=data, block_size=8)):
         for batch in epoch(one):
-            for tokens, targets, mask in zip(batch.tokens, batch.targets, batch.mask, strict=True):
+            for tokens, targets, mask in zip(batch.tokens, batch.targets, batch.loss_mask, strict=True):
                 assert (targets[:-1] == tokens[1:]).all()
                 assert set(targets[mask]) <= {6, 7, 9}
     (batch,) = epoch(source(data=data, block_size=8))  # both in one row
-    assert sorted(batch.targets[batch.mask]) == [6, 7, 9] and batch.tokens.shape == (1, 8)
+    assert sorted(batch.targets[batch.loss_mask]) == [6, 7, 9] and batch.tokens.shape == (1, 8)
     assert batch.tokens.tolist() == [[BOS, 5, 6, 7, BOS, 8, 9, 0]] and batch.n_counted == 3
-    assert batch.tokens.dtype == batch.targets.dtype == np.int64 and batch.mask.dtype == bool
+    assert batch.tokens.dtype == batch.targets.dtype == np.int64 and batch.loss_mask.dtype == bool
 
 
 @both
@@ -56,7 +56,7 @@ def test_an_epoch_holds_every_counted_target_exactly_once(cls, n, batch_size, lo
     expected = Counter(i for ids, mask in data for i, own in zip(ids, mask, strict=True) if own)
     for _ in range(2):
         batches = epoch(one)
-        assert Counter(int(i) for b in batches for i in b.targets[b.mask]) == expected
+        assert Counter(int(i) for b in batches for i in b.targets[b.loss_mask]) == expected
         assert Counter(int(i) for b in batches for i in b.tokens.ravel())[BOS] == n  # each once, answer or not
         assert all(1 <= len(b.tokens) <= batch_size for b in batches)
         if cls is PackedConversations:
@@ -66,14 +66,14 @@ def test_an_epoch_holds_every_counted_target_exactly_once(cls, n, batch_size, lo
 def test_the_first_id_of_a_conversation_is_never_a_target_that_counts():
     data = [([7, 8], [True, True]), ([9, 10], [True, True])]
     (batch,) = epoch(source(data=data, block_size=8))
-    assert sorted(batch.targets[batch.mask]) == [8, 10]
+    assert sorted(batch.targets[batch.loss_mask]) == [8, 10]
 
 
 @both
 def test_padding_is_on_the_right_and_never_counts(cls):
     for batch in epoch(source(cls)):
         n_real = (batch.targets != 0).sum(axis=1)
-        for targets, mask, n in zip(batch.targets, batch.mask, n_real, strict=True):
+        for targets, mask, n in zip(batch.targets, batch.loss_mask, n_real, strict=True):
             assert (targets[n:] == 0).all() and (targets[:n] != 0).all() and not mask[n:].any()
     trimmed = [batch.tokens.shape[1] for batch in epoch(source(PaddedConversations))]
     assert max(trimmed) <= 19 and len(set(trimmed)) > 2  # not block_size, and rows of like length together

@@ -27,7 +27,7 @@ def test_targets_are_the_tokens_one_step_ahead():
     assert batch.tokens.shape == batch.targets.shape == (3, 8)
     assert batch.tokens.dtype == batch.targets.dtype == np.int64
     np.testing.assert_array_equal(batch.targets, batch.tokens + 1)  # the tokens count upwards
-    assert batch.mask is None and batch.n_counted == 24
+    assert batch.loss_mask is None and batch.n_counted == 24
 
 
 def test_every_place_is_drawn_the_first_and_the_last_too():

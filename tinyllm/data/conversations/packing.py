@@ -7,7 +7,7 @@ Packing is bin packing: conversations are put, longest first, into the row with 
 (best-fit decreasing; Ding et al. 2024, "Fewer Truncations Improve Language Modeling"). None is ever cut: half an answer
 teaches the wrong ending. Packed neighbours can see what stands before them in the row, as documents can in pre-training;
 each begins with <|endoftext|>, from which a model learns to look no further back. Where that must not be, pad.
-The mask counts a target only if the assistant says it. Every epoch each conversation comes exactly once, in a new order.
+The loss mask counts a target only if the assistant says it. Every epoch each conversation comes exactly once, in a new order.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 
 from tinyllm.data.batches import Batch, Epochs, check_identity
 
-Encoded = Sequence[tuple[Sequence[int], Sequence[bool]]]  # (ids, mask) of each conversation, as ChatFormat.encode gives them
+Encoded = Sequence[tuple[Sequence[int], Sequence[bool]]]  # (ids, loss mask) of each conversation, as ChatFormat.encode gives them
 WINDOW = 16  # batches' worth of shuffled conversations that are sorted by length together
 
 
@@ -79,7 +79,7 @@ class _Conversations:
 class PackedConversations(_Conversations):
     """Batches (B, block_size) whose rows hold several conversations each. B differs by at most one within an epoch.
 
-    encoded  (ids, mask) of each conversation; one with more than block_size + 1 ids (its targets would not fit), or in
+    encoded  (ids, loss mask) of each conversation; one with more than block_size + 1 ids (its targets would not fit), or in
              which nothing counts, is left out and counted in `n_skipped`; `skipped` says so in words
     rng      draws the order of each epoch. ValueError if no conversation is left.
     """
@@ -149,7 +149,7 @@ def pack(lengths: Sequence[int] | np.ndarray, capacity: int) -> list[list[int]]:
 
 
 def make_batch(rows: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]], *, length: int | None = None) -> Batch:
-    """Rows of (ids, mask) conversations -> Batch (B, length): targets one step ahead, id 0 and mask False on the right.
+    """Rows of (ids, loss mask) conversations -> Batch (B, length): targets one step ahead, id 0 and loss mask False on the right.
 
     length: the longest row's by default. A row's first id, and that of each conversation in it, is never a target.
     """

@@ -3,16 +3,3 @@
 `instructions` draws from all: `exact` (letters, digits, words), `reading`, `tool_calls`, `small_talk`; `contents` keeps
 training and test apart. `news` is a world of small news to be summarised, `gold` says how good a summary truly is.
 """
-
-from tinyllm.data.tasks.instructions import Instruction, is_correct, make_instructions
-from tinyllm.data.tasks.news import Story, make_story, make_summary, story_prompt
-
-__all__ = [
-    "Instruction",
-    "Story",
-    "is_correct",
-    "make_instructions",
-    "make_story",
-    "make_summary",
-    "story_prompt",
-]

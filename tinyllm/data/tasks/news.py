@@ -126,6 +126,12 @@ def _with_invention(story: Story, rng: np.random.Generator) -> Story:
     return Story(**values)
 
 
+def make_stories(n: int, *, split: str, seed: int) -> list[Story]:
+    """`n` stories of the "train" or "test" split."""
+    rng = np.random.default_rng(seed)
+    return [make_story(rng, split) for _ in range(n)]
+
+
 def _paragraph(rng: np.random.Generator, words: dict[str, str], split: str) -> str:
     """Opening, then damage, voice and perhaps a remark in any order; a quarter of the combinations is for testing."""
     while True:

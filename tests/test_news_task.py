@@ -1,26 +1,29 @@
 """The examples' shared task: everything follows from the seed, answers fit the context, labels follow the truth."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from tinyllm.data.tasks.gold import gold_reward
-from tinyllm.data.tasks.news import PADDING, make_summary
-from tinyllm.recipes.news_task import (
+from tinyllm.data.tasks.news import PADDING, make_stories, make_summary
+from tinyllm.recipes.label import MAX_NEW_TOKENS, sample_answers
+from tinyllm.rlhf.reward_model import score_sequences
+from tinyllm.tokenizers.chat import ChatFormat
+
+sys.path.append(str(Path(__file__).parents[1] / "examples"))  # as when an example is run as a script
+from news_task import (  # noqa: E402
     BLOCK_SIZE,
-    MAX_NEW_TOKENS,
     answer_sequences,
     demonstrations,
     gold_rewards,
     label,
-    make_stories,
     news_tokenizer,
     normalise_reward_model,
-    sample_answers,
     sft_news_model,
     train_reward_model,
-)
-from tinyllm.rlhf.reward_model import score_sequences
-from tinyllm.tokenizers.chat import ChatFormat
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

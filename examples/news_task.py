@@ -1,4 +1,4 @@
-"""The task that this chapter's examples share: summarise small news, as a simulated person likes it.
+"""The task that examples 09 to 11 share: summarise small news, as a simulated person likes it.
 
     demonstrations -> SFT model -> K answers a story -> labels -> reward model -> PPO          (Ouyang et al. 2022, figure 2)
                                                             \\-> DPO
@@ -19,12 +19,12 @@ import numpy as np
 from tinyllm.data.conversations.packing import PaddedConversations
 from tinyllm.data.conversations.preferences import Preference
 from tinyllm.data.tasks.gold import gold_reward
-from tinyllm.data.tasks.news import Story, make_story, make_summary, story_prompt
-from tinyllm.decoding import GenerationConfig, generate
+from tinyllm.data.tasks.news import Story, make_stories, make_summary, story_prompt
 from tinyllm.labels.news_items import news_item, news_labeler
 from tinyllm.labels.pairs import pairs_from_labels
 from tinyllm.models import GPT, GPTConfig, RewardModel
 from tinyllm.pretraining import next_token_loss
+from tinyllm.recipes.label import sample_answers
 from tinyllm.rlhf.comparisons import encode_preferences
 from tinyllm.rlhf.policy_gradient import disable_dropout
 from tinyllm.rlhf.reward_model import PreferenceGroups, normalise, preference_loss
@@ -34,14 +34,7 @@ from tinyllm.tokenizers.chat import CONTROL_TOKENS, ChatFormat
 from tinyllm.training import TrainConfig, train
 
 BLOCK_SIZE = 96  # room for the longest request, 54 tokens, and the longest demonstration
-MAX_NEW_TOKENS = 42  # of an answer; the longest demonstration has 41
 Show = Callable[[Any], None]  # what is done with each training record
-
-
-def make_stories(n: int, *, split: str, seed: int) -> list[Story]:
-    """`n` stories of the "train" or "test" split."""
-    rng = np.random.default_rng(seed)
-    return [make_story(rng, split) for _ in range(n)]
 
 
 def news_tokenizer(*, n_stories: int = 2000, seed: int = 0) -> BPETokenizer:
@@ -52,7 +45,7 @@ def news_tokenizer(*, n_stories: int = 2000, seed: int = 0) -> BPETokenizer:
 
 
 def demonstrations(chat: ChatFormat, n: int, *, seed: int) -> list[tuple[list[int], list[bool]]]:
-    """`n` stories with a summary of mixed quality each, as (ids, mask) with mask True for the summary."""
+    """`n` stories with a summary of mixed quality each, as (ids, loss mask), the mask True for the summary."""
     rng = np.random.default_rng(seed)
     stories = make_stories(n, split="train", seed=seed)
     return [chat.encode([*story_prompt(story), _answer(make_summary(story, rng))]) for story in stories]
@@ -94,28 +87,6 @@ def settings(*, steps: int, batch_size: int, learning_rate: float, seed: int) ->
         checkpoint_interval=0,
         seed=seed,
     )
-
-
-def sample_answers(
-    model: GPT,
-    tokenizer: Tokenizer,
-    stories: Sequence[Story],
-    *,
-    k: int,
-    rng: np.random.Generator,
-    temperature: float = 1.0,
-) -> list[list[str]]:
-    """`k` sampled answers of the model to each story."""
-    chat = ChatFormat(tokenizer)
-    prompts = [chat.prompt(story_prompt(story)) for story in stories for _ in range(k)]
-    texts: list[str] = []
-    for first in range(0, len(prompts), 256):
-        part = prompts[first : first + 256]
-        room = model.config.block_size - max(map(len, part))
-        config = GenerationConfig(min(MAX_NEW_TOKENS, room), temperature=temperature, stop_tokens=(chat.end_id,))
-        result = generate(model, part, config=config, rng=rng)
-        texts += [chat.parse(ids)["content"] for ids in result.tokens]
-    return [texts[i : i + k] for i in range(0, len(texts), k)]
 
 
 def gold_rewards(stories: Sequence[Story], answers: Sequence[Sequence[str]]) -> np.ndarray:
