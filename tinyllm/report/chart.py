@@ -186,7 +186,7 @@ class Plot:
         legend, used = _legend([(line.name, line) for line in self.lines if line.name], box)
         up = Axis(low, high, box.bottom - 34, box.top + used + 8, "y" in self.log)
         labels = [(tick, self.form(tick)) for tick in up.ticks()]
-        left = box.left + max((width_of(label, 11) for _, label in labels), default=0) + 8
+        left = box.left + max((width_of(label, 12) for _, label in labels), default=0) + 12  # digits are wide
         xs = [x for line in self.lines for x in line.xs]
         low, high = _span(xs, low=self.x_range[0], high=self.x_range[1], log="x" in self.log)
         along = Axis(low, high, left, box.right - 8, "x" in self.log)

@@ -84,7 +84,7 @@ summary { cursor: pointer; color: var(--muted); }
 .pair pre { margin: 0; font-family: inherit; font-size: 0.94rem; line-height: 1.5; white-space: pre-wrap;
   overflow-wrap: anywhere; unicode-bidi: isolate; tab-size: 4; }
 @media (max-width: 640px) { main { padding: 26px 16px 40px; } .cards { grid-template-columns: repeat(2, minmax(0, 1fr)); }
-  .wide svg { min-width: 620px; } .sample { grid-template-columns: 1fr; gap: 4px; }
+  .wide > svg { min-width: 620px; } .sample { grid-template-columns: 1fr; gap: 4px; }
   .settings { columns: 1; } .pair { grid-template-columns: 1fr; } }
 @media print { :root { --paper: #fff; --card: #fff; --line: #ccc; --ink: #000; --muted: #444; --grid: #ccc;
   --train: #2563b8; --validation: #c2410c; } main { max-width: none; padding: 0; } body { font-size: 11pt; }

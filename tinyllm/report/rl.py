@@ -159,7 +159,7 @@ def _reward_part(run: RunRecord) -> str:
     score, gold = bool(run.series("score")[1]), bool(run.series("gold")[1])
     if not (score or gold):
         return ""
-    band = "The band is one standard deviation of the answers' scores. " * bool(run.series("score_std")[1])
+    band = "The band is one standard deviation of the answers' scores. " * (len(run.series("score_std")[1]) > 1)
     caption = band + "Each has a scale of its own." * (score and gold)
     return numbers_below(figure(reward_charts(run), caption, wide=True), numbers_table(run, _TABLE_COLUMNS))
 
