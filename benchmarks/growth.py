@@ -276,7 +276,7 @@ def main(only: list[str], *, threads: int, plot: Path | None, quick: bool = Fals
         draw(plot, growths, chosen=chosen)
         print(f"\ndrawn: {plot}")
     elif plot:
-        print("\nno plot: matplotlib is not installed (pip install -e '.[ui]')")
+        print("\nno plot: matplotlib is not installed (pip install -e '.[test]')")
     return growths
 
 

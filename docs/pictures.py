@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from tinyllm.report.chart import Line, Plot, picture
+from tinyllm.report.curves import smooth
 from tinyllm.report.page import escaped
-from tinyllm.report.plots import smooth
 from tinyllm.report.run_record import read_run
 
 LIGHT = {"paper": "#ffffff", "card": "#f6f7f9", "ink": "#1b1f24", "muted": "#5c6570", "grid": "#d5dae0", "train": "#2563b8",

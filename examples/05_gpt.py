@@ -22,7 +22,7 @@ from tinyllm.models import GPT, GPTConfig
 from tinyllm.nn import evaluating
 from tinyllm.optim import AdamW, clip_grad_norm, warmup_cosine
 from tinyllm.report.chart import Line, Plot, Words, picture
-from tinyllm.report.plots import smooth
+from tinyllm.report.curves import smooth
 from tinyllm.tokenizers import CharacterTokenizer
 
 

@@ -27,7 +27,7 @@ from tinyllm.models import GPT, GPTConfig, load_tokenizer_for
 from tinyllm.nn import add_lora, merge_lora
 from tinyllm.pretraining import next_token_loss
 from tinyllm.report.chart import Bars, Line, Plot, picture
-from tinyllm.report.plots import smooth
+from tinyllm.report.curves import smooth
 from tinyllm.tokenizers import CONTROL_TOKENS, END_OF_TEXT, BPETokenizer, ChatFormat
 from tinyllm.training import StepRecord, TrainConfig, train
 from tinyllm.training.metrics import Record

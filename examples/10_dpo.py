@@ -21,7 +21,7 @@ from news_task import BLOCK_SIZE, gold_rewards, label, settings, sft_news_model
 from tinyllm.data.tasks.news import make_stories
 from tinyllm.recipes.label import sample_answers
 from tinyllm.report.chart import Bars, Line, Plot, picture
-from tinyllm.report.plots import smooth
+from tinyllm.report.curves import smooth
 from tinyllm.rlhf.comparisons import encode_preferences
 from tinyllm.rlhf.dpo import DPO, LOSSES, PreferencePairs
 from tinyllm.tokenizers import BPETokenizer

@@ -20,7 +20,7 @@ from tinyllm.decoding import generate
 from tinyllm.models import GPT, GPTConfig
 from tinyllm.optim import AdamW
 from tinyllm.report.chart import Line, Plot, per_cent, picture
-from tinyllm.report.plots import smooth
+from tinyllm.report.curves import smooth
 from tinyllm.rlhf.grpo import GRPO, GRPOConfig
 from tinyllm.rlhf.rollout import Sample
 from tinyllm.tokenizers import CharacterTokenizer

@@ -12,7 +12,6 @@ from tinyllm.cli import quickstart
 from tinyllm.cli.main import main
 from tinyllm.recipes import quickstart as recipe
 from tinyllm.recipes.plan import Plan
-from tinyllm.report import plots
 from tinyllm.storage import safetensors
 
 STAGES = ("base", "tuned", "reward", "improved")
@@ -28,7 +27,6 @@ def small(folder):
         data=(f"prose={text}:3", f"more={text}:1"), vocab_size=700, block_size=160, n_layers=1, n_heads=2, d_model=8,
         base_batch=2, tuned_batch=4, n_tokenizer_conversations=200, n_test=20, best_of=2,
     )  # fmt: skip
-    yield mock.patch.object(plots, "has_matplotlib", lambda: False)  # pictures in the reports take half of the time
     yield mock.patch.object(recipe, "SECONDS_OF_TIMING", 0.0)
     yield mock.patch.object(quickstart, "run", partial(quickstart.run, plan=plan))
 

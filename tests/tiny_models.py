@@ -59,12 +59,6 @@ def fails(capsys):
     return run
 
 
-@pytest.fixture
-def tables_only(monkeypatch):
-    """Reports as they are without matplotlib: drawing takes longer than a tiny run."""
-    monkeypatch.setattr("tinyllm.report.plots.has_matplotlib", lambda: False)
-
-
 @pytest.fixture(scope="session")
 def byte_model(tmp_path_factory):
     """The folder of a base model that reads bytes, without control tokens: `byte_model(name, **config)` makes another."""

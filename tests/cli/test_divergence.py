@@ -10,8 +10,6 @@ TINY = "--tokenizer character --block-size 16 --n-layers 1 --n-heads 2 --d-model
 RL = "--n-answers 4 --group-size 2 --max-new-tokens 4 --minibatch-size 2"
 HUGE = "--learning-rate 1e38 --warmup-steps 0 --max-steps 3 --batch-size 2".split()
 
-pytestmark = pytest.mark.usefixtures("tables_only")
-
 
 @pytest.fixture
 def words_of(base, judge, pairs_file, prompts_file, text_file, tmp_path):

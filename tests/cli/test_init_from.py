@@ -12,8 +12,6 @@ from tinyllm.training import read_records
 
 SHORT = "--max-steps 2 --batch-size 2 --warmup-steps 0 --eval-interval 1 --eval-batches 1 --checkpoint-interval 1 --num-samples 0"
 
-pytestmark = pytest.mark.usefixtures("tables_only")
-
 
 @pytest.fixture
 def out(tmp_path):

@@ -15,7 +15,6 @@ from tinyllm.models import GPT, RewardModel, load_tokenizer_for
 from tinyllm.recipes import journey
 from tinyllm.recipes import quickstart as recipe
 from tinyllm.recipes.plan import MINUTES, Plan, read_plan
-from tinyllm.report import plots
 from tinyllm.storage import FormatError
 from tinyllm.storage.out_folder import free_folder
 from tinyllm.training.metrics import read_records
@@ -26,7 +25,6 @@ def small(tmp_path, monkeypatch, text_file):
     """small(words) goes on a journey of seconds, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(recipe, "SECONDS_OF_TIMING", 0.0)
-    monkeypatch.setattr(plots, "has_matplotlib", lambda: False)  # pictures in the reports take half of the time
     plan = Plan(
         data=(f"prose={text_file}:3", f"more={text_file}:1"), vocab_size=700, block_size=160, n_layers=1, n_heads=2, d_model=8,
         base_batch=2, tuned_batch=4, n_tokenizer_conversations=200, n_test=20, best_of=2,

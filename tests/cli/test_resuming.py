@@ -21,9 +21,6 @@ RL = (
 ).split()
 
 
-pytestmark = pytest.mark.usefixtures("tables_only")
-
-
 @pytest.fixture
 def out(tmp_path):
     return tmp_path / "run"

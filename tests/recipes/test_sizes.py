@@ -13,8 +13,6 @@ TINY = (
     "--tokenizer character --block-size 16 --batch-size 2 --warmup-steps 1 --eval-batches 1 --num-samples 0 --max-steps 1"
 ).split()
 
-pytestmark = pytest.mark.usefixtures("tables_only")
-
 
 def test_each_size_is_larger_than_the_one_before_and_its_table_tells_weights_and_minutes():
     training = TrainConfig()

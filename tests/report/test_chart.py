@@ -52,6 +52,42 @@ def test_a_long_curve_keeps_its_end_and_the_file_is_small():
     assert float(last.split(",")[0]) > 800
 
 
+def test_a_long_curve_keeps_each_spike_and_a_dot_for_each_point():
+    values = [1.0] * 10_000
+    values[1234], values[7777] = 9.0, -9.0
+    root, _ = drawn(Plot("p", "x", [Line("", range(10_000), values)], y_range=(-10, 10)))
+    heights = [float(point.split(",")[1]) for line in root.iter(f"{SVG}polyline") for point in line.get("points").split()]
+    middle = sorted(heights)[len(heights) // 2]
+    assert sum(y < middle - 50 for y in heights) == sum(y > middle + 50 for y in heights) == 1 and len(heights) <= 302
+    root, _ = drawn(Plot("p", "x", [Line("", range(700), values[:700], dots=2)]))
+    assert len(list(root.iter(f"{SVG}circle"))) == 700
+
+
+def test_an_area_is_filled_and_faint_and_a_note_stands_beside_its_point():
+    lines = [
+        Line("", [0, 1, 1, 0], [0, 0, 1, 1], 1, filled=True),
+        Line("", [0.5], [0.5], note="here"),
+        Line("", [1], [1], note="end"),
+    ]
+    root, words = drawn(Plot("p", "x", lines, levels=[(1.0, "top")], y_range=(0, 1), x_range=(0, 1)))
+    (area,) = root.iter(f"{SVG}polyline")
+    assert (area.get("class"), area.get("stroke-width")) == ("f1", None) and float(area.get("fill-opacity")) < 0.3
+    here, end, top = (next(e for e in root.iter(f"{SVG}text") if e.text == name) for name in ("here", "end", "top"))
+    assert here.get("text-anchor") == "middle" and end.get("text-anchor") == "end"
+    ys = [float(point.split(",")[1]) for point in area.get("points").split()]
+    assert float(here.get("y")) < (min(ys) + max(ys)) / 2, "above its point"
+    assert float(top.get("y")) > min(ys), "below a level that has no room above it"
+
+
+def test_steps_have_no_half_ticks_and_many_powers_of_ten_are_not_all_named():
+    _, words = drawn(Plot("p", "", [Line("", [1, 2], [5.0, 5.0])], y_range=(5, 6)))
+    assert {"1", "2"} <= set(words) and not {"1.5", "1.2"} & set(words)
+    _, words = drawn(Plot("p", "", [Line("", [1.0, 2.5], [5.0, 5.0])], y_range=(5, 6)))
+    assert "1.5" in words
+    ticks = Axis(1, 1e30, 300, 0, log=True).ticks()
+    assert 4 <= len(ticks) <= 8 and ticks == pytest.approx([10.0 ** round(math.log10(tick)) for tick in ticks])
+
+
 def test_bars_are_as_long_as_their_values_also_below_zero():
     bars = Bars("b", ["one", "two", "minus"], {"": [1.0, 2.0, -1.0]}, {"": [0.1, 0.1, 0.1]})
     root, words = drawn(bars)
@@ -97,5 +133,5 @@ def test_every_colour_exists_light_and_dark():
 
 
 def test_numbers_are_written_as_people_write_them():
-    assert [plain(v) for v in (0.1 + 0.2, 20_000.0, -1.5)] == ["0.3", "20,000", "−1.5"]
+    assert [plain(v) for v in (0.1 + 0.2, 20_000.0, -1.5, 2e-5)] == ["0.3", "20,000", "−1.5", "2e−5"]
     assert per_cent(0.25) == "25 %"

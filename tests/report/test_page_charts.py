@@ -7,7 +7,8 @@ import pytest
 from hostile_pages import DRAWN, PAYLOADS, Tags
 
 from tinyllm.report.chart import Line
-from tinyllm.report.page_charts import bar, held_out, line_chart
+from tinyllm.report.page import STYLE
+from tinyllm.report.page_charts import GREY, bar, best, held_out, line_chart
 
 
 def places(svg, tag="circle"):
@@ -42,6 +43,26 @@ def test_a_level_near_the_curve_is_marked_and_one_far_away_is_not():
     assert "coin" not in line_chart(lines, title="t", level=(float("inf"), "a coin"))
 
 
+def test_a_far_level_is_marked_if_that_is_asked_for():
+    assert "coin" in line_chart([Line("", [0, 1], [2.0, 4.0])], title="t", level=(90.0, "a coin"), far=True)
+
+
+def test_the_best_is_marked_at_its_place_with_its_number():
+    dotted = held_out([1, 2, 3], [3.0, 1.25, 2.0])
+    svg = line_chart([dotted, best(dotted)], title="loss")
+    dots = places(svg)
+    assert len(dots) == 4 and dots[3] == dots[1] and ">best 1.250<" in svg
+
+
+def test_an_axis_begins_at_its_bottom_unless_a_value_is_lower():
+    zero, one = ">0</text>", ">1</text>"
+    assert zero in line_chart([Line("", [0, 9], [8.0, 9.0])], title="t", across="", bottom=0).split("<polyline")[0]
+    flat = line_chart([Line("", [5, 6], [0.0, 0.0])], title="t", bottom=0)
+    assert zero in flat and one in flat, "zeros alone are shown on a scale to 1"
+    lower = line_chart([Line("", [5, 6], [-3.0, 0.0])], title="t", bottom=0)
+    assert ">−3</text>" in lower or ">−2</text>" in lower
+
+
 def test_names_stand_in_the_legend_when_there_are_two_curves():
     one, two = Line("training", [0, 1], [1, 2]), Line("held out", [0, 1], [1, 2], 1)
     assert "held out" in line_chart([one, two], title="t") and "training" not in line_chart([one], title="t")
@@ -60,3 +81,11 @@ def test_no_text_becomes_markup_and_colours_are_the_pages():
 def test_a_bar_is_as_wide_as_its_share(share, full):
     assert f'<rect width="{full}"' in bar(share)
     assert "H" in bar(0.5, error=0.1) and "M40.0 5H60.0" in bar(0.5, error=0.1)
+
+
+def test_the_page_has_a_rule_for_every_class_that_a_chart_uses():
+    lines = [Line("a", [0, 1], [1, 2], colour, dots=2, note="here") for colour in (0, 1, GREY)]
+    used = set(re.findall(r'class="([^"]+)"', line_chart(lines, title="t", level=(1.5, "level"))))
+    named = {name for classes in used for name in classes.split()}
+    assert {"s2", "f2", "rim", "level"} <= named
+    assert [name for name in sorted(named) if not re.search(rf"\.{name}\b", STYLE)] == []

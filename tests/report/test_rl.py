@@ -7,21 +7,11 @@ from hostile_pages import DRAWN, HARMLESS, PAYLOADS, Tags
 
 from tinyllm.evaluation.before_after import BeforeAfter, write_comparisons
 from tinyllm.models import GPT, GPTConfig
-from tinyllm.report import plots, write_report
+from tinyllm.report import write_report
 from tinyllm.report.rl import algorithm, headline, law_table, write_rl_report
 from tinyllm.report.run_record import read_run
 from tinyllm.rlhf.grpo import GRPO, GRPOConfig
 from tinyllm.training import TrainConfig, open_run, train
-
-
-@pytest.fixture(params=["figures", "tables"])
-def drawing(request, monkeypatch):
-    """With figures where matplotlib is installed, and as if it were not."""
-    if request.param == "figures":
-        pytest.importorskip("matplotlib")
-    else:
-        monkeypatch.setattr(plots, "has_matplotlib", lambda: False)
-    return request.param
 
 
 def write_run(folder, metrics, settings=None):
@@ -54,14 +44,14 @@ ROLLOUT = {"value_clip": 0.2, "n_prompts": 64, "group_size": 1, "max_new_tokens"
 PPO_SETTINGS = {"rollout": ROLLOUT, "training": {"max_steps": 40}}
 
 
-def test_a_report_shows_the_run_and_loads_nothing(tmp_path, drawing):
+def test_a_report_shows_the_run_and_loads_nothing(tmp_path):
     run = write_run(tmp_path / "my ppo", ppo_metrics(), PPO_SETTINGS)
     write_comparisons(run, [BeforeAfter("a prompt", "the old answer", "the new\n  answer", -1.0, 2.0, 0.5, 1.25)])
     path = write_rl_report(run)
     assert path == run / "report.html"
     markup = path.read_text(encoding="utf-8")
     found = Tags(markup)
-    assert found.tags - HARMLESS <= (DRAWN if drawing == "figures" else set())
+    assert found.tags - HARMLESS <= DRAWN
     assert not {"src", "srcset", "xlink:href", "onload", "onerror"} & found.names
     assert "http://" not in markup and "https://" not in markup and "@import" not in markup
     expected = ["my ppo", "PPO", "75%", "12.5", "20 s", "1.28 k answers, 40 steps", "a prompt", "the old answer"]
@@ -69,12 +59,12 @@ def test_a_report_shows_the_run_and_loads_nothing(tmp_path, drawing):
     expected += ["Over-optimised", "max_new_tokens"]
     assert [text for text in expected if text not in found.text] == []
     assert (run / "metrics.csv").exists()
-    assert ("svg" in found.tags) == (drawing == "figures")
-    assert ("explained variance of the value model" in found.text) == (drawing == "figures")
+    assert "explained variance of the value model" in found.text and markup.count("The numbers") == 2
+    assert markup.count("<svg ") == 2 + 2 + 3 + 2 + 4 + 3, "reward, law, distance, writing, updates, steps"
     assert "Preferences" not in found.text
 
 
-def test_the_tables_have_the_numbers_of_the_rollouts(tmp_path, drawing):
+def test_the_tables_have_the_numbers_of_the_rollouts(tmp_path):
     text = Tags(write_rl_report(write_run(tmp_path, ppo_metrics(2))).read_text()).text
     assert "scoregoldKLβentropylengthfinishedclip fractionratioexplained variance" in text
     assert "3" + "0.5" + "0.5" + "4.5" + "0.05" + "2" + "12.5" + "0.75" + "0.02" + "1" + "0.5" in text  # the rollout of step 3
@@ -88,19 +78,17 @@ def test_the_numbers_of_the_law_are_those_of_single_rollouts(tmp_path):
     assert text == ["√KLstepscoregold", "reward", "0.001-0.5000.100", "2.00990.7000.800", "3.0031.0000.900"]
 
 
-def test_dpo_has_its_own_part_and_no_reward(tmp_path, drawing):
+def test_dpo_has_its_own_part_and_no_reward(tmp_path):
     run = write_run(tmp_path, dpo_metrics(), {"dpo": {"algorithm": "DPO", "beta": 0.1}})
     text = Tags(write_rl_report(run).read_text()).text
     assert "Preferences" in text and "pairs ordered rightly" in text and "DPO" in text
     assert "Over-optimisation" not in text and "How far it went" not in text and "rollouts" not in text
-    if drawing == "figures":
-        assert "ln 2" in text and "log-probability (nats per answer)" in text
-    else:
-        assert "log π(chosen)" in text
+    assert "ln 2" in text and "log-probability (nats per answer)" in text
+    assert "log π(chosen)" in text.split("The numbers")[1], "folded under the curves"
 
 
-def test_nothing_from_a_run_becomes_markup(tmp_path, drawing):
-    for number, payload in enumerate(PAYLOADS if drawing == "tables" else [" ".join(PAYLOADS)[:200]]):
+def test_nothing_from_a_run_becomes_markup(tmp_path):
+    for number, payload in enumerate(PAYLOADS):
         settings = {payload: {payload: payload}, "algorithm": payload, "n_layers": payload}
         run = write_run(tmp_path / f"{number} {payload.replace('/', '')}", ppo_metrics(12), settings)
         write_comparisons(run, [BeforeAfter(payload, payload, payload, 1.0, 2.0), BeforeAfter(payload, payload, payload)])
@@ -113,14 +101,14 @@ def test_nothing_from_a_run_becomes_markup(tmp_path, drawing):
 
 
 @pytest.mark.parametrize("missing", ["score", "gold", "kl", "rollout", "entropy", "length"])
-def test_what_is_missing_leaves_its_part_out(tmp_path, drawing, missing):
+def test_what_is_missing_leaves_its_part_out(tmp_path, missing):
     metrics = [{key: value for key, value in record.items() if key != missing} for record in ppo_metrics()]
     text = Tags(write_rl_report(write_run(tmp_path, metrics)).read_text()).text
     assert ("Over-optimisation" in text) == (missing not in ("gold", "kl"))
     assert "Reward" in text
 
 
-def test_a_single_rollout_and_a_diverged_run_have_a_report(tmp_path, drawing):
+def test_a_single_rollout_and_a_diverged_run_have_a_report(tmp_path):
     assert write_rl_report(write_run(tmp_path / "a", list(ppo_metrics())[:1])).exists()
     broken = [record | {"score": 10.0**i, "gold": -(10.0**i), "kl": 1e30, "ratio": 0.0} for i, record in enumerate(ppo_metrics())]
     assert write_rl_report(write_run(tmp_path / "b", broken)).exists()
@@ -132,7 +120,7 @@ def test_a_run_without_measurements_leaves_no_report(tmp_path):
     assert not (tmp_path / "report.html").exists()
 
 
-def test_torn_lines_are_told(tmp_path, drawing):
+def test_torn_lines_are_told(tmp_path):
     run = write_run(tmp_path, ppo_metrics(3))
     (run / "comparisons.jsonl").write_text('{"prompt": "p", "bef')
     with open(run / "metrics.jsonl", "a") as file:
@@ -164,7 +152,7 @@ def test_the_algorithm_is_told_by_its_settings(tmp_path, setting, name):
     assert algorithm(read_run(write_run(tmp_path, ppo_metrics(3), {"rollout": {setting: 0.2}}))) == name
 
 
-def test_the_report_of_a_training_run_is_not_confused_by_a_run_of_rewards(tmp_path, drawing):
+def test_the_report_of_a_training_run_is_not_confused_by_a_run_of_rewards(tmp_path):
     """metrics.jsonl holds other numbers too, loss may be negative, and tokens and evaluations may be missing."""
     text = Tags(write_report(write_run(tmp_path, ppo_metrics(), PPO_SETTINGS)).read_text()).text
     assert "training loss at the end" in text and "40 steps" in text

@@ -1,22 +1,13 @@
 import json
 import math
+import re
 
 import pytest
 from hostile_pages import DRAWN, HARMLESS, PAYLOADS, Tags
 
-from tinyllm.report import plots, write_report
-from tinyllm.report.run import duration, evenly, headline, metrics_csv, short
+from tinyllm.report import write_report
+from tinyllm.report.run import duration, evenly, headline, metrics_csv, report_page, short
 from tinyllm.report.run_record import read_run
-
-
-@pytest.fixture(params=["figures", "tables"])
-def drawing(request, monkeypatch):
-    """With figures where matplotlib is installed, and as if it were not."""
-    if request.param == "figures":
-        pytest.importorskip("matplotlib")
-    else:
-        monkeypatch.setattr(plots, "has_matplotlib", lambda: False)
-    return request.param
 
 
 def _write(folder, metrics, samples=(), config=None):
@@ -35,7 +26,7 @@ def _metrics(n=60):
             yield {"event": "evaluation", "step": step, "val_loss": 6.5 - step / 20, "seconds": 2.0}
 
 
-def test_a_report_shows_the_run_and_loads_nothing(tmp_path, drawing):
+def test_a_report_shows_the_run_and_loads_nothing(tmp_path):
     samples = [{"step": 20, "prompt": "The ", "text": "cat\n  sat", "temperature": 0.5}]
     config = {"settings": {"model": {"vocab_size": 500, "n_layers": 3}, "training": {"max_steps": 90, "grad_clip": 1.0}}}
     run = _write(tmp_path / "my run", _metrics(), samples, config)
@@ -43,17 +34,28 @@ def test_a_report_shows_the_run_and_loads_nothing(tmp_path, drawing):
     assert path == run / "report.html"
     markup = path.read_text(encoding="utf-8")
     found = Tags(markup)
-    assert found.tags - HARMLESS <= (DRAWN if drawing == "figures" else set())
+    assert found.tags - HARMLESS <= DRAWN
     assert not {"src", "srcset", "xlink:href", "onload", "onerror"} & found.names
     assert "http://" not in markup and "https://" not in markup and "@import" not in markup
-    for expected in ("my run", "3.500", "33.12", "60 of 90 steps", "36 s", "200 tokens per second", "cat\n  sat", "3 layers"):
+    assert markup.count("<svg ") == 4 and "The numbers" in found.text
+    drawn = ("loss (nats per token)", "best 3.500", "guessing blindly: ln 500 = 6.21", "clipped above 1", "tokens per second")
+    for expected in (
+        *drawn,
+        "my run",
+        "3.500",
+        "33.12",
+        "60 of 90 steps",
+        "36 s",
+        "200 tokens per second",
+        "cat\n  sat",
+        "3 layers",
+    ):
         assert expected in found.text, expected
     assert (run / "metrics.csv").exists()
-    assert ("svg" in found.tags) == (drawing == "figures")
 
 
-def test_nothing_from_a_run_becomes_markup(tmp_path, drawing):
-    for number, payload in enumerate(PAYLOADS if drawing == "tables" else [" ".join(PAYLOADS)[:200]]):
+def test_nothing_from_a_run_becomes_markup(tmp_path):
+    for number, payload in enumerate(PAYLOADS):
         samples = [{"step": 1, "prompt": payload, "text": payload}, {"step": payload, "text": payload}]
         config = {
             "settings": {payload: {payload: payload, "nested": [payload]}, "plain": payload, "n_layers": payload},
@@ -68,16 +70,16 @@ def test_nothing_from_a_run_becomes_markup(tmp_path, drawing):
         assert payload in found.text
 
 
-def test_missing_keys_leave_their_part_out(tmp_path, drawing):
+def test_missing_keys_leave_their_part_out(tmp_path):
     markup = write_report(_write(tmp_path, [{"step": 3, "val_loss": 2.0}])).read_text()
     assert "best validation loss" in markup and "parameters" not in markup and "What it wrote" not in markup
     markup = write_report(_write(tmp_path, [{"step": 3, "loss": 2.0}, {"step": 4}])).read_text()
     assert "training loss at the end" in markup and "perplexity</th>" in markup
     markup = write_report(_write(tmp_path, [{"step": 3, "tokens_per_second": 2.0}])).read_text()
-    assert "The numbers" not in markup
+    assert "The numbers" not in markup and markup.count("<svg ") == 1
 
 
-def test_a_torn_line_is_told(tmp_path, drawing):
+def test_a_torn_line_is_told(tmp_path):
     run = _write(tmp_path, _metrics(3))
     with open(run / "metrics.jsonl", "a") as file:
         file.write('{"step": 4, "lo')
@@ -90,7 +92,7 @@ def test_a_run_without_measurements_leaves_no_report(tmp_path):
     assert not (tmp_path / "report.html").exists()
 
 
-def test_a_diverged_run_still_has_a_report(tmp_path, drawing):
+def test_a_diverged_run_still_has_a_report(tmp_path):
     metrics = [{"step": i, "loss": 10.0**i, "val_loss": 10.0**i, "grad_norm": 0.0 if i % 2 else 1e30} for i in range(30)]
     assert "What it wrote" not in write_report(_write(tmp_path, metrics)).read_text()
 
@@ -135,9 +137,8 @@ def test_names_of_settings_stay_whole_and_a_sha256_is_shown_by_its_beginning(tmp
 
 
 def test_every_evaluation_has_its_dot_across_a_long_gap(tmp_path):
-    pytest.importorskip("matplotlib")
     records = [{"step": i, "loss": 2.0} for i in range(1, 400)] + [{"step": i, "val_loss": 2.0 + i / 400} for i in (0, 1, 2, 399)]
-    run = read_run(_write(tmp_path, records))
-    svg = plots.draw("loss", plots.draw_loss, run=run, size=(9, 4))
-    dots = [line for line in svg.splitlines() if line.startswith("<use") and "var(--validation)" in line]
-    assert len(dots) >= 4
+    markup = report_page(read_run(_write(tmp_path, records)))
+    dots = re.findall(r'<circle cx="([\d.]+)" [^>]*class="f1"', markup)
+    assert len(dots) == 4 + 1 and dots[4] == dots[0], "the first is the best, and marked"
+    assert float(dots[3]) - float(dots[2]) > 850 > 10 > float(dots[2]) - float(dots[0])

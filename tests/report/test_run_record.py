@@ -50,11 +50,6 @@ def test_values_that_are_no_finite_numbers_count_as_not_measured(tmp_path):
     assert [finite(value) for value in (*odd, 1, 2.5)] == [None] * 6 + [1.0, 2.5]
 
 
-def test_a_quantity_may_have_two_names(tmp_path):
-    run = read_run(write_run(tmp_path, metrics=[{"step": 1, "old": 0.1}, {"step": 2, "new": 0.2, "old": 9}]))
-    assert run.series("new", "old") == ([1.0, 2.0], [0.1, 0.2])
-
-
 def test_settings_are_found_in_their_group_the_models_first(tmp_path):
     config = {**CONFIG, "settings": {"data": {"vocab_size": 2048}, **CONFIG["settings"]}}
     run = read_run(write_run(tmp_path, metrics=[{"step": 1, "loss": 2}], config=config))

@@ -6,7 +6,6 @@ of the stages; a stage that left none is left out.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,11 +13,12 @@ from tinyllm.data.tasks.gold import gold_reward
 from tinyllm.data.tasks.news import Story
 from tinyllm.labels.items import read_items
 from tinyllm.recipes.compare import Row
-from tinyllm.report import plots
-from tinyllm.report.chart import Line
+from tinyllm.report.curves import WIDE, light_and_smooth
 from tinyllm.report.page import cards, escaped, figure, page, section, table
 from tinyllm.report.page_charts import bar, held_out, line_chart
-from tinyllm.report.run import duration, seconds_spent, short, steps_done
+from tinyllm.report.reward import COIN
+from tinyllm.report.rl_curves import against_distance
+from tinyllm.report.run import duration, guessing_blindly, seconds_spent, short, steps_done
 from tinyllm.report.run_record import RunRecord, read_run
 from tinyllm.storage import write_file
 
@@ -143,35 +143,21 @@ def _losses(runs: Mapping[str, RunRecord]) -> str:
     drawn = []
     for stage, title, _ in STAGES[:3]:
         if run := runs.get(stage):
-            steps, losses = run.series("loss")
-            smoothed = plots.smooth(losses, plots.window_for(len(losses)))
-            lines = [Line("", *plots.thin(steps, losses), faint=True), Line("training", *plots.thin(steps, smoothed)),
-                     held_out(*run.series("val_loss"))]  # fmt: skip
-            drawn.append(figure(line_chart(lines, title=title, level=_blind(run, stage))))
+            level = (COIN, "a coin: ln 2") if stage == "reward" else guessing_blindly(run)
+            lines = [*light_and_smooth("training", run.series("loss")), held_out(*run.series("val_loss"))]
+            drawn.append(figure(line_chart(lines, title=title, level=level)))
     return f'<div class="row">{"".join(drawn)}</div>' if drawn else ""
-
-
-def _blind(run: RunRecord, stage: str) -> tuple[float, str]:
-    """The loss of who knows nothing."""
-    if stage == "reward":
-        return math.log(2), "a coin: ln 2"
-    vocab_size = run.setting("vocab_size")
-    known = isinstance(vocab_size, int) and vocab_size > 1
-    return (math.log(vocab_size), f"guessing blindly: ln {vocab_size:,}") if known else (math.inf, "")
 
 
 def _reward_against_kl(run: RunRecord | None) -> str:
     if run is None:
         return ""
-    kl = dict(zip(*run.series("kl"), strict=True))
     lines = []
     for key, name, colour in (("score", "reward model's score", 0), ("gold", "true reward", 1)):
-        points = sorted((max(kl[step], 0.0), value) for step, value in zip(*run.series(key), strict=True) if step in kl)
-        xs, ys = [x for x, _ in points], [y for _, y in points]
-        lines += [Line("", xs, ys, colour, dots=2.2, joined=False),
-                  Line(name, xs, plots.smooth(ys, max(1, len(ys) // 12)), colour)]  # fmt: skip
+        distances, values = against_distance(run, key)
+        lines += light_and_smooth(name, ([distance**2 for distance in distances], values), colour, dots=True)
     across = "KL from the tuned model (nats per answer)"
-    drawn = line_chart(lines, title="mean of a round's answers", across=across, size=(1000, 330))
+    drawn = line_chart(lines, title="mean of a round's answers", across=across, size=WIDE)
     return figure(drawn, wide=True) if drawn else ""
 
 

@@ -2,7 +2,6 @@
 
 A figure is a row of panels. Each panel knows how to draw itself into a box of given size; `picture` puts the boxes beside
 each other under one title. The result is a file of a few kilobytes that looks the same in every browser, light or dark.
-(`plots.py` draws a run's report with matplotlib, where that is installed; this is for what must be drawn everywhere.)
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _GREYS = {
     "grid": ("#d5dae0", "#3a424c"),
 }
 LETTER = 0.58  # mean width of a letter, in sizes of the font
-MOST_POINTS = 150  # of a curve: more than a reader sees, and the file stays small
+STRETCHES = 150  # of a long curve; of each the lowest and the highest value is drawn: no spike is lost, and the file stays small
 
 
 def _style() -> str:
@@ -32,6 +31,7 @@ def _style() -> str:
         return numbered + (
             f".chart text{{fill:{greys['ink']}}}.chart .muted{{fill:{greys['muted']}}}.paper{{fill:{greys['paper']}}}"
             f".chart .onpaper{{fill:{greys['paper']}}}.grid{{stroke:{greys['grid']}}}.level{{stroke:{greys['muted']}}}"
+            f".rim{{stroke:{greys['paper']};stroke-width:4px;paint-order:stroke}}"
         )
 
     font = "system-ui,-apple-system,'Segoe UI',Roboto,'Noto Sans','Liberation Sans',Arial,sans-serif"
@@ -44,12 +44,10 @@ def _style() -> str:
 # ---- small parts
 
 
-def text(
-    x: float, y: float, words: object, *, anchor: str = "start", size: float = 12, kind: str = "", bold: bool = False
-) -> str:
+def text(x: float, y: float, words: object, *, anchor: str = "", size: float = 12, kind: str = "", bold: bool = False) -> str:
     """A line of text; `kind` is a class of the style sheet ("muted", "mono")."""
     extra = f' class="{kind}"' if kind else ""
-    extra += f' text-anchor="{anchor}"' if anchor != "start" else ""
+    extra += f' text-anchor="{anchor}"' if anchor else ""
     extra += f' font-size="{size:g}"' if size != 12 else ""
     extra += ' font-weight="600"' if bold else ""
     return f'<text x="{x:.1f}" y="{y:.1f}"{extra} xml:space="preserve">{escaped(words)}</text>'
@@ -106,10 +104,12 @@ class Axis:
     def ticks(self) -> list[float]:
         """Round numbers within the scale, four or so."""
         if self.log and self.high >= 8 * self.low:
-            powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
+            powers = range(first, last + 1, max(1, (last - first) // 5))
             factors = (1,) if self.high >= 100 * self.low else (1, 2, 5)
             return [v for p in powers for f in factors if self.low <= (v := f * 10.0**p) <= self.high]
-        room = (self.high - self.low) / max(3, min(6, abs(self.end - self.start) / 40))
+        each = 40 if self.end > self.start else 25  # a number is wider than it is high; y grows downwards
+        room = (self.high - self.low) / max(3, min(6, abs(self.end - self.start) / each))
         unit = 10.0 ** math.floor(math.log10(room))
         step = next(unit * n for n in (1, 2, 5, 10) if unit * n >= room * 0.999)
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
@@ -128,7 +128,7 @@ def _span(values: Sequence[float], *, low: float | None, high: float | None, log
 
 def plain(value: float) -> str:
     """A number as a tick shows it."""
-    return f"{value:,.6g}".replace("-", "−")
+    return f"{value:,.6g}".replace("e-0", "e-").replace("-", "−")
 
 
 def per_cent(value: float) -> str:
@@ -161,6 +161,8 @@ class Line:
     faint: bool = False
     dots: float | Sequence[float] = 0  # radius of a dot at each point, or one for each; 0 = none
     joined: bool = True  # False: dots alone
+    filled: bool = False  # the area within the points, faint
+    note: str = ""  # stands beside the first point
 
 
 @dataclass(frozen=True)
@@ -184,38 +186,48 @@ class Plot:
         legend, used = _legend([(line.name, line) for line in self.lines if line.name], box)
         up = Axis(low, high, box.bottom - 34, box.top + used + 8, "y" in self.log)
         labels = [(tick, self.form(tick)) for tick in up.ticks()]
-        left = box.left + max((width_of(label, 11) for _, label in labels), default=0) + 8
-        low, high = _span(
-            [x for line in self.lines for x in line.xs], low=self.x_range[0], high=self.x_range[1], log="x" in self.log
-        )
+        left = box.left + max((width_of(label, 12) for _, label in labels), default=0) + 12  # digits are wide
+        xs = [x for line in self.lines for x in line.xs]
+        low, high = _span(xs, low=self.x_range[0], high=self.x_range[1], log="x" in self.log)
         along = Axis(low, high, left, box.right - 8, "x" in self.log)
         for tick, label in labels:
             yield _line(left, up.at(tick), box.right, up.at(tick), "grid", width=0.7)
             yield text(left - 6, up.at(tick) + 4, label, anchor="end", size=11, kind="muted")
-        for tick in along.ticks():
+        whole = all(float(x).is_integer() for x in xs)  # steps: no half ones
+        for tick in (tick for tick in along.ticks() if not whole or abs(tick - round(tick)) < 1e-9):
             yield text(along.at(tick), box.bottom - 18, plain(tick), anchor="middle", size=11, kind="muted")
         yield text((left + box.right) / 2, box.bottom - 1, self.across, anchor="middle", size=11, kind="muted")
         if self.diagonal:
             a, b = max(along.low, up.low), min(along.high, up.high)
             yield _line(along.at(a), up.at(a), along.at(b), up.at(b), "level", dashed=True)
-        for level, meaning in (pair for pair in self.levels if up.has(pair[0])):
-            yield _line(left, up.at(level), box.right, up.at(level), "level", dashed=True)
-            yield text(box.right - 2, up.at(level) - 5, meaning, anchor="end", size=11, kind="muted")
+        levels = [(up.at(level), meaning) for level, meaning in self.levels if up.has(level)]
+        for y, _ in levels:
+            yield _line(left, y, box.right, y, "level", dashed=True)
         for line in self.lines:
             yield from _curve(line, along, up)
+        notes = [(box.right - 2, y, "end", 5, meaning) for y, meaning in levels]
+        for line in (line for line in self.lines if line.note and along.has(line.xs[0]) and up.has(line.ys[0])):
+            x, reach = along.at(line.xs[0]), width_of(line.note, 11) / 2
+            anchor = "" if x < left + reach else "end" if x > box.right - reach else "middle"
+            notes.append((x, up.at(line.ys[0]), anchor, 10, line.note))
+        for x, y, anchor, away, words in notes:  # above its place, or below it if there is no room
+            y += -away if y - away - 11 > up.end else away + 9
+            yield text(x, y, words, anchor=anchor, size=11, kind="muted rim")
         yield from legend
 
 
 def _curve(line: Line, along: Axis, up: Axis) -> Iterator[str]:
-    stride = max(1, math.ceil(len(line.xs) / MOST_POINTS)) if line.joined else 1
-    kept = sorted({*range(0, len(line.xs), stride), len(line.xs) - 1}) if len(line.xs) else []
-    kept = [i for i in kept if along.has(line.xs[i]) and up.has(line.ys[i])]
+    kept = [i for i, (x, y) in enumerate(zip(line.xs, line.ys, strict=True)) if along.has(x) and up.has(y)]
     if line.joined and len(kept) > 1:
-        points = " ".join(f"{along.at(line.xs[i]):.1f},{up.at(line.ys[i]):.1f}" for i in kept)
+        stride = max(1, math.ceil(len(kept) / STRETCHES))
+        stretches = [sorted(kept[i : i + stride], key=line.ys.__getitem__) for i in range(0, len(kept), stride)]
+        ends = sorted({kept[0], kept[-1], *(end for stretch in stretches for end in (stretch[0], stretch[-1]))})
+        points = " ".join(f"{along.at(line.xs[i]):.1f},{up.at(line.ys[i]):.1f}" for i in ends)
         dash = ' stroke-dasharray="6 4"' if line.dashed else ""
         width, opacity = (1, ' stroke-opacity="0.35"') if line.faint else (2, "")
-        style = f'class="s{line.colour}" stroke-width="{width}" stroke-linejoin="round"{dash}{opacity}'
-        yield f'<polyline points="{points}" fill="none" {style}/>'
+        style = f'fill="none" class="s{line.colour}" stroke-width="{width}" stroke-linejoin="round"{dash}{opacity}'
+        style = f'class="f{line.colour}" fill-opacity="0.12"' if line.filled else style
+        yield f'<polyline points="{points}" {style}/>'
     radii = [line.dots] * len(line.xs) if isinstance(line.dots, int | float) else line.dots
     for i in (i for i in kept if radii[i]):
         opacity = "" if line.joined else ' fill-opacity="0.65"'
@@ -317,18 +329,15 @@ class HeatMap:
                 if value >= 0.01:
                     yield _rect(left + j * wide + 0.5, top + i * high + 0.5, wide - 1, high - 1, "f0", opacity=min(1.0, value))
                 if self.numbers is not None:
-                    kind = "onpaper" if value > 0.6 else ""
-                    yield text(
-                        left + (j + 0.5) * wide, top + (i + 0.5) * high + 4, self.numbers[i][j], anchor="middle", kind=kind
-                    )
+                    x, y, kind = left + (j + 0.5) * wide, top + (i + 0.5) * high + 4, "onpaper" if value > 0.6 else ""
+                    yield text(x, y, self.numbers[i][j], anchor="middle", kind=kind)
         for i, j in self.marked:
             x, y = left + j * wide, top + i * high
             frame = f'x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{high:.1f}"'
             yield f'<rect {frame} fill="none" class="s1" stroke-width="1.6"/>'
         if self.across:
-            yield text(
-                (left + box.right) / 2, top + high * len(self.rows) + 15, self.across, anchor="middle", size=11, kind="muted"
-            )
+            x, y = (left + box.right) / 2, top + high * len(self.rows) + 15
+            yield text(x, y, self.across, anchor="middle", size=11, kind="muted")
 
 
 @dataclass(frozen=True)
@@ -363,14 +372,9 @@ class Words:
 
 
 def picture(
-    panels: Sequence[Panel],
-    *,
-    title: str,
-    width: float = 900,
-    height: float = 300,
-    shares: Sequence[float] = (),
+    panels: Sequence[Panel], *, title: str, width: float = 900, height: float = 300, shares: Sequence[float] = (),
     columns: int = 0,
-) -> str:
+) -> str:  # fmt: skip
     """The panels side by side as an SVG file, `height` high for each row of them.
 
     shares    how the width is divided (default: evenly)
@@ -387,11 +391,9 @@ def picture(
         box = Box(left, top + 10, left + room * weights[column] / sum(weights), head + (row + 1) * (height - head) - 14)
         drawn += [text(box.left, top, panel.title, kind="muted head"), *panel.draw(box)]
     height = head + math.ceil(len(panels) / columns) * (height - head)
+    frame = [_rect(0, 0, width, height, "paper", round_by=8), text(edge, 31, title, size=16, bold=True, kind="head")]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" role="img" aria-label="{escaped(title)}" '
         f'viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}">\n<style>{_style()}</style>\n'
-        + "\n".join(
-            [_rect(0, 0, width, height, "paper", round_by=8), text(edge, 31, title, size=16, bold=True, kind="head"), *drawn]
-        )
-        + "\n</svg>\n"
+        + "\n".join([*frame, *drawn, "</svg>\n"])
     )

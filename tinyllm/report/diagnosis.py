@@ -10,8 +10,7 @@ import math
 import statistics
 from collections.abc import Callable
 
-from tinyllm.report.plots import smooth, window_for
-from tinyllm.report.rl_curves import per_rollout
+from tinyllm.report.curves import per_rollout, smooth, window_for
 from tinyllm.report.run_record import RunRecord, finite
 
 

@@ -9,10 +9,10 @@ Drawn by hand as SVG, a rectangle a box, with the colours of the page; pointing 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tinyllm.report.chart import Axis
 from tinyllm.report.page import cards, escaped, figure, page, section, table
 from tinyllm.report.profile import BACKWARD, CODE, KERNEL, OP, PHASES, Profile, Row, Span, leaf_of
 
@@ -188,16 +188,11 @@ def _legend(boxes: list[Box], y: float) -> Iterator[str]:
 
 def _ticks(end: float, height: float) -> Iterator[str]:
     """Lines at round milliseconds behind the boxes, with their numbers below."""
-    unit = 10.0 ** math.floor(math.log10(end / 8))
-    step = next(unit * n for n in (1, 2, 5, 10) if unit * n >= end / 8)
-    n = 0
-    while n * step <= end:
-        x = n * step / end * WIDTH
-        anchor = "start" if n == 0 else "middle"
+    for tick in Axis(0, end, 0, WIDTH).ticks():
+        x, anchor = tick / end * WIDTH, "middle" if tick else "start"
         yield f'<line x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{height:.0f}" stroke="var(--grid)" stroke-width="0.7"/>'
         if x < WIDTH - 20:
-            yield f'<text x="{x:.1f}" y="{height + 14:.0f}" text-anchor="{anchor}" fill="var(--muted)">{n * step:g} ms</text>'
-        n += 1
+            yield f'<text x="{x:.1f}" y="{height + 14:.0f}" text-anchor="{anchor}" fill="var(--muted)">{tick:g} ms</text>'
 
 
 # ---- words and numbers ----

@@ -19,7 +19,6 @@ NEEDED = ("numpy", "numba", "regex")
 LOADED_BY = {"numba": "tinyllm.kernels.jit"}  # which tells it the number of threads first
 OPTIONAL = {  # package -> (what it is good for, the extra that brings it)
     "tqdm": ("progress bars", "ui"),
-    "matplotlib": ("curves in reports and examples", "ui"),
     "starlette": ("the labeler's page", "serve"),
     "uvicorn": ("the labeler's page", "serve"),
     "pytest": ("running the tests", "test"),

@@ -36,10 +36,10 @@ p { margin: 0 0 14px; max-width: 46em; }
   font-variant-numeric: tabular-nums; }
 .card span { display: block; color: var(--muted); font-size: 0.86rem; }
 figure { margin: 0; min-width: 0; }
-figure svg { display: block; width: 100%; height: auto; overflow: visible; font-family: inherit;
-  stroke-linejoin: round; stroke-linecap: butt; }
+figure svg { display: block; width: 100%; height: auto; overflow: visible; font-family: inherit; }
 figcaption { color: var(--muted); font-size: 0.9rem; line-height: 1.45; margin-top: 6px; }
 .row { display: grid; grid-template-columns: repeat(auto-fill, minmax(290px, 1fr)); gap: 34px 30px; margin-top: 12px; }
+.row.two { grid-template-columns: repeat(auto-fill, minmax(min(400px, 100%), 1fr)); }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 0.93rem; font-variant-numeric: tabular-nums; }
 th { color: var(--muted); font-weight: 500; text-align: left; white-space: nowrap; }
@@ -50,7 +50,9 @@ td:first-child, td:last-child { overflow-wrap: break-word; }
 td.bars { min-width: 150px; width: 42%; white-space: nowrap; }
 .chart { font-size: 12px; } .chart text { fill: var(--ink); } .chart .muted { fill: var(--muted); }
 .chart .grid { stroke: var(--grid); } .chart .level { stroke: var(--muted); } .chart .s0 { stroke: var(--train); }
-.chart .s1 { stroke: var(--validation); } .f0 { fill: var(--train); } .f1 { fill: var(--validation); }
+.chart .s1 { stroke: var(--validation); } .chart .s2 { stroke: var(--muted); } .f0 { fill: var(--train); }
+.f1 { fill: var(--validation); } .f2 { fill: var(--muted); }
+.chart .rim { stroke: var(--paper); stroke-width: 4px; paint-order: stroke; }
 .bar .back { fill: var(--card); } .bar .grey { fill: var(--muted); } .bar .f0, .bar .f1 { fill-opacity: 0.8; }
 .bar .whisker { stroke: var(--ink); stroke-width: 1.2; }
 svg.bar { display: inline-block; vertical-align: middle; width: calc(100% - 3.6em); height: 12px; margin-right: 0.7em; }
@@ -82,7 +84,7 @@ summary { cursor: pointer; color: var(--muted); }
 .pair pre { margin: 0; font-family: inherit; font-size: 0.94rem; line-height: 1.5; white-space: pre-wrap;
   overflow-wrap: anywhere; unicode-bidi: isolate; tab-size: 4; }
 @media (max-width: 640px) { main { padding: 26px 16px 40px; } .cards { grid-template-columns: repeat(2, minmax(0, 1fr)); }
-  .wide svg { min-width: 620px; } .sample { grid-template-columns: 1fr; gap: 4px; }
+  .wide > svg { min-width: 620px; } .sample { grid-template-columns: 1fr; gap: 4px; }
   .settings { columns: 1; } .pair { grid-template-columns: 1fr; } }
 @media print { :root { --paper: #fff; --card: #fff; --line: #ccc; --ink: #000; --muted: #444; --grid: #ccc;
   --train: #2563b8; --validation: #c2410c; } main { max-width: none; padding: 0; } body { font-size: 11pt; }
@@ -129,6 +131,11 @@ def figure(svg: str, caption: str = "", *, wide: bool = False) -> str:
     under = f"<figcaption>{escaped(caption)}</figcaption>" if caption else ""
     kind = "scroll wide" if wide else "scroll"
     return f'<figure><div class="{kind}">{svg}</div>{under}</figure>'
+
+
+def numbers_below(drawn: str, numbers: str) -> str:
+    """A drawing, and its numbers folded away under it (both are markup)."""
+    return drawn + (f"<details><summary>The numbers</summary>{numbers}</details>" if numbers else "")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, n_text: int = 1) -> str:

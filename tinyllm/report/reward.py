@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 
 from tinyllm.models import RewardModel
-from tinyllm.report import plots
-from tinyllm.report.chart import Line
+from tinyllm.report.curves import WIDE, light_and_smooth, smooth, window_for
 from tinyllm.report.page import cards, escaped, figure, page, section, table
 from tinyllm.report.page_charts import bar, line_chart
 from tinyllm.report.page_charts import held_out as held_out_line
@@ -131,7 +130,7 @@ def _facts(run: RunRecord, measured: dict[str, Any]) -> list[tuple[str, str, str
         facts.append((f"{measured['accuracy']:.1%}", "of held-out pairs decided as labelers did", f"± {error:.1%}, {count}"))
         facts.append((f"{measured['loss']:.3f}", "held-out loss", f"nats per pair; a coin's is {COIN:.3f}"))
     if values := run.series("loss")[1]:
-        last = plots.smooth(values, plots.window_for(len(values)))[-1]
+        last = smooth(values, window_for(len(values)))[-1]
         facts.append((f"{last:.3f}", "training loss at the end", "nats per pair"))
     if run.n_parameters:
         facts.append((short(run.n_parameters), "parameters", "a language model's, and one row for the reward"))
@@ -141,12 +140,10 @@ def _facts(run: RunRecord, measured: dict[str, Any]) -> list[tuple[str, str, str
 
 
 def _loss(run: RunRecord, measured: dict[str, Any]) -> str:
-    steps, losses = run.series("loss")
-    lines = [Line("", *plots.thin(steps, losses), faint=True),
-             Line("training", *plots.thin(steps, plots.smooth(losses, plots.window_for(len(losses)))))]  # fmt: skip
-    if measured and steps:
-        lines.append(held_out_line(steps[-1:], [measured["loss"]]))
-    drawn = line_chart(lines, title="loss (nats per pair)", level=(COIN, "a coin: ln 2"), size=(1000, 330))
+    lines = light_and_smooth("training", run.series("loss"))
+    if measured and lines[0].xs:
+        lines.append(held_out_line(lines[0].xs[-1:], [measured["loss"]]))
+    drawn = line_chart(lines, title="loss (nats per pair)", level=(COIN, "a coin: ln 2"), size=WIDE)
     return figure(drawn, wide=True) if drawn else ""
 
 

@@ -10,28 +10,17 @@ from __future__ import annotations
 import math
 import os
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from tinyllm.evaluation.before_after import BeforeAfter, read_comparisons
-from tinyllm.report import plots
-from tinyllm.report import rl_curves as curves
+from tinyllm.report.curves import Curve, curve_row, per_rollout
 from tinyllm.report.diagnosis import remarks
-from tinyllm.report.page import cards, escaped, figure, page, section, table
-from tinyllm.report.run import (
-    about,
-    duration,
-    evenly,
-    figure_row,
-    footnote,
-    metrics_csv,
-    seconds_spent,
-    settings_part,
-    short,
-    steps_done,
-)
+from tinyllm.report.page import cards, escaped, figure, numbers_below, page, section, table
+from tinyllm.report.rl_curves import DISTANCE, PREFERENCES, UPDATES, WRITING, against_distance, law_charts, reward_charts
+from tinyllm.report.run import about, duration, evenly, footnote, metrics_csv, seconds_spent, settings_part, short, steps_done
 from tinyllm.report.run_record import RunRecord, read_run
 from tinyllm.storage import atomic
 
@@ -59,15 +48,23 @@ _PAIRS_HINT = (
     "The same prompts answered before and after, from the largest gain to the largest loss where scores are known. Read the "
     "losses too, and ask of the gains whether you would have given them the higher score."
 )
-_TABLE_COLUMNS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("score", ("score",)), ("gold", ("gold",)), ("KL", ("kl",)), ("β", ("kl_coefficient",)), ("entropy", ("entropy",)),
-    ("length", ("length",)), ("finished", ("finished",)), ("clip fraction", ("clip_fraction",)), ("ratio", ("ratio",)),
-    ("explained variance", ("explained_variance",)),
-)  # fmt: skip
-_PREFERENCE_COLUMNS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("loss", ("loss",)), ("held-out loss", ("val_loss",)), ("accuracy", ("reward_accuracy",)), ("margin", ("reward_margin",)),
-    ("chosen reward", ("chosen_reward",)), ("rejected reward", ("rejected_reward",)),
-    ("log π(chosen)", ("chosen_log_prob",)), ("log π(rejected)", ("rejected_log_prob",)),
+_TABLE_COLUMNS = {
+    "score": "score", "gold": "gold", "KL": "kl", "β": "kl_coefficient", "entropy": "entropy", "length": "length",
+    "finished": "finished", "clip fraction": "clip_fraction", "ratio": "ratio", "explained variance": "explained_variance",
+}  # fmt: skip
+_PREFERENCE_COLUMNS = {
+    "loss": "loss", "held-out loss": "val_loss", "accuracy": "reward_accuracy", "margin": "reward_margin",
+    "chosen reward": "chosen_reward", "rejected reward": "rejected_reward", "log π(chosen)": "chosen_log_prob",
+    "log π(rejected)": "rejected_log_prob",
+}  # fmt: skip
+
+_STEPS = (
+    Curve("loss", "loss",  # that of DPO is among its own curves
+          "Says little here: it is measured on answers that change all the time. With one update per rollout it is about 0 by "
+          "construction.", each_step=True),
+    Curve("learning_rate", "learning rate", "The size of the steps.", bottom=0, each_step=True, noisy=False),
+    Curve("grad_norm", "gradient norm", "Should keep its order of magnitude. A climb is an early sign of trouble.",
+          "grad_clip", "clipped above", log=True, each_step=True),
 )  # fmt: skip
 
 
@@ -75,8 +72,8 @@ def write_rl_report(run_folder: str | os.PathLike[str]) -> Path:
     """Write `run_folder`/report.html, whole or not at all, and return its path.
 
     For a run of PPO, GRPO, RLOO, REINFORCE or DPO. Reads metrics.jsonl, config.json and, if it is there, comparisons.jsonl
-    (see `before_after.write_comparisons`); a gold reward is shown if it was logged as "gold". Without matplotlib there are
-    tables only. metrics.csv is written beside it. ValueError, saying what to do, if the folder holds no measurement.
+    (see `before_after.write_comparisons`); a gold reward is shown if it was logged as "gold". metrics.csv is written
+    beside it. ValueError, saying what to do, if the folder holds no measurement.
     """
     run = read_run(run_folder)
     pairs, n_torn = read_comparisons(run_folder)
@@ -90,18 +87,19 @@ def rl_report_page(run: RunRecord, pairs: Sequence[BeforeAfter] = (), *, n_torn:
     """The report as a whole HTML page. n_torn: lines of comparisons.jsonl that could not be read."""
     name = run.path.resolve().name
     line = " · ".join(part for part in (algorithm(run), about(run)) if part)
+    found = [f'<p class="remark">{escaped(remark)}</p>' for remark in remarks(run)]
     return page(
         f"{name} · report",
         f'<h1>{escaped(name)}</h1>\n<p class="about">{escaped(line)}</p>',
         cards(headline(run, pairs)),
-        section("What stands out", "Found by rules of thumb: each says where to look, none is a proof.", _remarks(run)),
+        section("What stands out", "Found by rules of thumb: each says where to look, none is a proof.", *found),
         section("Reward", _REWARD_HINT if run.series("gold")[1] else _NO_GOLD_HINT, _reward_part(run)),
         section("Over-optimisation", _LAW_HINT, _law_part(run)),
         section("Preferences", "How the policy sets the two answers of each pair apart.", _preference_part(run)),
-        section("How far it went", "What the reward was paid for with.", _row(run, curves.DISTANCE)),
-        section("What it writes like now", "Ways of being paid without writing better show here.", _row(run, curves.WRITING)),
-        section("The updates", "Means over the steps of each rollout.", _row(run, curves.UPDATES)),
-        section("The steps", "As in any training.", _training_row(run)),
+        section("How far it went", "What the reward was paid for with.", curve_row(run, DISTANCE)),
+        section("What it writes like now", "Ways of being paid without writing better show here.", curve_row(run, WRITING)),
+        section("The updates", "Means over the steps of each rollout.", curve_row(run, UPDATES)),
+        section("The steps", "As in any training.", curve_row(run, _STEPS if run.series("rollout")[1] else _STEPS[1:])),
         section("Before and after", _PAIRS_HINT, _pairs_part(pairs)),
         section("Settings", "All that is needed to do this run again.", settings_part(run)),
         footnote(run),
@@ -122,14 +120,14 @@ def algorithm(run: RunRecord) -> str:
 def headline(run: RunRecord, pairs: Sequence[BeforeAfter] = ()) -> list[tuple[str, str, str]]:
     """(number, what it is, remark) for the cards at the top; what the run does not tell is left out."""
     facts = [*_changes(run), *_held_out(run)]
-    gains = [gain for pair in pairs if (gain := pair.gain("gold" if _has_gold(pairs) else "score")) is not None]
-    if gains:
-        better = sum(gain > 0 for gain in gains)
-        facts.append((f"{better / len(gains):.0%}", "answers improved", f"{better} of {len(gains)}, by the {_judge(pairs)}"))
+    judge = _judge(pairs)
+    if gains := [gain for pair in pairs if (gain := pair.gain(judge)) is not None]:
+        better, by = sum(gain > 0 for gain in gains), "gold reward" if judge == "gold" else judge
+        facts.append((f"{better / len(gains):.0%}", "answers improved", f"{better} of {len(gains)}, by the {by}"))
     if rollouts := run.series("rollout")[1]:
-        per_rollout = [run.setting(name) for name in ("n_prompts", "group_size")]
-        known = all(isinstance(n, int) for n in per_rollout)
-        answers = f"{short(max(rollouts) * math.prod(per_rollout)).strip()} answers" if known else ""
+        sizes = [run.setting(name) for name in ("n_prompts", "group_size")]
+        known = all(isinstance(n, int) for n in sizes)
+        answers = f"{short(max(rollouts) * math.prod(sizes)).strip()} answers" if known else ""
         facts.append((f"{max(rollouts):,.0f}", "rollouts", ", ".join(filter(None, (answers, steps_done(run))))))
     if seconds := seconds_spent(run):
         facts.append((duration(seconds), "of training", "sampling included" if rollouts else steps_done(run)))
@@ -138,19 +136,13 @@ def headline(run: RunRecord, pairs: Sequence[BeforeAfter] = ()) -> list[tuple[st
 
 def _changes(run: RunRecord) -> Iterable[tuple[str, str, str]]:
     """From the first to the last tenth of each measurement that a reader asks for first."""
-    asked: tuple[tuple[tuple[str, ...], str, Callable[[float], str]], ...] = (
-        (("score",), "score", lambda x: f"{x:.3g}"),
-        (("gold",), "gold reward", lambda x: f"{x:.3g}"),
-        (("kl",), "KL, nats per answer", lambda x: f"{x:.3g}"),
-        (("length",), "tokens per answer", lambda x: f"{x:.3g}"),
-        (("finished",), "answers that end", lambda x: f"{x:.0%}"),
-        (curves.PREFERENCES[0].names, "pairs ordered rightly", lambda x: f"{x:.0%}"),
-        (curves.PREFERENCES[1].names, "margin", lambda x: f"{x:.3g}"),
-    )
-    for names, title, show in asked:
-        if values := run.series(*names)[1]:
-            tenth = max(1, len(values) // 10)
-            yield show(statistics.fmean(values[-tenth:])), title, f"{show(values[0])} at first"
+    asked = {"score": "score", "gold": "gold reward", "kl": "KL, nats per answer", "length": "tokens per answer",
+             "finished": "answers that end", "reward_accuracy": "pairs ordered rightly", "reward_margin": "margin"}  # fmt: skip
+    for name, title in asked.items():
+        if values := run.series(name)[1]:
+            form = ".0%" if name in ("finished", "reward_accuracy") else ".3g"
+            end = statistics.fmean(values[-max(1, len(values) // 10) :])
+            yield f"{end:{form}}", title, f"{values[0]:{form}} at first"
 
 
 def _held_out(run: RunRecord) -> Iterable[tuple[str, str, str]]:
@@ -162,28 +154,22 @@ def _held_out(run: RunRecord) -> Iterable[tuple[str, str, str]]:
         yield f"{losses[best]:.3f}", "best held-out loss", f"at step {steps[best]:,.0f}{last}"
 
 
-def _remarks(run: RunRecord) -> str:
-    return "\n".join(f'<p class="remark">{escaped(remark)}</p>' for remark in remarks(run))
-
-
 def _reward_part(run: RunRecord) -> str:
     """Score and gold as a figure, with the numbers of the rollouts in a table under it."""
     score, gold = bool(run.series("score")[1]), bool(run.series("gold")[1])
     if not (score or gold):
         return ""
-    band = "The band is one standard deviation of the answers' scores. " * bool(run.series("score_std")[1])
-    svg = plots.draw("reward", curves.draw_reward, run=run, size=(9.2, 3.5))
-    caption = band + "Each curve has its own axis." * (score and gold)
-    return _with_numbers(svg, numbers_table(run, _TABLE_COLUMNS), caption=caption)
+    band = "The band is one standard deviation of the answers' scores. " * (len(run.series("score_std")[1]) > 1)
+    caption = band + "Each has a scale of its own." * (score and gold)
+    return numbers_below(figure(reward_charts(run), caption, wide=True), numbers_table(run, _TABLE_COLUMNS))
 
 
 def _law_part(run: RunRecord) -> str:
     """Only with a gold reward, and if the policy has gone anywhere."""
-    distances, gold = curves.against_distance(run, "gold")
+    distances, gold = against_distance(run, "gold")
     if len(gold) < 3 or max(distances) < 0.1:
         return ""
-    svg = plots.draw("over-optimisation", curves.draw_overoptimisation, run=run, size=(9.2, 3.7))
-    return _with_numbers(svg, law_table(run), caption=_LAW_CAPTION)
+    return numbers_below(figure(law_charts(run), _LAW_CAPTION, wide=True), law_table(run))
 
 
 def law_table(run: RunRecord) -> str:
@@ -200,65 +186,27 @@ def law_table(run: RunRecord) -> str:
 
 def _preference_part(run: RunRecord) -> str:
     """DPO's curves and numbers."""
-    if not run.series(*curves.PREFERENCES[1].names)[1]:
+    if not run.series("reward_margin")[1]:
         return ""
-    return _with_numbers(None, numbers_table(run, _PREFERENCE_COLUMNS), drawn=_row(run, curves.PREFERENCES))
+    return numbers_below(curve_row(run, PREFERENCES), numbers_table(run, _PREFERENCE_COLUMNS))
 
 
-def _with_numbers(svg: str | None, numbers: str, *, caption: str = "", drawn: str = "") -> str:
-    """A figure with the numbers folded away under it; the numbers alone where nothing can be drawn."""
-    drawn = figure(svg, caption, wide=True) if svg else drawn
-    if not drawn:
-        return numbers + plots.how_to_get_curves() * bool(numbers)
-    return drawn + (f"<details><summary>The numbers</summary>{numbers}</details>" if numbers else "")
-
-
-def _row(run: RunRecord, wanted: Sequence[curves.Curve]) -> str:
-    return figure_row(run, curves.figures(wanted))
-
-
-def _training_row(run: RunRecord) -> str:
-    """Loss, learning rate, gradient norm; the loss of DPO is among its own curves."""
-    own = [figure for figure in curves.figures((_LOSS,)) if run.series("rollout")[1]]
-    return figure_row(run, [*own, *_SHARED])
-
-
-_LOSS = curves.Curve(
-    ("loss",), "loss",
-    "Says little here: it is measured on answers that change all the time. With one update per rollout it is about 0 by "
-    "construction.",
-)  # fmt: skip
-_SHARED = (
-    ("learning rate", plots.draw_learning_rate, ("learning_rate",), "The size of the steps."),
-    (
-        "gradient norm",
-        plots.draw_gradient_norm,
-        ("grad_norm",),
-        "Should keep its order of magnitude. A climb is an early sign of trouble.",
-    ),
-)
-
-
-def numbers_table(run: RunRecord, columns: Sequence[tuple[str, tuple[str, ...]]]) -> str:
-    """Evenly spread rollouts (or steps), a column for each measurement that the run has; "" if it has none."""
-    measured = ((title, curves.per_rollout(run, *names)) for title, names in columns)
+def numbers_table(run: RunRecord, columns: dict[str, str]) -> str:
+    """Evenly spread rollouts (or steps), a column (title: name) for each measurement of the run; "" if there is none."""
+    measured = ((title, per_rollout(run, name)) for title, name in columns.items())
     known = [(title, dict(zip(*series, strict=True))) for title, series in measured if series[1]]
     steps = evenly(sorted(set().union(*(values for _, values in known))), _MOST_ROWS) if known else []
     rows = [(f"{step:,.0f}", *(f"{values[step]:.4g}" if step in values else "" for _, values in known)) for step in steps]
     return table(("step", *(title for title, _ in known)), rows, n_text=0) if rows else ""
 
 
-def _has_gold(pairs: Sequence[BeforeAfter]) -> bool:
-    return any(pair.gain("gold") is not None for pair in pairs)
-
-
 def _judge(pairs: Sequence[BeforeAfter]) -> str:
-    return "gold reward" if _has_gold(pairs) else "score"
+    return "gold" if any(pair.gain("gold") is not None for pair in pairs) else "score"
 
 
 def _pairs_part(pairs: Sequence[BeforeAfter]) -> str:
     """A table of answers, those of the largest gain first."""
-    judge = "gold" if _has_gold(pairs) else "score"
+    judge = _judge(pairs)
     ordered = sorted(pairs, key=lambda pair: -(gain if (gain := pair.gain(judge)) is not None else 0))
     shown = evenly(ordered, _MOST_PAIRS)
     more = f'<p class="note">{len(shown)} of {len(pairs)} prompts.</p>' if len(shown) < len(pairs) else ""

@@ -1,7 +1,5 @@
 """The curves by which a run of reinforcement or preference learning is judged, each with what to look for in it.
 
-A rollout is learned from in several steps: the step that sampled reports the answers (score, KL, length), every step
-reports its update (clip fraction, ratio). Updates are therefore averaged over each rollout, whose first step has ratio 1.
 The over-optimisation curve is that of Gao et al. 2023, gold reward against d = √KL, the distance from where the policy
 began:
 
@@ -13,159 +11,98 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import numpy as np
 
-from tinyllm.report import plots
-from tinyllm.report.plots import INK, MUTED, TRAIN, VALIDATION
-from tinyllm.report.run_record import RunRecord, Series, finite
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One small figure: the measurement's names (the first that is there), its title, and what to look for."""
-
-    names: tuple[str, ...]
-    title: str
-    hint: str
-    level: float | str | None = None  # a dashed line: a number, or the name of a setting
-    level_text: str = ""
-    bottom: float | None = None  # where the axis begins; None = where the values do
-    other: str = ""  # a second measurement to draw beside, in the other colour
-    labels: tuple[str, str] = ("", "")  # what to call the two
-
+from tinyllm.report.chart import Line
+from tinyllm.report.curves import WIDE, Curve, light_and_smooth, smooth, window_for
+from tinyllm.report.page_charts import GREY, line_chart
+from tinyllm.report.run_record import RunRecord, Series
 
 DISTANCE = (
-    Curve(("kl",), "KL (nats per answer)",
-          "How far the policy is from the reference. Begins at 0 and climbs slowly. If it keeps below 0, the answers "
-          "do not come from the policy that scores them.", "kl_target", "target"),
-    Curve(("kl_coefficient",), "KL coefficient β",
-          "What a nat of distance costs. A steered β rises while KL is above its target and falls while it is "
-          "below.", bottom=0),
-    Curve(("entropy",), "entropy (nats per token)",
-          "How undecided the policy is. A slow fall is learning; at 0 it always says the same, and learning is "
-          "over.", bottom=0),
+    Curve("kl", "KL (nats per answer)",
+          "How far the policy is from the reference. Begins at 0 and climbs slowly. If it keeps below 0, the answers do not "
+          "come from the policy that scores them.", "kl_target", "target"),
+    Curve("kl_coefficient", "KL coefficient β",
+          "What a nat of distance costs. A steered β rises while KL is above its target and falls while it is below.", bottom=0),
+    Curve("entropy", "entropy (nats per token)",
+          "How undecided the policy is. A slow fall is learning; at 0 it always says the same, and learning is over.", bottom=0),
 )  # fmt: skip
 WRITING = (
-    Curve(("length",), "length (tokens)",
-          "Mean length of an answer. A climb to the limit is what a reward without a price for length, or a missing "
-          "stop token, leads to.", "max_new_tokens", "limit", bottom=0),
-    Curve(("finished",), "finished answers (share)",
-          "Answers that ended by themselves. Should stay near 1: an answer that was cut off was judged "
-          "unfinished.", bottom=0),
-    Curve(("frac_zero_std",), "prompts without a lesson (share)",
-          "All answers to the prompt got the same score: too easy, or too hard. They cost time and teach "
-          "nothing.", bottom=0),
+    Curve("length", "length (tokens)",
+          "Mean length of an answer. A climb to the limit is what a reward without a price for length, or a missing stop token, "
+          "leads to.", "max_new_tokens", "limit", bottom=0),
+    Curve("finished", "finished answers (share)",
+          "Answers that ended by themselves. Should stay near 1: an answer that was cut off was judged unfinished.", bottom=0),
+    Curve("frac_zero_std", "prompts without a lesson (share)",
+          "All answers to the prompt got the same score: too easy, or too hard. They cost time and teach nothing.", bottom=0),
 )  # fmt: skip
 UPDATES = (
-    Curve(("clip_fraction",), "clip fraction",
-          "Share of tokens whose probability moved further than the clip allows; a few per cent is healthy. Above 0.3 "
-          "the steps are too large. Not 0 in a rollout's first step: sampling and update disagree.", bottom=0),
-    Curve(("ratio",), "ratio π / π_old",
-          "Mean over the tokens; it should keep close to 1.", 1.0, ""),
-    Curve(("approx_kl",), "KL from the policy that sampled",
-          "In nats per token. How stale the answers have become by the end of a rollout; a spike is a step that went "
-          "too far.", bottom=0),
-    Curve(("explained_variance",), "explained variance of the value model",
+    Curve("clip_fraction", "clip fraction",
+          "Share of tokens whose probability moved further than the clip allows; a few per cent is healthy. Above 0.3 the steps "
+          "are too large. Not 0 in a rollout's first step: sampling and update disagree.", bottom=0),
+    Curve("ratio", "ratio π / π_old", "Mean over the tokens; it should keep close to 1.", 1.0),
+    Curve("approx_kl", "KL from the policy that sampled",
+          "In nats per token. How stale the answers have become by the end of a rollout; a spike is a step that went too far.",
+          bottom=0),
+    Curve("explained_variance", "explained variance of the value model",
           "1: it knows what an answer will be worth. 0: it knows the mean alone; where it stays there, more steps, a larger "
           "learning rate, or a value clip that fits the score's scale help. Below 0 it does harm.", 0.0, "knows the mean alone"),
-    Curve(("value_loss",), "value loss",
+    Curve("value_loss", "value loss",
           "Falls as the value model learns, and rises again as the policy finds better answers.", bottom=0),
 )  # fmt: skip
 PREFERENCES = (
-    Curve(("reward_accuracy",), "accuracy",
-          "Pairs in which the policy favours the chosen answer more than the reference does. About a half at first; "
-          "near 1 on the training pairs it has begun to learn them by heart.", 0.5, "a coin"),
-    Curve(("reward_margin",), "margin: chosen - rejected reward",
-          "Begins at exactly 0 and grows.", 0.0, ""),
-    Curve(("loss",), "loss",
+    Curve("reward_accuracy", "accuracy",
+          "Pairs in which the policy favours the chosen answer more than the reference does. About a half at first; near 1 on "
+          "the training pairs it has begun to learn them by heart.", 0.5, "a coin"),
+    Curve("reward_margin", "margin: chosen - rejected reward", "Begins at exactly 0 and grows.", 0.0),
+    Curve("loss", "loss",
           "DPO begins at exactly ln 2 = 0.693, a coin's loss. Where the held-out loss (dots) turns upwards, the pairs are being "
-          "learned by heart: stop there.",
-          math.log(2), "ln 2", bottom=0, other="val_loss", labels=("training", "held out")),
-    Curve(("chosen_reward",), "rewards β (log π - log π_ref)",
-          "The chosen answers' may fall too while the margin grows, as long as that of the rejected falls "
-          "faster.", 0.0, "",
+          "learned by heart: stop there.", math.log(2), "ln 2", bottom=0, other="val_loss", labels=("training", "held out")),
+    Curve("chosen_reward", "rewards β (log π - log π_ref)",
+          "The chosen answers' may fall too while the margin grows, as long as that of the rejected falls faster.", 0.0,
           other="rejected_reward", labels=("chosen", "rejected")),
-    Curve(("chosen_log_prob",), "log-probability (nats per answer)",
-          "Usually both fall: the loss asks for a difference only, and what the rejected lose goes to answers in "
-          "neither pile. A steep fall means that the policy unlearns to write: lower the learning rate, or raise β.",
+    Curve("chosen_log_prob", "log-probability (nats per answer)",
+          "Usually both fall: the loss asks for a difference only, and what the rejected lose goes to answers in neither pile. "
+          "A steep fall means that the policy unlearns to write: lower the learning rate, or raise β.",
           other="rejected_log_prob", labels=("chosen", "rejected")),
 )  # fmt: skip
 
 
-def per_rollout(run: RunRecord, *names: str) -> Series:
-    """(steps, values): means over the steps of each rollout, at the step that sampled it; single steps where none is told."""
-    if not any("rollout" in record for record in run.records):
-        return run.series(*names)
-    groups: list[tuple[float, list[float]]] = []
-    for record in run.records:
-        if finite(record.get("rollout")) is not None or not groups:
-            groups.append((float(record["step"]), []))
-        value = next((number for name in names if (number := finite(record.get(name))) is not None), None)
-        if value is not None:
-            groups[-1][1].append(value)
-    kept = [(step, math.fsum(values) / len(values)) for step, values in groups if values]
-    return [step for step, _ in kept], [value for _, value in kept]
-
-
-def figures(curves: Sequence[Curve]) -> list[tuple[str, plots.Draw, tuple[str, ...], str]]:
-    """The curves as `evaluation.report.figure_row` wants them."""
-    return [(curve.title, partial(draw_curve, curve=curve), curve.names, curve.hint) for curve in curves]
-
-
-def draw_curve(axes: Any, run: RunRecord, *, curve: Curve) -> None:
-    """One measurement against the step, with its level."""
-    series = per_rollout(run, *curve.names)
-    plots.light_and_smooth(axes, series, label=curve.labels[0] or None)
-    if curve.other and (other := per_rollout(run, curve.other))[1]:
-        dots = {"marker": "o", "markersize": 3} if curve.other.startswith("val_") else {}  # few, and not each step's
-        axes.plot(*plots.thin(other[0], plots.smooth(other[1], plots.window_for(len(other[1])) if not dots else 0)),
-                  color=VALIDATION, linewidth=1.5, label=curve.labels[1], **dots)  # fmt: skip
-        axes.legend(loc="best", fontsize=8, labelcolor=INK)
-    level = finite(run.setting(curve.level)) if isinstance(curve.level, str) else curve.level
-    if level is not None:
-        plots.mark_level(axes, level, f"{curve.level_text} {level:g}" if isinstance(curve.level, str) else curve.level_text)
-    if curve.bottom is not None:
-        axes.set_ylim(bottom=curve.bottom)
-        if curve.bottom == 0 and not max(series[1]) > 0:
-            axes.set_ylim(0, 1)  # all 0: without this the axis would show a thousandth
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.4g}")
-    plots.axis_names(axes, curve.title)
-
-
-def draw_reward(axes: Any, run: RunRecord) -> None:
-    """Score and gold reward against the step, each on its own axis: their units have nothing to do with each other."""
-    _reward_curves(axes, run.series("score"), run.series("gold"))
+def reward_charts(run: RunRecord) -> str:
+    """Score (in a band of its standard deviation) and gold reward against the step."""
+    lines = light_and_smooth("", run.series("score"))
     spread = dict(zip(*run.series("score_std"), strict=True))
     banded = [(step, score, spread[step]) for step, score in zip(*run.series("score"), strict=True) if step in spread]
     if len(banded) > 1:
         steps, scores, stds = (list(column) for column in zip(*banded, strict=True))
-        window = plots.window_for(len(scores))
-        middle, std = np.array(plots.smooth(scores, window)), np.array(plots.smooth(stds, window))
-        axes.fill_between(steps, middle - std, middle + std, color=TRAIN, alpha=0.1, linewidth=0)
-    axes.set_xlabel("step")
+        middle, std = (np.array(smooth(values, window_for(len(steps)))) for values in (scores, stds))
+        lines = [Line("", steps + steps[::-1], [*(middle + std), *(middle - std)[::-1]], filled=True), *lines]
+    return _side_by_side(lines, light_and_smooth("", run.series("gold"), 1), across="step")
 
 
-def draw_overoptimisation(axes: Any, run: RunRecord) -> None:
+def law_charts(run: RunRecord) -> str:
     """Score and gold reward against √KL, with the fitted form of Gao et al. and the distance at which it turns."""
-    from matplotlib.ticker import MaxNLocator
-
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=10))
-    axes.xaxis.set_major_formatter(lambda distance, _: f"{distance:g}")
-    gold_axes = _reward_curves(axes, against_distance(run, "score"), against_distance(run, "gold"))
-    law = fit_overoptimisation(*against_distance(run, "gold"))
-    if law is not None and gold_axes is not None:
-        distances = np.linspace(1e-3, max(against_distance(run, "gold")[0]), 200)
-        gold_axes.plot(distances, law.at(distances), color=MUTED, linewidth=1.1, linestyle=(0, (4, 3)))
+    gold = against_distance(run, "gold")
+    lines = light_and_smooth("smoothed", gold, 1, dots=True)
+    law = fit_overoptimisation(*gold)
+    if law is not None:
+        distances = np.linspace(1e-3, max(gold[0]), 100)
+        lines.append(Line("fit", distances.tolist(), law.at(distances).tolist(), GREY, dashed=True))
         if law.peak is not None and law.peak < distances[-1]:
-            text = f"top of the fit: √KL = {law.peak:.2g}"
-            gold_axes.annotate(
-                text, (law.peak, law.at(np.array([law.peak]))[0]), xytext=(0, -26), textcoords="offset points",
-                ha="center", va="top", color=INK, fontsize=8.5, arrowprops={"arrowstyle": "-", "color": MUTED},
-            )  # fmt: skip
-    axes.set_xlabel("√KL, distance from the reference (√nats)")
+            top = law.at(np.array([law.peak])).tolist()
+            lines.append(Line("", [law.peak], top, GREY, dots=4.0, note=f"top of the fit: √KL = {law.peak:.2g}"))
+    score = light_and_smooth("", against_distance(run, "score"), dots=True)
+    return _side_by_side(score, lines, across="√KL, distance from the reference (√nats)")
+
+
+def _side_by_side(score: list[Line], gold: list[Line], *, across: str) -> str:
+    """A chart each, as their units have nothing to do with each other; if only one was measured, as wide as the page."""
+    both = bool(score[0].xs and gold[0].xs)
+    shown = ((score, "reward model's score" if both else "score"), (gold, "gold reward"))
+    size = (490.0, 300.0) if both else WIDE
+    charts = "".join(line_chart(lines, title=title, across=across, size=size) for lines, title in shown)
+    return f'<div class="row two">{charts}</div>' if both else charts
 
 
 def against_distance(run: RunRecord, name: str) -> Series:
@@ -208,33 +145,3 @@ def fit_overoptimisation(distances: Sequence[float], gold: Sequence[float]) -> O
     columns = np.stack([np.ones_like(d), d, -d * np.log(safe)], axis=1)
     start, alpha, beta = (float(number) for number in np.linalg.lstsq(columns, y, rcond=None)[0])
     return OveroptimisationLaw(start, alpha, beta)
-
-
-def _reward_curves(axes: Any, score: Series, gold: Series) -> Any:
-    """Score on the left axis, gold on the right (or left, if there is no score); returns the axes that gold is on, if any."""
-    gold_axes = None
-    if score[1]:
-        _one(axes, score, TRAIN, "reward model's score" if gold[1] else "score")
-    if gold[1]:
-        gold_axes = axes.twinx() if score[1] else axes
-        _one(gold_axes, gold, VALIDATION, "gold reward")
-        if gold_axes is not axes:
-            gold_axes.set_title("", loc="left")
-            axes.set_title("gold reward", loc="right", fontsize=9, color=VALIDATION, pad=8)
-            gold_axes.grid(visible=False)
-            gold_axes.spines["right"].set_visible(False)
-    return gold_axes
-
-
-def _one(axes: Any, series: Series, colour: str, name: str) -> None:
-    """A curve, light and smoothed, whose axis has its colour and name."""
-    xs, ys = series
-    window = plots.window_for(len(ys))
-    if len(ys) == 1:
-        axes.plot(xs, ys, "o", color=colour, markersize=4)
-    else:
-        axes.plot(*plots.thin(xs, ys), "o", color=colour, alpha=0.25, markersize=2.6, markeredgewidth=0)
-        axes.plot(*plots.thin(xs, plots.smooth(ys, window)), color=colour, linewidth=1.7)
-    axes.set_title(name, loc="left", fontsize=9, color=colour, pad=8)
-    axes.tick_params(axis="y", labelcolor=colour, length=0)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.4g}")

@@ -2,7 +2,7 @@
 
 It needs nothing beside itself: style and drawings are inside, nothing is loaded, nothing runs, so it can be mailed,
 printed, or opened in ten years. Made from the run folder alone, at any time, also for a run that was stopped or that
-failed. Without matplotlib (the extra [ui]) it has tables only. metrics.csv is written beside it, for other tools.
+failed. metrics.csv is written beside it, for other tools.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ import math
 import os
 import re
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from tinyllm.evaluation.held_out_answers import read_answers
 from tinyllm.evaluation.perplexity import exp_or_inf
-from tinyllm.report import plots
-from tinyllm.report.page import cards, escaped, figure, page, section, table
+from tinyllm.report.curves import WIDE, Curve, curve_row, light_and_smooth, smooth, window_for
+from tinyllm.report.page import cards, escaped, figure, numbers_below, page, section, table
+from tinyllm.report.page_charts import best, held_out, line_chart
 from tinyllm.report.run_record import RunRecord, finite, read_run
 from tinyllm.storage import atomic
 
@@ -36,15 +37,16 @@ _ANSWERS_HINT = (
     "Held-out questions, what the demonstration answers, and what the model does, always taking the likeliest token. Right is "
     "only the same answer word for word: fair where one answer is right, too strict where many are."
 )
-FigureList = Sequence[tuple[str, plots.Draw, tuple[str, ...], str]]  # name, drawing, what must be measured (one of), caption
-_SMALL_FIGURES: FigureList = [
-    ("learning rate", plots.draw_learning_rate, ("learning_rate",),
-     "The size of the steps: up during warm-up, then down. The last part of the loss's fall often comes with the decay."),
-    ("gradient norm", plots.draw_gradient_norm, ("grad_norm",),
-     "Should settle after warm-up. A spike is an odd batch; many spikes, or a steady climb, mean too large a learning rate."),
-    ("tokens per second", plots.draw_speed, ("tokens_per_second",),
-     "Should be flat. Dips are evaluations, checkpoints, or other programs on the same machine."),
-]  # fmt: skip
+_SMALL_FIGURES = (
+    Curve("learning_rate", "learning rate",
+          "The size of the steps: up during warm-up, then down. The last part of the loss's fall often comes with the decay.",
+          bottom=0, noisy=False),
+    Curve("grad_norm", "gradient norm",
+          "Should settle after warm-up. A spike is an odd batch; many spikes, or a steady climb, mean too large a learning rate.",
+          "grad_clip", "clipped above", log=True),
+    Curve("tokens_per_second", "tokens per second",
+          "Should be flat. Dips are evaluations, checkpoints, or other programs on the same machine.", bottom=0),
+)  # fmt: skip
 
 
 def write_report(run_folder: str | os.PathLike[str]) -> Path:
@@ -67,7 +69,7 @@ def report_page(run: RunRecord) -> str:
         f'<h1>{escaped(name)}</h1>\n<p class="about">{escaped(about(run))}</p>',
         cards(headline(run)),
         section("Loss", _LOSS_HINT, _loss_part(run)),
-        section("On the way", "Three curves to look at when the loss does something odd.", figure_row(run, _SMALL_FIGURES)),
+        section("On the way", "Three curves to look at when the loss does something odd.", curve_row(run, _SMALL_FIGURES)),
         section("What it answers", _ANSWERS_HINT, _answers(run)),
         section("What it wrote", _samples_hint(run), *_samples(run)),
         section(
@@ -88,13 +90,9 @@ def about(run: RunRecord) -> str:
         for name, word in (("n_layers", "layers"), ("n_heads", "heads"), ("d_model", "wide"), ("block_size", "tokens of context"))
         if isinstance(run.setting(name), int)
     ]
-    machine = [run.environment.get("processor"), _threads(run)]
-    return " · ".join(filter(None, [", ".join(shape), *(str(part) for part in machine if part)])) or "A training run"
-
-
-def _threads(run: RunRecord) -> str:
     threads = str(run.environment.get("threads", ""))
-    return f"{threads} thread{'' if threads == '1' else 's'}" if threads else ""
+    machine = [run.environment.get("processor"), threads and f"{threads} thread{'' if threads == '1' else 's'}"]
+    return " · ".join(filter(None, [", ".join(shape), *(str(part) for part in machine if part)])) or "A training run"
 
 
 def headline(run: RunRecord) -> list[tuple[str, str, str]]:
@@ -125,7 +123,7 @@ def _quality(run: RunRecord) -> Iterable[tuple[str, str, str]]:
     if not losses:
         values = run.series("loss")[1]
         if values:
-            smoothed = plots.smooth(values, plots.window_for(len(values)))[-1]
+            smoothed = smooth(values, window_for(len(values)))[-1]
             yield f"{smoothed:.3f}", "training loss at the end", "smoothed, nats per token"
         return
     best = min(losses)
@@ -162,13 +160,18 @@ def seconds_spent(run: RunRecord) -> float:
 
 def _loss_part(run: RunRecord) -> str:
     """The loss as a figure, with its numbers in a table under it."""
-    svg = None
-    if run.series("loss")[1] or run.series("val_loss")[1]:
-        svg = plots.draw("loss", plots.draw_loss, run=run, size=(9.2, 3.9))
-    numbers = _loss_table(run)
-    if not svg:
-        return numbers + plots.how_to_get_curves() * bool(numbers)
-    return figure(svg, wide=True) + (f"<details><summary>The numbers</summary>{numbers}</details>" if numbers else "")
+    validation = held_out(*run.series("val_loss"), name="validation")
+    lines = [*light_and_smooth("training", run.series("loss")), validation, *([best(validation)] if validation.xs else [])]
+    drawn = line_chart(lines, title="loss (nats per token)", level=guessing_blindly(run), size=WIDE)
+    return numbers_below(figure(drawn, wide=True), _loss_table(run)) if drawn else ""
+
+
+def guessing_blindly(run: RunRecord) -> tuple[float, str] | None:
+    """The loss of who knows nothing, and how it comes about."""
+    vocab_size = run.setting("vocab_size")
+    if not isinstance(vocab_size, int) or vocab_size < 2:
+        return None
+    return math.log(vocab_size), f"guessing blindly: ln {vocab_size:,} = {math.log(vocab_size):.2f}"
 
 
 def _loss_table(run: RunRecord) -> str:
@@ -183,16 +186,6 @@ def _loss_table(run: RunRecord) -> str:
         rows.append((f"{step:,.0f}", mean, *held_out))
         start = end
     return table(("step", "training loss (mean)", "validation loss", "perplexity"), rows, n_text=0) if rows else ""
-
-
-def figure_row(run: RunRecord, figures: FigureList) -> str:
-    """Small figures side by side, those left out of which nothing was measured; "" if that leaves none."""
-    drawn = [
-        figure(svg, caption)
-        for name, drawing, keys, caption in figures
-        if run.series(*keys)[1] and (svg := plots.draw(name, drawing, run=run, size=(3.7, 2.5)))
-    ]
-    return f'<div class="row">{"".join(drawn)}</div>' if drawn else ""
 
 
 def _samples_hint(run: RunRecord) -> str:

@@ -34,15 +34,10 @@ class RunRecord:
     tokens_per_byte: float | None  # of the validation text
     n_unreadable: int  # lines that were passed over
 
-    def series(self, *names: str) -> Series:
-        """(steps, values) of the first of `names` that each record has as a finite number."""
-        steps, values = [], []
-        for record in self.records:
-            value = next((number for name in names if (number := finite(record.get(name))) is not None), None)
-            if value is not None:
-                steps.append(float(record["step"]))
-                values.append(value)
-        return steps, values
+    def series(self, name: str) -> Series:
+        """(steps, values) of the records that have it as a finite number."""
+        found = [(float(record["step"]), value) for record in self.records if (value := finite(record.get(name))) is not None]
+        return [step for step, _ in found], [value for _, value in found]
 
     def setting(self, name: str) -> Any:
         """The setting of that name, from "model", "training" or whichever group has it; None if none has."""
