@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tinyllm import kernels
 from tinyllm.cli.main import main
 from tinyllm.cli.terminal import Terminal
 from tinyllm.recipes import compile_ahead
@@ -28,7 +27,7 @@ def compiler(monkeypatch, tmp_path):
             (tmp_path / name).touch()
 
     monkeypatch.setenv("TINYLLM_KERNELS", "numba")
-    monkeypatch.setattr(kernels, "warmup", pretend)
+    monkeypatch.setattr(compile_ahead, "warmup", pretend)
     monkeypatch.setattr(jit, "compilations", lambda: dict(counts))
     monkeypatch.setattr(jit, "cache_folder", lambda: tmp_path)
     monkeypatch.setattr(jit, "code_files", lambda: [tmp_path / name for name in counts])

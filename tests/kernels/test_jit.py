@@ -33,6 +33,20 @@ def test_import_loads_neither_numba_nor_kernels():
     ]
 
 
+def test_import_sets_nothing_up_but_the_first_kernel_does(tmp_path):
+    code = """
+import os
+before = dict(os.environ)
+import tinyllm.kernels
+print(dict(os.environ) == before, len(os.listdir(os.environ["NUMBA_CACHE_DIR"])))
+tinyllm.kernels.softmax_forward
+from tinyllm.kernels.set_up import set_up
+print(os.environ["OMP_WAIT_POLICY"], set_up(), len(os.listdir(os.environ["NUMBA_CACHE_DIR"])))
+"""
+    before, after = python(code, NUMBA_CACHE_DIR=str(tmp_path), OMP_WAIT_POLICY="ACTIVE", NUMBA_NUM_THREADS="1")
+    assert before == "True 0" and after == "ACTIVE Threads(number=1, source='NUMBA_NUM_THREADS') 1"
+
+
 def test_every_kernel_has_a_twin_and_an_example():
     assert set(examples()) == set(kernels.TABLE)
     for name in kernels.TABLE:

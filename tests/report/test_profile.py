@@ -79,7 +79,7 @@ class Clock:
 
     def __init__(self, monkeypatch):
         self.now = 0.0
-        for module in (profiling, modes, tensor, graph):
+        for module in (profiling, observe, modes, tensor, graph):
             monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=self.look))
 
     def look(self):
