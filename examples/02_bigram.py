@@ -97,17 +97,8 @@ if __name__ == "__main__":
         full={"steps": 4000},
         full_time="ten seconds",
         tries=[
-            (
-                "--steps 5",
-                "loss 2.51, and what it writes is a jumble of letters: the table is still nearly even",
-            ),
-            (
-                "--steps 100",
-                "loss 1.044, 0.012 above counting's: the frequent pairs are right, the rare ones still leak",
-            ),
-            (
-                "--full",
-                "4000 steps: loss 1.032, counting's to three digits, and never below it",
-            ),
+            ("--steps 5", "loss 2.51, and what it writes is a jumble of letters: the table is still nearly even"),
+            ("--steps 100", "loss 1.044, 0.012 above counting's: the frequent pairs are right, the rare ones still leak"),
+            ("--full", "4000 steps: loss 1.032, counting's to three digits, and never below it"),
         ],
     )

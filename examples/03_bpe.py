@@ -100,10 +100,7 @@ if __name__ == "__main__":
         full={"steps": 6000},
         full_time="three seconds",
         tries=[
-            (
-                "--steps 100",
-                "1.73 bytes per token instead of 3.43: 'unreturnable' ends as nine pieces instead of three",
-            ),
+            ("--steps 100", "1.73 bytes per token instead of 3.43: 'unreturnable' ends as nine pieces instead of three"),
             (
                 "--word antidisestablishmentarianism",
                 "15 pieces: an ti d i se sta b li sh me nta ri an is m; rare words fall apart, but none is unknown",

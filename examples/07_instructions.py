@@ -169,10 +169,7 @@ if __name__ == "__main__":
                 "--steps 200",
                 "34.3 ± 1.9 % right instead of 61.3: largest and smallest are found in 76 %, sorting has just begun (18 %)",
             ),
-            (
-                "--lora",
-                "30.8 ± 1.9 % right: adapters on a base that has read next to nothing have little to lean on",
-            ),
+            ("--lora", "30.8 ± 1.9 % right: adapters on a base that has read next to nothing have little to lean on"),
             (
                 "--steps 12 --tasks 'first and last'",
                 "0 % right, yet the loss on the answers, 8.2 at the first step, averages 6.4 over the twelve: the form of "

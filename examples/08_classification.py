@@ -143,14 +143,8 @@ if __name__ == "__main__":
         full={"steps": 1000, "tune_steps": 100, "n_labelled": 300},
         full_time="a minute",
         tries=[
-            (
-                "--steps 0",
-                "no pre-training, so both GPTs are the same one: 56.2 ± 1.3 %, less than counting words (59.7 %)",
-            ),
-            (
-                "--steps 100",
-                "59.2 ± 1.3 %, as much as counting words: a hundred steps of reading teach how frequent words are",
-            ),
+            ("--steps 0", "no pre-training, so both GPTs are the same one: 56.2 ± 1.3 %, less than counting words (59.7 %)"),
+            ("--steps 100", "59.2 ± 1.3 %, as much as counting words: a hundred steps of reading teach how frequent words are"),
             (
                 "--n-labelled 300",
                 "with five times the labels 65.7 ± 1.2 %, random weights 60.6 %, words 61.3 %: labels are dear, and reading "

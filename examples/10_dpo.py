@@ -134,9 +134,6 @@ if __name__ == "__main__":
                 "a gain of 0.62 ± 0.12 only: leaving the reference is too cheap, log p of the chosen answers falls from "
                 "-7 to -14 nats instead of -9; with 3 it is too dear: 0.64 ± 0.11",
             ),
-            (
-                "--n-stories 50",
-                "an eighth of the comparisons, a gain of 0.41 ± 0.11: DPO sees nothing but its pairs",
-            ),
+            ("--n-stories 50", "an eighth of the comparisons, a gain of 0.41 ± 0.11: DPO sees nothing but its pairs"),
         ],
     )

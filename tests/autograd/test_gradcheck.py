@@ -27,8 +27,7 @@ def test_a_right_gradient_passes_with_a_tiny_error():
 
 
 @pytest.mark.parametrize(
-    "slope",
-    [lambda x: 2.001 * x, lambda x: x, lambda x: -2 * x, lambda x: 0 * x, lambda x: 2 * x[::-1], lambda x: x * np.nan],
+    "slope", [lambda x: 2.001 * x, lambda x: x, lambda x: -2 * x, lambda x: 0 * x, lambda x: 2 * x[::-1], lambda x: x * np.nan]
 )
 def test_a_wrong_gradient_does_not(slope):
     with pytest.raises(AssertionError, match="gradient of input 0: relative error"):

@@ -34,8 +34,7 @@ def finetune(model, out, *words, data=CHATS / "messages.jsonl"):
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["messages.jsonl", "alpaca.json", "alpaca.jsonl", "dolly.jsonl", "sharegpt.json", "prompt_completion.jsonl"],
+    "name", ["messages.jsonl", "alpaca.json", "alpaca.jsonl", "dolly.jsonl", "sharegpt.json", "prompt_completion.jsonl"]
 )
 def test_conversations_in_public_formats_run_through(name, base, out, capsys):
     assert finetune(base, out, data=CHATS / name) == 0

@@ -72,10 +72,7 @@ def test_dropout_may_be_another_and_an_equal_shape_may_be_said(more, out):
 @pytest.mark.parametrize(
     ("words", "fault"),
     [
-        (
-            "--n-layers 2",
-            "--n-layers is 2, but the model in {trained}/model has n_layers 1, which its weights decide; leave it",
-        ),
+        ("--n-layers 2", "--n-layers is 2, but the model in {trained}/model has n_layers 1, which its weights decide; leave it"),
         ("--block-size 8", "--block-size is 8, but the model in {trained}/model has block_size 16"),
         ("--size tiny", "--size came with --init-from, whose model has its own shape and tokenizer; leave one of them out"),
         ("--tokenizer byte", "--tokenizer came with --init-from"),

@@ -49,10 +49,7 @@ def test_every_method_runs_and_leaves_model_report_and_samples(method, lora, rl,
     assert {"score", "kl", "length", "entropy"} <= steps[0].keys() and abs(steps[0]["kl"]) < 1e-4
 
 
-@pytest.mark.parametrize(
-    "words",
-    ["--method ppo", "--method ppo --lora-rank 2", "--method grpo", "--method rloo --lora-rank 2"],
-)
+@pytest.mark.parametrize("words", ["--method ppo", "--method ppo --lora-rank 2", "--method grpo", "--method rloo --lora-rank 2"])
 def test_a_run_that_was_stopped_ends_with_the_same_bits(words, base, judge, prompts_file, resumed, same_model):
     given = ["rl", base, "--reward-model", judge, "--prompts", prompts_file, *SHORT, *words.split(), "--max-steps", 6]
     whole, cut = resumed(*given, after=3)  # ppo: in the middle of a rollout of four steps

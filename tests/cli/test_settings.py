@@ -43,10 +43,7 @@ class Training:
     tokenizer: str = "bpe"  # which
 
 
-GROUPS = [
-    Group("model", Model(n_layers=4), flags={"stops": "stop"}),
-    Group("training", Training(), without=("tokenizer",)),
-]
+GROUPS = [Group("model", Model(n_layers=4), flags={"stops": "stop"}), Group("training", Training(), without=("tokenizer",))]
 
 
 def read(*words, groups=GROUPS):

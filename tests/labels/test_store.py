@@ -185,12 +185,7 @@ def test_labels_of_another_prompt_set_are_refused(path):
 
 @pytest.mark.parametrize(
     "content, text",
-    [
-        (b"Dear diary\n", "valid JSON"),
-        (b"[1]\n", "an object"),
-        (b'{"a": 1}\n', "unknown key"),
-        (b"\xff\xfe\n", "UTF-8"),
-    ],
+    [(b"Dear diary\n", "valid JSON"), (b"[1]\n", "an object"), (b'{"a": 1}\n', "unknown key"), (b"\xff\xfe\n", "UTF-8")],
 )
 def test_a_file_that_holds_something_else_is_refused_and_left_alone(path, content, text):
     path.write_bytes(content)

@@ -185,11 +185,7 @@ def test_a_chat_template_that_is_not_ours_is_said(folder, name):
 @pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [
-        (
-            "config",
-            {"eos_token_id": "257"},
-            "config.json: eos_token_id: expected null or an integer or a list, each an inte",
-        ),
+        ("config", {"eos_token_id": "257"}, "config.json: eos_token_id: expected null or an integer or a list, each an inte"),
         ("config", {"eos_token_id": 257.0}, "config.json: eos_token_id: expected null or an integer"),
         ("config", {"bos_token_id": [True]}, "config.json: bos_token_id: expected null or an integer"),
         ("generation_config", {"eos_token_id": {"a": 1}}, "generation_config.json: eos_token_id: expected null or an integer"),

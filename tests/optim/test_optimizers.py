@@ -259,10 +259,7 @@ STRANGE = {
     "gradient that is a Tensor": (lambda w: setattr(w, "grad", Tensor(np.ones((2, 2)))), "is Tensor float64"),
     "gradient that is a number": (lambda w: setattr(w, "grad", 1.0), "is float, a float array"),
     "weight of another dtype": (lambda w: setattr(w, "data", w.data.astype(np.float32)), "is float32 .* now, it was float64"),
-    "weight of another shape": (
-        lambda w: setattr(w, "data", np.ones((3, 3))),
-        r"is float64 \(3, 3\) now, it was",
-    ),
+    "weight of another shape": (lambda w: setattr(w, "data", np.ones((3, 3))), r"is float64 \(3, 3\) now, it was"),
 }
 
 

@@ -29,9 +29,7 @@ def test_an_indifferent_model_loses_the_logarithm_of_the_vocabulary():
 def test_micro_batches_with_a_common_count_add_up_to_the_whole_batch():
     parts = [
         next_token_loss(
-            _model(LOGITS[rows]),
-            Batch(BATCH.tokens[rows], BATCH.targets[rows], BATCH.loss_mask[rows]),
-            n_counted=BATCH.n_counted,
+            _model(LOGITS[rows]), Batch(BATCH.tokens[rows], BATCH.targets[rows], BATCH.loss_mask[rows]), n_counted=BATCH.n_counted
         ).item()
         for rows in (slice(0, 1), slice(1, 4))
     ]

@@ -22,8 +22,7 @@ SETTINGS = GenerationConfig(max_new_tokens=6, temperature=1.0)
 @pytest.fixture(scope="module")
 def model(tokenizer):
     return GPT(
-        GPTConfig(vocab_size=tokenizer.vocab_size, block_size=32, n_layers=1, n_heads=2, d_model=8),
-        rng=np.random.default_rng(0),
+        GPTConfig(vocab_size=tokenizer.vocab_size, block_size=32, n_layers=1, n_heads=2, d_model=8), rng=np.random.default_rng(0)
     ).eval()
 
 
@@ -79,8 +78,7 @@ def test_the_built_in_news_bring_their_story_along(model, tokenizer):
     prompts = read_prompts("news", n=3, rng=np.random.default_rng(0))
     assert len({prompt.messages[0]["content"] for prompt in prompts}) == 3
     wide = GPT(
-        GPTConfig(vocab_size=tokenizer.vocab_size, block_size=400, n_layers=1, n_heads=2, d_model=8),
-        rng=np.random.default_rng(0),
+        GPTConfig(vocab_size=tokenizer.vocab_size, block_size=400, n_layers=1, n_heads=2, d_model=8), rng=np.random.default_rng(0)
     ).eval()
     items = list(sample_items(wide, tokenizer, prompts[:1], n_answers=2, seed=0, config=SETTINGS))
     assert story_of(items[0]).request == items[0].prompt[0]["content"]
@@ -116,11 +114,6 @@ def test_a_prompt_without_room_for_an_answer_is_refused(model, tokenizer):
     with pytest.raises(ValueError, match="model's context 32: no room to answer"):
         list(
             sample_items(
-                model,
-                tokenizer,
-                [Prompt([{"role": "user", "content": "qz" * 40}], "test")],
-                n_answers=2,
-                seed=0,
-                config=SETTINGS,
+                model, tokenizer, [Prompt([{"role": "user", "content": "qz" * 40}], "test")], n_answers=2, seed=0, config=SETTINGS
             )
         )

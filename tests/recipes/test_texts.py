@@ -10,15 +10,7 @@ from tinyllm.models import GPTConfig
 from tinyllm.recipes import runs
 from tinyllm.recipes.pretrain import make_model
 from tinyllm.recipes.runs import refuse_used_folder, start_run
-from tinyllm.recipes.texts import (
-    DataConfig,
-    Texts,
-    encode_texts,
-    make_tokenizer,
-    open_tokens,
-    parse_data,
-    read_texts,
-)
+from tinyllm.recipes.texts import DataConfig, Texts, encode_texts, make_tokenizer, open_tokens, parse_data, read_texts
 from tinyllm.tokenizers import ByteTokenizer, CharacterTokenizer, load_tokenizer
 
 

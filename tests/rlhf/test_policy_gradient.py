@@ -355,11 +355,7 @@ def test_a_price_without_a_reference_is_refused():
         (RolloutConfig, {"temperature": 0.0}, "temperature must be a number of at least 1e-05, got 0.0"),
         (RolloutConfig, {"temperature": float("nan")}, "temperature must be"),
         (RolloutConfig, {"temperature": "warm"}, "temperature must be a number of at least 1e-05, got 'warm'"),
-        (
-            RolloutConfig,
-            {"missing_stop_score": float("nan")},
-            "missing_stop_score must be a number that is finite or None",
-        ),
+        (RolloutConfig, {"missing_stop_score": float("nan")}, "missing_stop_score must be a number that is finite or None"),
         (RolloutConfig, {"normaliser": "tokens"}, "normaliser must be one of sequence, token, constant, got 'tokens'"),
         (PPOConfig, {"clip": -0.1}, "clip must be a number of at least 0"),
         (PPOConfig, {"lam": 1.1}, "lam must be a number from 0 to 1, got 1.1"),

@@ -44,10 +44,7 @@ def test_the_file_may_hold_classes_and_import_what_it_likes(write):
         ("def scores(a, b):\n    return 1\n", "has no function score; did you mean scores?"),
         ("def other(a, b):\n    return 1\n", "has no function score; it has other"),
         ("score = 3\n", "has no function score; it has no function"),
-        (
-            "def score(answer):\n    return 1\n",
-            "cannot be called with a prompt and an answer; expected def score(prompt",
-        ),
+        ("def score(answer):\n    return 1\n", "cannot be called with a prompt and an answer; expected def score(prompt"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_with_its_line(write, text, fault):
@@ -80,10 +77,7 @@ def test_an_error_in_the_function_tells_its_own_line_not_that_of_a_library(write
         ("def score(prompt, answer):\n    return None\n", "gave None for the answer 'a'; expected a finite number"),
         ("def score(prompt, answer):\n    return float('nan')\n", "gave nan for the answer 'a'"),
         ("def score(prompt, answer):\n    return 'good'\n", "gave 'good' for the answer 'a'"),
-        (
-            "def score(prompts, answers):\n    return [1]\n",
-            "gave 1 values for 2 answers; expected a list with one number",
-        ),
+        ("def score(prompts, answers):\n    return [1]\n", "gave 1 values for 2 answers; expected a list with one number"),
         ("def score(prompts, answers):\n    return 1\n", "gave a int for 2 answers"),
     ],
 )

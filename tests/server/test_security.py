@@ -107,8 +107,7 @@ def test_without_the_cookie_nothing_is_shown(app):
 
 
 @pytest.mark.parametrize(
-    "others",
-    ['prefs={"dark":true}', "a[0]=1, 2", "=;;;=", "\x01", "no-value", "session=\u00e9", 'quote="open', "x tinyllm=y"],
+    "others", ['prefs={"dark":true}', "a[0]=1, 2", "=;;;=", "\x01", "no-value", "session=\u00e9", 'quote="open', "x tinyllm=y"]
 )
 def test_cookies_of_other_programs_on_this_host_do_not_hide_ours(app, others):
     ours = f"{app.access.cookie}={app.access.token}"

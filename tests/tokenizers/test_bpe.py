@@ -39,10 +39,7 @@ def test_the_earliest_merge_comes_first_even_if_another_gives_longer_tokens():
     tokens = [*BYTES, b"bc", b"ab", b"abc"]
     tokenizer = BPETokenizer(tokens, merges, pattern="gpt2")
     assert [tokens[i] for i in tokenizer.encode("abc")] == [b"a", b"bc"]
-    assert tokenizer.explain("abc ab") == [
-        [[b"a", b"b", b"c"], [b"a", b"bc"]],
-        [[b" ", b"a", b"b"], [b" ", b"ab"]],
-    ]
+    assert tokenizer.explain("abc ab") == [[[b"a", b"b", b"c"], [b"a", b"bc"]], [[b" ", b"a", b"b"], [b" ", b"ab"]]]
 
 
 DNA = "".join(random.Random(0).choices("ACGT", k=100_000))

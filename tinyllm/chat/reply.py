@@ -67,15 +67,9 @@ Event = Piece | ToolCall | Dropped | Reply
 
 
 def reply(
-    model: Any,
-    tokenizer: Any,
-    messages: Sequence[Message],
-    *,
-    config: GenerationConfig | None = None,
-    rng: np.random.Generator | None = None,
-    calculator: Callable[[str], str] = calculate,
-    max_calls: int = MAX_CALLS,
-) -> Iterator[Event]:
+    model: Any, tokenizer: Any, messages: Sequence[Message], *, config: GenerationConfig | None = None,
+    rng: np.random.Generator | None = None, calculator: Callable[[str], str] = calculate, max_calls: int = MAX_CALLS,
+) -> Iterator[Event]:  # fmt: skip
     """Let the assistant answer `messages`: events as they happen, a Reply last.
 
     model       anything with the interface of models/gpt.py, trained on chats or not (see tokenizers/chat.py)

@@ -25,14 +25,9 @@ class Progress:
     """
 
     def __init__(
-        self,
-        label: str,
-        total: int | None = None,
-        *,
-        unit: str = "",
-        stream: TextIO | None = None,
+        self, label: str, total: int | None = None, *, unit: str = "", stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
-    ):
+    ):  # fmt: skip
         self.label, self.total, self.unit = label, total, unit
         self.stream = stream or sys.stderr
         self.clock = clock

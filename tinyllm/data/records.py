@@ -160,10 +160,7 @@ class Where:
 
 
 def read_each(
-    path: str | os.PathLike[str],
-    read: Callable[[Any, Where], Made],
-    *,
-    parse: Callable[[bytes, Where], Any] | None = None,
+    path: str | os.PathLike[str], read: Callable[[Any, Where], Made], *, parse: Callable[[bytes, Where], Any] | None = None
 ) -> tuple[list[Made], ReadReport]:
     """What `read` makes of each record of a file, and what became of the others.
 

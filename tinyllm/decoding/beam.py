@@ -53,9 +53,7 @@ def _best_continuations(beams: Sequence[_Beam], log_probs: np.ndarray, n: int) -
     return [
         _Beam((*beams[row].tokens, token), (*beams[row].log_probs, float(log_probs[row, token])), total, row)
         for row, token, total in zip(
-            *(part.tolist() for part in np.divmod(candidates, log_probs.shape[1])),
-            totals[candidates].tolist(),
-            strict=True,
+            *(part.tolist() for part in np.divmod(candidates, log_probs.shape[1])), totals[candidates].tolist(), strict=True
         )
     ]
 
@@ -84,16 +82,9 @@ def _as_stop_tokens(eos_id: int | Sequence[int] | None) -> tuple[int, ...]:
 
 
 def beam_search(
-    model: Any,
-    prompt: Sequence[int] | np.ndarray,
-    *,
-    n_beams: int,
-    max_new_tokens: int,
-    length_penalty: float = 1.0,
-    no_repeat_ngram_size: int = 0,
-    eos_id: int | Sequence[int] | None = None,
-    early_stopping: bool = False,
-) -> list[Hypothesis]:
+    model: Any, prompt: Sequence[int] | np.ndarray, *, n_beams: int, max_new_tokens: int, length_penalty: float = 1.0,
+    no_repeat_ngram_size: int = 0, eos_id: int | Sequence[int] | None = None, early_stopping: bool = False,
+) -> list[Hypothesis]:  # fmt: skip
     """The best continuations of one prompt, at most n_beams of them, best first.
 
     Each step takes the 2 · n_beams best continuations ((1 + number of stop tokens) · n_beams if that is more). Among

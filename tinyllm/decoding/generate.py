@@ -54,14 +54,9 @@ def row_generators(rng: np.random.Generator, n_rows: int) -> list[np.random.Gene
 
 
 def generate_steps(
-    model: Any,
-    prompts: Sequence[Sequence[int]] | np.ndarray,
-    *,
-    config: GenerationConfig | None = None,
-    rng: np.random.Generator | None = None,
-    should_stop: ShouldStop | None = None,
-    **settings: Any,
-) -> Iterator[Step]:
+    model: Any, prompts: Sequence[Sequence[int]] | np.ndarray, *, config: GenerationConfig | None = None,
+    rng: np.random.Generator | None = None, should_stop: ShouldStop | None = None, **settings: Any,
+) -> Iterator[Step]:  # fmt: skip
     """Generate step by step: an iterator of `Step`, up to max_new_tokens of them.
 
     prompts      B lists of token ids, of any lengths, or an array (B, T)
@@ -88,14 +83,9 @@ def generate_steps(
 
 
 def generate(
-    model: Any,
-    prompts: Sequence[Sequence[int]] | np.ndarray,
-    *,
-    config: GenerationConfig | None = None,
-    rng: np.random.Generator | None = None,
-    should_stop: ShouldStop | None = None,
-    **settings: Any,
-) -> GenerationResult:
+    model: Any, prompts: Sequence[Sequence[int]] | np.ndarray, *, config: GenerationConfig | None = None,
+    rng: np.random.Generator | None = None, should_stop: ShouldStop | None = None, **settings: Any,
+) -> GenerationResult:  # fmt: skip
     """Generate to the end: the new tokens of each prompt. Arguments and errors as in `generate_steps`.
 
     With n_beams above 1 each prompt's best sequence by beam search instead (`should_stop` is then refused).
@@ -118,12 +108,9 @@ def generate(
 
 
 def _steps(
-    model: Any,
-    histories: list[list[int]],
-    config: GenerationConfig,
-    generators: list[np.random.Generator] | None,
+    model: Any, histories: list[list[int]], config: GenerationConfig, generators: list[np.random.Generator] | None,
     should_stop: ShouldStop | None,
-) -> Iterator[Step]:
+) -> Iterator[Step]:  # fmt: skip
     """The loop. `histories` (prompt and new tokens of each running row) grow and shrink with the batch."""
     rows, context, logits = np.arange(len(histories)), *_read_prompts(model, histories, config.max_new_tokens)
     for n_new in range(1, config.max_new_tokens + 1):

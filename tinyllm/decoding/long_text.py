@@ -31,14 +31,9 @@ def keep_tail(ids: list[int], *, block_size: int, max_new_tokens: int, notice: N
 
 
 def write_on(
-    model: Any,
-    tokenizer: Any,
-    prompt: str | bytes,
-    *,
-    config: GenerationConfig,
-    rng: np.random.Generator | None,
+    model: Any, tokenizer: Any, prompt: str | bytes, *, config: GenerationConfig, rng: np.random.Generator | None,
     notice: Notice = lambda text: None,
-) -> Iterator[str]:
+) -> Iterator[str]:  # fmt: skip
     """Yield what follows `prompt`, piece by piece, up to config.max_new_tokens, which may exceed the context.
 
     notice  is told, in a sentence, when something of the prompt or of the text is dropped

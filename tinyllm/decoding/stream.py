@@ -64,14 +64,9 @@ class TextStream:
 
 
 def stream_text(
-    model: Any,
-    tokenizer: Any,
-    prompt: str | bytes | Sequence[int] | np.ndarray,
-    *,
-    config: GenerationConfig | None = None,
-    rng: np.random.Generator | None = None,
-    **settings: Any,
-) -> Iterator[str]:
+    model: Any, tokenizer: Any, prompt: str | bytes | Sequence[int] | np.ndarray, *, config: GenerationConfig | None = None,
+    rng: np.random.Generator | None = None, **settings: Any,
+) -> Iterator[str]:  # fmt: skip
     """Yield what follows `prompt`, piece by piece as it becomes certain; joined, the pieces are `generate_text`.
 
     prompt  text or its bytes, in which special tokens are ordinary text, or token ids (a chat template's, say). An empty one
@@ -87,27 +82,17 @@ def stream_text(
 
 
 def generate_text(
-    model: Any,
-    tokenizer: Any,
-    prompt: str | bytes | Sequence[int] | np.ndarray,
-    *,
-    config: GenerationConfig | None = None,
-    rng: np.random.Generator | None = None,
-    **settings: Any,
-) -> str:
+    model: Any, tokenizer: Any, prompt: str | bytes | Sequence[int] | np.ndarray, *, config: GenerationConfig | None = None,
+    rng: np.random.Generator | None = None, **settings: Any,
+) -> str:  # fmt: skip
     """The text that follows `prompt` (not the prompt itself). Arguments and errors as in `stream_text`."""
     return generate_texts(model, tokenizer, [prompt], config=config, rng=rng, **settings)[0]
 
 
 def generate_texts(
-    model: Any,
-    tokenizer: Any,
-    prompts: Sequence[str | bytes | Sequence[int] | np.ndarray],
-    *,
-    config: GenerationConfig | None = None,
-    rng: np.random.Generator | None = None,
-    **settings: Any,
-) -> list[str]:
+    model: Any, tokenizer: Any, prompts: Sequence[str | bytes | Sequence[int] | np.ndarray], *,
+    config: GenerationConfig | None = None, rng: np.random.Generator | None = None, **settings: Any,
+) -> list[str]:  # fmt: skip
     """The texts that follow several prompts, generated as one batch. Arguments and errors as in `stream_text`."""
     if isinstance(prompts, str | bytes):
         raise ValueError("prompts is one string; expected a list of prompts, or use generate_text for one")

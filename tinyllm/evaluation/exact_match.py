@@ -41,14 +41,9 @@ class ExactMatch:
 
 
 def measure_exact_match(
-    model: Any,
-    instructions: Sequence[Instruction],
-    *,
-    chat: Any,
-    calculate: Callable[[str], str] = calculate,
-    max_new_tokens: int = 64,
-    batch_size: int = 64,
-) -> dict[str, ExactMatch]:
+    model: Any, instructions: Sequence[Instruction], *, chat: Any, calculate: Callable[[str], str] = calculate,
+    max_new_tokens: int = 64, batch_size: int = 64,
+) -> dict[str, ExactMatch]:  # fmt: skip
     """Ask `model` all verifiable instructions; task -> result, in order of appearance, and "all" last.
 
     chat: a tokenizers.ChatFormat, or PlainChatFormat for a base model. calculate: expression -> what the tool answers, both text.
@@ -68,14 +63,9 @@ def measure_exact_match(
 
 
 def answer_all(
-    model: Any,
-    conversations: Sequence[Sequence[dict[str, str]]],
-    *,
-    chat: Any,
-    calculate: Callable[[str], str] = calculate,
-    max_new_tokens: int = 64,
-    batch_size: int = 64,
-) -> list[str]:
+    model: Any, conversations: Sequence[Sequence[dict[str, str]]], *, chat: Any, calculate: Callable[[str], str] = calculate,
+    max_new_tokens: int = 64, batch_size: int = 64,
+) -> list[str]:  # fmt: skip
     """The model's greedy answer to each conversation, tool calls carried out; conversations of like length go together."""
     prompts = [chat.prompt(conversation) for conversation in conversations]
     if (longest := max(map(len, prompts))) >= model.config.block_size:

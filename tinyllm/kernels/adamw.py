@@ -148,18 +148,9 @@ def _check_counts(params: Sequence[ndarray], **others: Sequence) -> None:
 
 
 def adamw_update(
-    params: Sequence[ndarray],
-    grads: Sequence[ndarray],
-    exp_avgs: Sequence[ndarray],
-    exp_avg_sqs: Sequence[ndarray],
-    *,
-    lr: float,
-    betas: tuple[float, float],
-    eps: float,
-    weight_decays: Sequence[float],
-    step: int,
-    grad_scale: float = 1.0,
-) -> None:
+    params: Sequence[ndarray], grads: Sequence[ndarray], exp_avgs: Sequence[ndarray], exp_avg_sqs: Sequence[ndarray], *,
+    lr: float, betas: tuple[float, float], eps: float, weight_decays: Sequence[float], step: int, grad_scale: float = 1.0,
+) -> None:  # fmt: skip
     """Update params, exp_avgs (m) and exp_avg_sqs (v) in place: one array per weight, all of one dtype.
 
     weight_decays: λ of each weight; step counts from 1; gradients are multiplied by grad_scale first. Raises ValueError,

@@ -111,13 +111,9 @@ class GPT(Module):
         return self.logits(self.hidden(tokens, cache=cache, attention_mask=attention_mask))
 
     def hidden(
-        self,
-        tokens: np.ndarray,
-        *,
-        cache: KVCache | None = None,
-        attention_mask: np.ndarray | None = None,
+        self, tokens: np.ndarray, *, cache: KVCache | None = None, attention_mask: np.ndarray | None = None,
         read_from: int | np.ndarray | None = None,
-    ) -> Tensor:
+    ) -> Tensor:  # fmt: skip
         """tokens (B, T) int -> the stream after the last norm, (B, T, C).
 
         cache           keys and values of earlier calls; `tokens` continue them (under no_grad only)

@@ -33,13 +33,7 @@ _RENAMED = {
     "feedforward.up.": "mlp.c_fc.",
     "feedforward.down.": "mlp.c_proj.",
 }
-_KEYS = {
-    "vocab_size": "vocab_size",
-    "block_size": "n_positions",
-    "n_layers": "n_layer",
-    "n_heads": "n_head",
-    "d_model": "n_embd",
-}
+_KEYS = {"vocab_size": "vocab_size", "block_size": "n_positions", "n_layers": "n_layer", "n_heads": "n_head", "d_model": "n_embd"}
 _ONLY: dict[str, tuple[Any, ...]] = {  # settings of theirs that change what is computed, and what gpt.py computes
     "activation_function": ("gelu_new", "gelu_pytorch_tanh"),  # two names of one function
     "layer_norm_epsilon": (1e-5,),

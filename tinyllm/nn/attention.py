@@ -23,16 +23,9 @@ class SelfAttention(Module):
     """qkv (3C, C) and out (C, C). `out_std`: initial standard deviation of the output projection."""
 
     def __init__(
-        self,
-        d_model: int,
-        n_heads: int,
-        *,
-        causal: bool,
-        bias: bool = True,
-        std: float = 0.02,
-        out_std: float = 0.02,
+        self, d_model: int, n_heads: int, *, causal: bool, bias: bool = True, std: float = 0.02, out_std: float = 0.02,
         rng: np.random.Generator | None,
-    ):
+    ):  # fmt: skip
         if d_model % n_heads:
             raise ValueError(f"d_model {d_model} is not divisible by n_heads {n_heads}; choose n_heads that divides it")
         self.qkv = Linear(d_model, 3 * d_model, bias=bias, std=std, rng=rng)
@@ -41,15 +34,9 @@ class SelfAttention(Module):
         self.causal = causal
 
     def __call__(
-        self,
-        x: Tensor,
-        *,
-        cache: LayerCache | None = None,
-        key_mask: np.ndarray | None = None,
-        lengths: np.ndarray | None = None,
-        read: np.ndarray | None = None,
-        residual: Tensor | None = None,
-    ) -> Tensor:
+        self, x: Tensor, *, cache: LayerCache | None = None, key_mask: np.ndarray | None = None,
+        lengths: np.ndarray | None = None, read: np.ndarray | None = None, residual: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """x (B, T, C), key_mask (B, S) bool -> (B, T, C), plus `residual` if there is one.
 
         With a cache, keys and values of earlier calls are seen too. lengths (B,): x is (1, N, C), B sequences end to end;

@@ -28,14 +28,9 @@ class Block(Module):
         self.dropout = dropout
 
     def __call__(
-        self,
-        x: Tensor,
-        *,
-        cache: LayerCache | None = None,
-        key_mask: np.ndarray | None = None,
-        lengths: np.ndarray | None = None,
-        read: np.ndarray | None = None,
-    ) -> Tensor:
+        self, x: Tensor, *, cache: LayerCache | None = None, key_mask: np.ndarray | None = None,
+        lengths: np.ndarray | None = None, read: np.ndarray | None = None,
+    ) -> Tensor:  # fmt: skip
         """x (B, T, C) -> (B, T, C), or only the positions to `read`; the settings are the attention's."""
         normed = self.norm1(x)
         x = x if read is None else x[:, read]

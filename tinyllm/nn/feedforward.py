@@ -20,15 +20,9 @@ class FeedForward(Module):
     """up (F, C) and down (C, F). `out_std`: initial standard deviation of `down`."""
 
     def __init__(
-        self,
-        d_model: int,
-        d_feedforward: int,
-        *,
-        bias: bool = True,
-        std: float = 0.02,
-        out_std: float = 0.02,
+        self, d_model: int, d_feedforward: int, *, bias: bool = True, std: float = 0.02, out_std: float = 0.02,
         rng: np.random.Generator | None,
-    ):
+    ):  # fmt: skip
         self.up = Linear(d_model, d_feedforward, bias=bias, std=std, rng=rng)
         self.down = Linear(d_feedforward, d_model, bias=bias, std=out_std, rng=rng)
 

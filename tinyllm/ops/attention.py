@@ -56,13 +56,7 @@ def _whole_mask(
 
 @op
 def attention(
-    query,
-    key,
-    value,
-    *,
-    causal: bool = False,
-    key_mask: np.ndarray | None = None,
-    attention_mask: np.ndarray | None = None,
+    query, key, value, *, causal: bool = False, key_mask: np.ndarray | None = None, attention_mask: np.ndarray | None = None
 ):
     """query (B, T, H, D), key and value (B, S, G, D) -> (B, T, H, D).
 

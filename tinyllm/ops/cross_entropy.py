@@ -57,14 +57,9 @@ def _rows(op_name: str, logits: np.ndarray) -> np.ndarray:
 
 @op
 def cross_entropy(
-    logits,
-    targets,
-    *,
-    loss_mask: np.ndarray | None = None,
-    n_counted: float | None = None,
-    reduction: str = "mean",
+    logits, targets, *, loss_mask: np.ndarray | None = None, n_counted: float | None = None, reduction: str = "mean",
     label_smoothing: float = 0.0,
-):
+):  # fmt: skip
     """Mean negative log-likelihood of `targets` in nats, a scalar.
 
     logits (..., V); targets (...) int; loss_mask (...) bool, True = counts (all by default).

@@ -27,14 +27,9 @@ class AdamW(Optimizer):
     settings = ("lr", "betas", "eps", "weight_decay")
 
     def __init__(
-        self,
-        params: Params,
-        *,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
+        self, params: Params, *, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
         weight_decay: float = 0.01,
-    ):
+    ):  # fmt: skip
         super().__init__(params, lr=lr)
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas must be two numbers in [0, 1), got {betas}")

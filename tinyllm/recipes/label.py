@@ -159,13 +159,7 @@ def label_stories(
 
 
 def sample_answers(
-    model: GPT,
-    tokenizer: Tokenizer,
-    stories: Sequence[Story],
-    *,
-    k: int,
-    rng: np.random.Generator,
-    temperature: float = 1.0,
+    model: GPT, tokenizer: Tokenizer, stories: Sequence[Story], *, k: int, rng: np.random.Generator, temperature: float = 1.0
 ) -> list[list[str]]:
     """`k` sampled answers of the model to each story."""
     chat = ChatFormat(tokenizer)

@@ -33,9 +33,7 @@ from tinyllm.storage import strict_json, write_file
 from tinyllm.storage.explain import nearest
 from tinyllm.storage.fields import check_choice, check_number, check_whole
 from tinyllm.tokenizers import END_OF_TEXT, BPETokenizer, ByteTokenizer, CharacterTokenizer, Tokenizer, load_tokenizer
-from tinyllm.training import (
-    find_tokenizer,
-)
+from tinyllm.training import find_tokenizer
 
 TOKENIZERS = ("bpe", "byte", "character")
 SPLITS = ("documents", "tail")

@@ -79,13 +79,9 @@ class Start:
 
 
 def begin(
-    inputs: tuple[Input, ...],
-    given: Mapping[str, str | Path | Sequence[str] | None],
-    *,
-    out: str | Path,
-    resume: bool,
+    inputs: tuple[Input, ...], given: Mapping[str, str | Path | Sequence[str] | None], *, out: str | Path, resume: bool,
     show: Show,
-) -> Start:
+) -> Start:  # fmt: skip
     """Check the folder, and fill in what an earlier start was made of. ValueError for a folder in use, and a missing input."""
     folder = Path(os.path.expanduser(out))
     refuse_used_folder(folder, resume=resume)

@@ -28,14 +28,7 @@ from tinyllm.nn import Dropout, Module
 from tinyllm.rlhf.advantages import masked_mean
 from tinyllm.rlhf.kl import kl_estimate
 from tinyllm.rlhf.log_probs import frozen_log_probs, response_logits
-from tinyllm.rlhf.rollout import (
-    Reward,
-    Rollout,
-    RolloutConfig,
-    check_prompts,
-    check_scores,
-    sample_rollout,
-)
+from tinyllm.rlhf.rollout import Reward, Rollout, RolloutConfig, check_prompts, check_scores, sample_rollout
 from tinyllm.rlhf.sequences import Sequences
 from tinyllm.training.metrics import StepMetrics
 
@@ -85,16 +78,9 @@ class PolicyGradient:
     """
 
     def __init__(
-        self,
-        policy: Any,
-        prompts: Sequence[list[int]],
-        reward: Reward,
-        *,
-        config: RolloutConfig,
-        stop_id: int,
-        rng: np.random.Generator,
-        reference: Any = None,
-    ):
+        self, policy: Any, prompts: Sequence[list[int]], reward: Reward, *, config: RolloutConfig, stop_id: int,
+        rng: np.random.Generator, reference: Any = None,
+    ):  # fmt: skip
         check_prompts(prompts, block_size=policy.config.block_size, max_new_tokens=config.max_new_tokens)
         self.config: Any = config  # the algorithm's own
         if reference is None and (price := vars(config).get("kl_coefficient")):

@@ -93,16 +93,9 @@ class PPO(PolicyGradient):
     """PPO on an ActorCritic. Use: train(model, ppo, loss_fn=ppo.loss, measure=ppo.measure, config=...)."""
 
     def __init__(
-        self,
-        model: ActorCritic,
-        prompts: Sequence[list[int]],
-        reward: Reward,
-        *,
-        config: PPOConfig,
-        stop_id: int,
-        rng: np.random.Generator,
-        reference: Any = None,
-    ):
+        self, model: ActorCritic, prompts: Sequence[list[int]], reward: Reward, *, config: PPOConfig, stop_id: int,
+        rng: np.random.Generator, reference: Any = None,
+    ):  # fmt: skip
         super().__init__(model.policy, prompts, reward, config=config, stop_id=stop_id, rng=rng, reference=reference)
         disable_dropout(model.critic)
         self.model = model

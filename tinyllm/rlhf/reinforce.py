@@ -17,13 +17,7 @@ import numpy as np
 
 from tinyllm.autograd import Tensor
 from tinyllm.rlhf.advantages import leave_one_out_advantages
-from tinyllm.rlhf.policy_gradient import (
-    Experience,
-    PolicyGradient,
-    policy_logits,
-    policy_statistics,
-    weighted_loss,
-)
+from tinyllm.rlhf.policy_gradient import Experience, PolicyGradient, policy_logits, policy_statistics, weighted_loss
 from tinyllm.rlhf.rollout import Rollout, RolloutConfig
 from tinyllm.storage.fields import check_number
 

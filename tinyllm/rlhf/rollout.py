@@ -67,14 +67,9 @@ class Rollout:
 
 
 def sample_rollout(
-    policy: Any,
-    prompts: Sequence[list[int]],
-    indices: np.ndarray,
-    *,
-    config: RolloutConfig,
-    stop_id: int,
+    policy: Any, prompts: Sequence[list[int]], indices: np.ndarray, *, config: RolloutConfig, stop_id: int,
     rng: np.random.Generator,
-) -> tuple[list[Sample], Sequences]:
+) -> tuple[list[Sample], Sequences]:  # fmt: skip
     """An answer to each of prompts[indices], drawn from the policy itself: no top-k, no top-p."""
     asked = [prompts[i] for i in indices]
     settings = GenerationConfig(config.max_new_tokens, temperature=config.temperature, stop_tokens=(stop_id,))

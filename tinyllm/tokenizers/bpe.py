@@ -115,13 +115,9 @@ class BPETokenizer(Tokenizer):
     """
 
     def __init__(
-        self,
-        tokens: list[bytes],
-        merges: list[tuple[bytes, bytes]],
-        *,
-        pattern: str = "gpt4",
+        self, tokens: list[bytes], merges: list[tuple[bytes, bytes]], *, pattern: str = "gpt4",
         special_tokens: dict[str, int] | None = None,
-    ):
+    ):  # fmt: skip
         super().__init__(tokens, special_tokens or {})
         self.pattern = get_pattern(pattern)
         self.merges = merges
@@ -139,15 +135,9 @@ class BPETokenizer(Tokenizer):
 
     @classmethod
     def train(
-        cls,
-        documents: Iterable[str | bytes],
-        *,
-        vocab_size: int,
-        pattern: str = "gpt4",
-        min_frequency: int = 2,
-        special_tokens: Iterable[str] = (END_OF_TEXT,),
-        progress: Callable[[str, int, int | None], None] | None = None,
-    ) -> BPETokenizer:
+        cls, documents: Iterable[str | bytes], *, vocab_size: int, pattern: str = "gpt4", min_frequency: int = 2,
+        special_tokens: Iterable[str] = (END_OF_TEXT,), progress: Callable[[str, int, int | None], None] | None = None,
+    ) -> BPETokenizer:  # fmt: skip
         """Learn a vocabulary of `vocab_size` ids from `documents` (read once, one at a time).
 
         Ids: the 256 bytes in GPT-2's order, then merged tokens in the order learned, then the special tokens. Special

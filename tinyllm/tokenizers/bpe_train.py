@@ -28,12 +28,9 @@ Pair = tuple[int, int]
 
 
 def count_pieces(
-    documents: Iterable[str | bytes],
-    pattern: SplitPattern,
-    *,
-    special_tokens: Sequence[str] = (),
+    documents: Iterable[str | bytes], pattern: SplitPattern, *, special_tokens: Sequence[str] = (),
     progress: Progress | None = None,
-) -> Counter[bytes]:
+) -> Counter[bytes]:  # fmt: skip
     """How often each piece occurs in `documents`. Special tokens found in a text separate it and are not counted.
 
     Memory: one document and the distinct pieces. ValueError if `documents` is a single text.

@@ -51,16 +51,9 @@ def evaluate(model: Module, batches: Sequence[Any], *, loss_fn: LossFunction, po
 
 
 def train(
-    model: Module,
-    source: BatchSource,
-    *,
-    config: TrainConfig,
-    loss_fn: LossFunction,
-    optimizer: Optimizer | None = None,
-    evaluation: Sequence[Any] = (),
-    run: RunFolder | None = None,
-    measure: Callable[[], Mapping[str, float]] = dict,
-) -> Iterator[Record]:
+    model: Module, source: BatchSource, *, config: TrainConfig, loss_fn: LossFunction, optimizer: Optimizer | None = None,
+    evaluation: Sequence[Any] = (), run: RunFolder | None = None, measure: Callable[[], Mapping[str, float]] = dict,
+) -> Iterator[Record]:  # fmt: skip
     """Trains `model` for config.max_steps steps and yields a StepRecord a step and an EvalRecord an evaluation.
 
     loss_fn     see `step.LossFunction`: sum over the batch's counted tokens, divided by the n_counted it is given
@@ -151,12 +144,9 @@ def _evaluate(state: TrainState, evaluation: Sequence[Any], loss_fn: LossFunctio
 
 
 def _step(
-    state: TrainState,
-    config: TrainConfig,
-    loss_fn: LossFunction,
-    poll: Callable[[], None],
+    state: TrainState, config: TrainConfig, loss_fn: LossFunction, poll: Callable[[], None],
     measure: Callable[[], Mapping[str, float]],
-) -> StepRecord:
+) -> StepRecord:  # fmt: skip
     """One optimizer step, or what is left of one that was interrupted between micro-batches."""
     start = time.perf_counter()
     state.source_state = state.source.state()

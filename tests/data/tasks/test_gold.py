@@ -8,14 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinyllm.data import make_story, make_summary
-from tinyllm.data.tasks.gold import (
-    count_flagged,
-    count_invented,
-    facts_covered,
-    gold_reward,
-    politeness,
-    words_over_budget,
-)
+from tinyllm.data.tasks.gold import count_flagged, count_invented, facts_covered, gold_reward, politeness, words_over_budget
 from tinyllm.data.tasks.news import Story
 
 STORY = Story(
@@ -53,8 +46,7 @@ def test_facts_are_covered_as_whole_words_and_count_once(reply, share):
 
 
 @pytest.mark.parametrize(
-    "reply, value",
-    [("Please", 1), ("thanks. Thank you, please", 1), ("Whatever", -1), ("Thanks. Whatever.", 0), ("A flood", 0)],
+    "reply, value", [("Please", 1), ("thanks. Thank you, please", 1), ("Whatever", -1), ("Thanks. Whatever.", 0), ("A flood", 0)]
 )
 def test_politeness_is_one_word_and_more_adds_nothing(reply, value):
     assert politeness(reply) == value

@@ -113,8 +113,7 @@ def test_an_unreachable_host_is_said_in_one_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "url",
-    ["file:///etc/passwd", "ftp://example.org/x", "tale.txt", "", "http:///a", "http://h:port/", "http://[::1/a"],
+    "url", ["file:///etc/passwd", "ftp://example.org/x", "tale.txt", "", "http:///a", "http://h:port/", "http://[::1/a"]
 )
 def test_only_http_addresses_are_fetched(url, tmp_path):
     with pytest.raises(ValueError, match="url must begin with http"):

@@ -40,13 +40,9 @@ class _Reading:
 
 
 def read_corpus(
-    specs: str | Path | Sequence[str | Path],
-    *,
-    max_bytes: int | None = None,
-    cache: Path | None = None,
-    progress: Progress | None = None,
-    end_of_text: Sequence[str] = (END_OF_TEXT,),
-) -> list[Source]:
+    specs: str | Path | Sequence[str | Path], *, max_bytes: int | None = None, cache: Path | None = None,
+    progress: Progress | None = None, end_of_text: Sequence[str] = (END_OF_TEXT,),
+) -> list[Source]:  # fmt: skip
     """The sources that `specs` (one description or several, see above) stand for; names are made unique.
 
     max_bytes: limit for each source, see `documents.limit_bytes`. cache: folder for downloads. progress: called with

@@ -82,12 +82,9 @@ class Shard:
 
 
 def write_shard(
-    path: str | os.PathLike[str],
-    documents: Iterable[bytes],
-    *,
-    tokenizer: Tokenizer,
+    path: str | os.PathLike[str], documents: Iterable[bytes], *, tokenizer: Tokenizer,
     progress: Callable[[int], None] | None = None,
-) -> ShardHeader:
+) -> ShardHeader:  # fmt: skip
     """Encode `documents`, write them to `path` in one atomic step, and return the header.
 
     progress: called with the number of documents encoded so far. All ids are held in memory until written (2 or 4 bytes

@@ -44,15 +44,9 @@ def tile_width(dtype: np.dtype) -> int:
 
 
 def attention_forward(
-    query: ndarray,
-    key: ndarray,
-    value: ndarray,
-    *,
-    scale: float,
-    causal: bool,
-    key_mask: ndarray | None = None,
+    query: ndarray, key: ndarray, value: ndarray, *, scale: float, causal: bool, key_mask: ndarray | None = None,
     lengths: ndarray | None = None,
-) -> tuple[ndarray, ndarray]:
+) -> tuple[ndarray, ndarray]:  # fmt: skip
     """Return out (B, T, H, D) and log_normalizer (B, H, T), the log of each query's Σ exp(score).
 
     query (B, T, H, D); key, value (B, S, G, D), H % G == 0: head h reads key/value head h // (H // G). Any strides, the last
@@ -86,19 +80,10 @@ def chunk_length(n_tasks: int, n_keys: int) -> int:
 
 
 def attention_backward(
-    dout: ndarray,
-    query: ndarray,
-    key: ndarray,
-    value: ndarray,
-    out: ndarray,
-    log_normalizer: ndarray,
-    *,
-    scale: float,
-    causal: bool,
-    key_mask: ndarray | None = None,
-    lengths: ndarray | None = None,
+    dout: ndarray, query: ndarray, key: ndarray, value: ndarray, out: ndarray, log_normalizer: ndarray, *, scale: float,
+    causal: bool, key_mask: ndarray | None = None, lengths: ndarray | None = None,
     grads: tuple[ndarray, ndarray, ndarray] | None = None,
-) -> tuple[ndarray, ndarray, ndarray]:
+) -> tuple[ndarray, ndarray, ndarray]:  # fmt: skip
     """Return dquery (B, T, H, D), dkey and dvalue (B, S, G, D), given out and log_normalizer from the forward pass.
 
     grads: three arrays, or views with the last axis contiguous, that receive the gradients.

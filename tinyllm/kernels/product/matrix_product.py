@@ -27,18 +27,7 @@ from numba import types
 from numba.core import cgutils
 
 from tinyllm.kernels.jit import inlined, intrinsic, jit, max_threads, prange
-from tinyllm.kernels.pointers import (
-    Matrix,
-    at,
-    lanes,
-    matrix_of,
-    move,
-    shifted,
-    start,
-    take_number,
-    thread_count,
-    tile_rows,
-)
+from tinyllm.kernels.pointers import Matrix, at, lanes, matrix_of, move, shifted, start, take_number, thread_count, tile_rows
 from tinyllm.kernels.product.epilogue import ADD_TO, NOTHING, Epilogue, epilogue, finish_block
 from tinyllm.kernels.product.matrix_vector import has_few_rows, multiply_few
 from tinyllm.kernels.product.packing import gather_rows, pack_slab

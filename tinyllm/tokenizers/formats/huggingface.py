@@ -57,12 +57,7 @@ _BPE = {
     "merges": [object],
 }
 _WORD_LEVEL = {"type": str, "vocab": MapOf(int), "unk_token": str}
-_BYTE_LEVEL = {
-    "type": str,
-    "add_prefix_space": bool,
-    "trim_offsets": Optional(bool),
-    "use_regex": Optional(bool),
-}
+_BYTE_LEVEL = {"type": str, "add_prefix_space": bool, "trim_offsets": Optional(bool), "use_regex": Optional(bool)}
 _SPLIT = {"type": str, "pattern": MapOf(str), "behavior": str, "invert": Optional(bool)}
 
 
