@@ -123,7 +123,7 @@ def test_logits_that_are_not_finite_are_an_error_in_a_compiled_step_too(steps):
 
 
 class PostNorm(GPT):
-    """Made of ops that have lines, in another order; the stream is read twice by one call."""
+    """Made of ops that have instructions, in another order; the stream is read twice by one call."""
 
     def hidden(self, tokens, *, cache=None, attention_mask=None, read_from=None):
         past = 0 if cache is None else cache.length

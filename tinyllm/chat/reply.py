@@ -77,7 +77,7 @@ def reply(
     config      max_new_tokens is for each message of the assistant; what the context has no room for is cut off
     calculator  text of a call -> text of its result; it must not raise
 
-    Raises ValueError, at once, for a conversation that is none, or whose last turn leaves no room for an answer.
+    Raises ValueError, at once, for messages that are no conversation, or whose last turn leaves no room for an answer.
     """
     config = config or GenerationConfig()
     if max_calls < 0:
@@ -160,7 +160,7 @@ class _Turn:
 
     def __init__(self, model: Any, form: ChatFormat | PlainChatFormat, config: GenerationConfig, rng: Any):
         self.model, self.form, self.config, self.rng = model, form, config, rng
-        special = form.tokenizer.special_tokens.values()  # who gives the word away has ended
+        special = form.tokenizer.special_tokens.values()  # a control token ends the turn
         ends = (i for i in (*form.tokenizer.stop_ids, *special) if i != form.call_id)
         self.stop_tokens = tuple(dict.fromkeys((*config.stop_tokens, *ends)))
         self.block_size = model.config.block_size

@@ -2,12 +2,12 @@
 
 A network of small layers spends more time between its layers than in them: calls from Python, checks, launches. Yet a step of
 generation is the same straight line of calls each time; only the numbers change. So one ordinary step is watched
-(`observe_ops`), its calls become the lines of a program (`kernels/program/row_program.py`), and from then on a step is one
+(`observe_ops`), its calls become the instructions of a program (`kernels/program/row_program.py`), and from then on a step is one
 launch, in which each row has its own length: what was padding in the prompts is left behind here.
 
 Nothing in this file knows GPT. A model qualifies if it has `embed`, and if all that follows in its step is made of the ops in
-`LINES`. With any other call in it (int8 weights, adapters) `compile_step` gives None, and the model goes on as before. So it does
-if the program does not give the logits of the step that was watched, since then something happened that was no op.
+`INSTRUCTIONS`. With any other call in it (int8 weights, adapters) `compile_step` gives None, and the model goes on as before. So
+it does if the program does not give the logits of the step that was watched, since then something happened that was no op.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ class CompiledStep:
 
 
 class NotCompilable(Exception):
-    """A call reads something that is neither a weight nor what an earlier line wrote."""
+    """A call reads something that is neither a weight nor what an earlier instruction wrote."""
 
 
 class _Writer:
-    """Turns calls into lines; knows which array of the program holds which Tensor, and gives arrays back to be used again."""
+    """Turns calls into instructions; knows which array of the program holds which Tensor, and gives arrays back for new use."""
 
     def __init__(self, program: Any, calls: list[Call], caches: dict[int, tuple[np.ndarray, np.ndarray]]):
         self.program, self.caches = program, caches
@@ -95,7 +95,7 @@ class _Writer:
 
     def write(self, i: int, call: Call) -> None:
         """One call; what nobody reads after it may be written over."""
-        LINES[call.op](self, call)
+        INSTRUCTIONS[call.op](self, call)
         for key in {id(x) for x in call.inputs if isinstance(x, Tensor)}:
             if self.last_use[key] == i and key in self.arrays:
                 self.free.append(self.arrays[key])
@@ -130,7 +130,7 @@ def _cached_attention(to: _Writer, call: Call) -> None:
     to.program.attend(to.array(qkv), keys, values, to.result(call), n_heads=n_heads, scale=1 / math.sqrt(keys.shape[2]))
 
 
-LINES: dict[str, Callable[[_Writer, Call], None]] = {
+INSTRUCTIONS: dict[str, Callable[[_Writer, Call], None]] = {
     "layer_norm": _norm,
     "rms_norm": _norm,
     "linear": _linear,
@@ -147,10 +147,10 @@ def compile_step(
     cache  what has been read so far, these tokens included, with room for what is to come; it is copied
     real   (R, S) bool over it, True = a real token, or None
     """
-    first = next((i for i, call in enumerate(calls) if call.op in LINES), len(calls))
+    first = next((i for i, call in enumerate(calls) if call.op in INSTRUCTIONS), len(calls))
     calls = calls[first:]  # before it: what `embed` does
     sizes = [x.size for call in calls for x in call.inputs[1:] if isinstance(x, Tensor)]
-    if not calls or not all(call.op in LINES for call in calls) or sum(sizes) > MOST_WEIGHTS:
+    if not calls or not all(call.op in INSTRUCTIONS for call in calls) or sum(sizes) > MOST_WEIGHTS:
         return None
     x = calls[0].inputs[0]
     program = kernels.RowProgram(len(tokens), x.dtype)

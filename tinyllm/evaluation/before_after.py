@@ -92,7 +92,7 @@ def _encodable(text: str) -> str:
 
 
 def _comparison(value: Any) -> BeforeAfter | None:
-    """The comparison that a line holds, None if it is none."""
+    """The comparison that a line holds, None if it holds something else."""
     if not isinstance(value, dict) or not all(isinstance(value.get(name), str) for name in _TEXTS):
         return None
     numbers = {name: float(value[name]) for name in _NUMBERS if _is_number(value.get(name))}

@@ -159,7 +159,7 @@ def measure_batches(setup: Setup, name: str, batches: Iterable[Batch]) -> dict[s
 
 
 def measure_test(setup: Setup, file: str) -> dict[str, Any]:
-    """The share of right answers to the questions of a file; what is none, or has no room in the context, is counted."""
+    """The share of right answers to the questions of a file; what is no question, or has no room in the context, is counted."""
     asked, reading = read_tasks(file)
     if reading.says_something:
         setup.aside(Said(str(reading)))

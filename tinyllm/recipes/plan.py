@@ -86,7 +86,7 @@ class Plan:
 
 
 def read_plan(file: Path) -> Plan:
-    """The plan in a file. FormatError for one that is none."""
+    """The plan in a file. FormatError for anything else."""
     from tinyllm.storage import strict_json
 
     kinds: dict[str, Any] = {one.name: [str] if one.name == "data" else int for one in fields(Plan)}

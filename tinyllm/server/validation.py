@@ -27,7 +27,7 @@ class Whole:
     highest: int
 
     def check(self, value: Any, where: str) -> int:
-        """The value; Refused (400) if it is none."""
+        """The value; Refused (400) for anything else."""
         if type(value) is not int or not self.lowest <= value <= self.highest:
             raise Refused(400, f"{where}: expected a whole number from {self.lowest} to {self.highest}")
         return value
@@ -41,7 +41,7 @@ class Text:
     pattern: str | None = None
 
     def check(self, value: Any, where: str) -> str:
-        """The value; Refused (400) if it is none."""
+        """The value; Refused (400) for anything else."""
         if not isinstance(value, str) or not 0 < len(value) <= self.longest:
             raise Refused(400, f"{where}: expected text of 1 to {self.longest} characters")
         if self.pattern is not None and not re.fullmatch(self.pattern, value):
@@ -54,7 +54,7 @@ class Flag:
     """true or false."""
 
     def check(self, value: Any, where: str) -> bool:
-        """The value; Refused (400) if it is none."""
+        """The value; Refused (400) for anything else."""
         if type(value) is not bool:
             raise Refused(400, f"{where}: expected true or false")
         return value
@@ -70,7 +70,7 @@ class ListOf:
     or_null: bool = False
 
     def check(self, value: Any, where: str) -> list[Any] | None:
-        """The value; Refused (400) if it is none."""
+        """The value; Refused (400) for anything else."""
         if value is None and self.or_null:
             return None
         if not isinstance(value, list) or not self.shortest <= len(value) <= self.longest:

@@ -86,7 +86,7 @@ def test_a_row_is_the_same_bits_whoever_runs_beside_it(n_rows):
         alone.lengths += 1
 
 
-def test_weights_are_copied_when_the_line_is_written():
+def test_weights_are_copied_when_the_instruction_is_written():
     for home in (kernels, reference):
         program, weight, bias, gain = home.RowProgram(1, np.dtype("f8")), np.eye(3), np.ones(3), np.ones(3)
         x, y, z = (program.array(3) for _ in range(3))

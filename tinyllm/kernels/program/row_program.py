@@ -4,10 +4,10 @@ Text is generated a token at a time, and between two tokens the rows of a batch 
 kernel after the other would cost a call from Python, a launch and a wait for the slowest thread every time, more than a small
 network's arithmetic. So the calls are written down once, and each token is one launch, without any waiting in between:
 
-    line      reads                 writes
-    NORM      x                     layer norm or RMS norm of x
-    LINEAR    x, residual or none   x Wᵀ + bias + residual, or gelu(x Wᵀ + bias)
-    ATTEND    query, key, value     the mean of the cached values; key and value are added to the cache first
+    instruction  reads                 writes
+    NORM         x                     layer norm or RMS norm of x
+    LINEAR       x, residual or none   x Wᵀ + bias + residual, or gelu(x Wᵀ + bias)
+    ATTEND       query, key, value     the mean of the cached values; key and value are added to the cache first
 Weights are packed beforehand in the order of the register tile (see packing.py), and keys are kept on their side, (D, S), so that
 the scores of a whole vector of keys come without adding up lanes. Each row has a length of its own: there is no padding. That a
 recorded list of launches beats launching is the idea of CUDA graphs; rows that never meet need not even be launched apart.
@@ -43,29 +43,29 @@ from tinyllm.kernels.pointers import (
 from tinyllm.kernels.product.register_tile import call_symbol, make_symbol, multiply_panel, prepare
 
 LAYER_NORM, RMS_NORM, LINEAR, ATTEND = range(4)
-HEAD = 3  # integers before the first line: the number of lines, the addresses of slots and lengths
-LINE = 12  # integers in a line, the first of which is its kind
+HEAD = 3  # integers before the first instruction: the number of instructions, the addresses of slots and lengths
+SIZE = 12  # integers in an instruction, the first of which is its kind
 MOST_ROWS = 48  # rows of a task: their activations stay in the nearest caches
 CACHE_LINE = 64  # bytes
 
 
-# ---- the lines: `line` points behind the integer that says which kind it is ----
+# ---- the instructions: `code` points at the integers of one, behind that which says its kind ----
 
 
 @inlined
-def rows_at(line, i, row, like):
-    """The rows from `row` on of the array whose address and row stride are integers i and i + 1 of a line."""
-    step = load(line, i + 1)
-    return Matrix(move(pointer(load(line, i), like), row * step), step, 1)
+def rows_at(code, i, row, like):
+    """The rows from `row` on of the array whose address and row stride are integers i and i + 1 of its code."""
+    step = load(code, i + 1)
+    return Matrix(move(pointer(load(code, i), like), row * step), step, 1)
 
 
 @inlined
-def norm_line(line, like, eps, rms, first, count):
-    """out = norm(x). line: x, its row stride; out, its row stride; weight; bias or 0; width."""
-    weight_address, bias_address, width = load(line, 4), load(line, 5), load(line, 6)
+def norm_rows(code, like, eps, rms, first, count):
+    """out = norm(x). code: x, its row stride; out, its row stride; weight; bias or 0; width."""
+    weight_address, bias_address, width = load(code, 4), load(code, 5), load(code, 6)
     weight, bias = carray(pointer(weight_address, like), (width,)), carray(pointer(bias_address, like), (width,))
     for row in range(first, first + count):
-        x, out = carray(rows_at(line, 0, row, like).base, (width,)), carray(rows_at(line, 2, row, like).base, (width,))
+        x, out = carray(rows_at(code, 0, row, like).base, (width,)), carray(rows_at(code, 2, row, like).base, (width,))
         if rms:
             rms_norm_row(x, weight, eps, out)
         else:
@@ -87,36 +87,36 @@ def finish_row(c, n, bias, residual, gelu):
 
 
 @inlined
-def linear_line(line, like, first, count):
+def linear_rows(code, like, first, count):
     """out = x Wᵀ + bias + residual, then GELU if asked for.
 
-    line: x, its row stride; out, its row stride; residual or 0, its row stride; packed W; bias or 0; columns of x, of out; gelu.
+    code: x, its row stride; out, its row stride; residual or 0, its row stride; packed W; bias or 0; columns of x, of out; gelu.
     """
-    weight, bias, depth, columns, gelu = load(line, 6), load(line, 7), load(line, 8), load(line, 9), load(line, 10)
-    x, out, residual = rows_at(line, 0, first, like), rows_at(line, 2, first, like), rows_at(line, 4, first, like)
+    weight, bias, depth, columns, gelu = load(code, 6), load(code, 7), load(code, 8), load(code, 9), load(code, 10)
+    x, out, residual = rows_at(code, 0, first, like), rows_at(code, 2, first, like), rows_at(code, 4, first, like)
     side = 2 * lanes(like)
     for j in range(0, columns, side):
         n = min(side, columns - j)
         panel = Matrix(move(pointer(weight, like), j * depth), side, 1)
         multiply_panel(x, panel, at(out, 0, j), (count, n, depth), 0)
         for i in range(count):
-            added = load(line, 4), at(residual, i, j).base
+            added = load(code, 4), at(residual, i, j).base
             finish_row(at(out, i, j).base, n, (bias, move(pointer(bias, like), j)), added, gelu)
 
 
 @inlined
-def attend_line(line, places, scale, work, first, count):
+def attend_rows(code, places, scale, work, first, count):
     """Attention of one query a row to all its keys so far, its own included, which is added to the cache here.
 
-    line: packed query-key-value, its row stride; out, its row stride; keys (slots, G, D, room); values (slots, G, room, D); H; G;
+    code: packed query-key-value, its row stride; out, its row stride; keys (slots, G, D, room); values (slots, G, room, D); H; G;
     D; room. places: the slot of each row in the cache, and the number of its keys before. The queries are scaled where they are.
     """
-    keys_address, values_address = load(line, 4), load(line, 5)
-    n_heads, n_groups, width, room = load(line, 6), load(line, 7), load(line, 8), load(line, 9)
+    keys_address, values_address = load(code, 4), load(code, 5)
+    n_heads, n_groups, width, room = load(code, 6), load(code, 7), load(code, 8), load(code, 9)
     group = n_heads // n_groups
     for row in range(first, first + count):
         slot, length = load(places[0], row), load(places[1], row)
-        query, out = rows_at(line, 0, row, work).base, rows_at(line, 2, row, work).base
+        query, out = rows_at(code, 0, row, work).base, rows_at(code, 2, row, work).base
         for d in range(n_heads * width):
             store(query, d, scale * load(query, d))
         for g in range(n_groups):
@@ -135,16 +135,16 @@ def attend_line(line, places, scale, work, first, count):
 
 
 def take_rows(job, numbers, work, first, count):
-    """All lines of a program for rows first .. first + count. Compiled once, as the symbol tinyllm_rows_f32 (or f64)."""
+    """All instructions of a program for rows first .. first + count. Compiled once, as the symbol tinyllm_rows_f32 (or f64)."""
     places = pointer(load(job, 1), job), pointer(load(job, 2), job)
     for i in range(load(job, 0)):
-        kind, line, number = load(job, HEAD + LINE * i), move(job, HEAD + LINE * i + 1), load(numbers, i)
+        kind, code, number = load(job, HEAD + SIZE * i), move(job, HEAD + SIZE * i + 1), load(numbers, i)
         if kind == LINEAR:
-            linear_line(line, work, first, count)
+            linear_rows(code, work, first, count)
         elif kind == ATTEND:
-            attend_line(line, places, number, work, first, count)
+            attend_rows(code, places, number, work, first, count)
         else:
-            norm_line(line, work, number, kind == RMS_NORM, first, count)
+            norm_rows(code, work, number, kind == RMS_NORM, first, count)
 
 
 # ---- sharing the rows among the threads ----
@@ -213,16 +213,16 @@ def prepare_rows(dtype: str) -> None:
 
 
 class RowProgram:
-    """Lines to be run again and again for up to `n_rows` rows.
+    """Instructions to be run again and again for up to `n_rows` rows.
 
     Write it with `norm`, `linear` and `attend`, which read and write arrays made by `array`, (n_rows, width); then fill the first
-    one and `run`. Weights are copied when a line is written: later changes to them are not seen.
+    one and `run`. Weights are copied when an instruction is written: later changes to them are not seen.
     """
 
     def __init__(self, n_rows: int, dtype: np.dtype):
         self.n_rows, self.dtype = n_rows, np.dtype(dtype)
         self.slots, self.lengths = np.zeros(n_rows, np.int64), np.zeros(n_rows, np.int64)
-        self._lines: list[list[int]] = []
+        self._instructions: list[list[int]] = []
         self._numbers: list[float] = []
         self._kept: list[ndarray] = [self.slots, self.lengths]  # the program holds addresses: these must live
         self._room = 1
@@ -247,35 +247,35 @@ class RowProgram:
         steps = [0 if array is None else array.strides[0] // array.itemsize for array in arrays]
         return [x for array, step in zip(arrays, steps, strict=True) for x in (self._address(array), step)]
 
-    def _line(self, kind: int, *integers: int, number: float = 0.0) -> None:
-        line = [kind, *integers]
-        self._lines.append(line + [0] * (LINE - len(line)))
+    def _add(self, kind: int, *integers: int, number: float = 0.0) -> None:
+        instruction = [kind, *integers]
+        self._instructions.append(instruction + [0] * (SIZE - len(instruction)))
         self._numbers.append(number)
         self._ready = None
 
-    def _check(self, line: str, *operands: tuple[ndarray | None, tuple[int, ...]]) -> None:
+    def _check(self, instruction: str, *operands: tuple[ndarray | None, tuple[int, ...]]) -> None:
         """ValueError unless each array has the dtype and the shape beside it; of values (n_rows, width) the width is given."""
         for array, shape in operands:
             if array is None:
                 continue
             whole = (self.n_rows, *shape) if array.ndim == 2 and len(shape) == 1 else shape
             if array.shape != whole or array.dtype != self.dtype or (array.ndim > 2 and not array.flags.c_contiguous):
-                raise ValueError(f"{line}: an array {array.dtype} {array.shape} came, {self.dtype} {whole} expected")
+                raise ValueError(f"{instruction}: an array {array.dtype} {array.shape} came, {self.dtype} {whole} expected")
 
     def norm(self, x: ndarray, weight: ndarray, bias: ndarray | None, out: ndarray, *, eps: float, rms: bool = False) -> None:
         """out = layer norm of x, or RMS norm (then without bias)."""
         self._check("norm", (x, x.shape[1:]), (out, x.shape[1:]), (weight, x.shape[1:]), (bias, x.shape[1:]))
-        self._line(RMS_NORM if rms else LAYER_NORM, *self._rows_of(x, out), *self._copies(weight, bias), x.shape[1], number=eps)
+        self._add(RMS_NORM if rms else LAYER_NORM, *self._rows_of(x, out), *self._copies(weight, bias), x.shape[1], number=eps)
 
     def linear(
         self, x: ndarray, weight: ndarray, bias: ndarray | None, out: ndarray, *, residual: ndarray | None = None,
         gelu: bool = False,
     ) -> None:  # fmt: skip
         """out = x Wᵀ + bias + residual, or gelu (tanh) of that. weight (out, in), bias (out,)."""
-        line = weight.shape[:1]
-        self._check("linear", (x, weight.shape[1:]), (out, line), (residual, line), (weight, weight.shape), (bias, line))
+        shape = weight.shape[:1]
+        self._check("linear", (x, weight.shape[1:]), (out, shape), (residual, shape), (weight, weight.shape), (bias, shape))
         places = self._address(pack_weight(weight)), *self._copies(bias)
-        self._line(LINEAR, *self._rows_of(x, out, residual), *places, x.shape[1], len(weight), gelu)
+        self._add(LINEAR, *self._rows_of(x, out, residual), *places, x.shape[1], len(weight), gelu)
 
     def attend(self, qkv: ndarray, keys: ndarray, values: ndarray, out: ndarray, *, n_heads: int, scale: float) -> None:
         """out (rows, H D) = attention of qkv (rows, (H + 2G) D) to its slot of keys (slots, G, D, S), values (slots, G, S, D).
@@ -288,7 +288,7 @@ class RowProgram:
         self._check("attend", (qkv, (all_three,)), (out, (queries,)), (keys, keys.shape), (values, places))
         self._room = max(self._room, n_heads // n_groups * room)
         sizes = n_heads, n_groups, width, room
-        self._line(ATTEND, *self._rows_of(qkv, out), self._address(keys), self._address(values), *sizes, number=scale * LOG2_E)
+        self._add(ATTEND, *self._rows_of(qkv, out), self._address(keys), self._address(values), *sizes, number=scale * LOG2_E)
 
     def run(self, n_rows: int) -> None:
         """One token of the first n_rows rows, whose keys are at `slots`, `lengths` of them. A row needs room for one more."""
@@ -296,8 +296,8 @@ class RowProgram:
             raise ValueError(f"run: {n_rows} rows came, the program has room for {self.n_rows}")
         if self._ready is None:
             prepare_rows(self.dtype.name)
-            head = [len(self._lines), self._address(self.slots), self._address(self.lengths)]
-            job = np.array(head + [x for line in self._lines for x in line], np.int64)
+            head = [len(self._instructions), self._address(self.slots), self._address(self.lengths)]
+            job = np.array(head + [x for instruction in self._instructions for x in instruction], np.int64)
             work = aligned_zeros((max_threads(), self._room + CACHE_LINE), self.dtype)
             self._ready = job, np.array(self._numbers, self.dtype), work
         _run(*self._ready, n_rows)

@@ -15,12 +15,12 @@ from tinyllm.kernels.reference.softmax import softmax_forward
 
 
 class RowProgram:
-    """Lines, each of which reads and writes arrays (n_rows, width); `run` runs them for the first rows. Weights are copied."""
+    """Instructions, each of which reads and writes arrays (n_rows, width), run for the first rows. Weights are copied."""
 
     def __init__(self, n_rows: int, dtype: np.dtype):
         self.n_rows, self.dtype = n_rows, np.dtype(dtype)
         self.slots, self.lengths = np.zeros(n_rows, np.int64), np.zeros(n_rows, np.int64)
-        self._lines: list[Callable[[int], Any]] = []
+        self._instructions: list[Callable[[int], Any]] = []
 
     def array(self, width: int) -> ndarray:
         """Zeros (n_rows, width)."""
@@ -30,11 +30,11 @@ class RowProgram:
         """out = layer norm of x, or RMS norm (then without bias)."""
         weight, bias = weight.copy(), None if bias is None else bias.copy()
 
-        def line(n: int) -> None:
+        def instruction(n: int) -> None:
             args = (x[:n], weight, eps) if rms else (x[:n], weight, bias, eps)
             out[:n] = (rms_norm_forward if rms else layer_norm_forward)(*args)[0]
 
-        self._lines.append(line)
+        self._instructions.append(instruction)
 
     def linear(
         self, x: ndarray, weight: ndarray, bias: ndarray | None, out: ndarray, *, residual: ndarray | None = None,
@@ -43,17 +43,17 @@ class RowProgram:
         """out = x Wᵀ + bias + residual, or gelu (tanh) of that."""
         weight, bias = weight.copy(), None if bias is None else bias.copy()
 
-        def line(n: int) -> None:
+        def instruction(n: int) -> None:
             y = linear_forward(x[:n], weight, bias, None if residual is None else residual[:n])
             out[:n] = gelu_tanh_forward(y) if gelu else y
 
-        self._lines.append(line)
+        self._instructions.append(instruction)
 
     def attend(self, qkv: ndarray, keys: ndarray, values: ndarray, out: ndarray, *, n_heads: int, scale: float) -> None:
         """Each row's key and value go into its slot of keys (slots, G, D, S) and values (slots, G, S, D); then it attends."""
         n_groups, width = keys.shape[1:3]
 
-        def line(n: int) -> None:
+        def instruction(n: int) -> None:
             for row, (slot, length) in enumerate(zip(self.slots[:n], self.lengths[:n], strict=True)):
                 query, key, value = np.split(qkv[row].reshape(-1, width), [n_heads, n_heads + n_groups])  # (H, D), (G, D), (G, D)
                 keys[slot, :, :, length], values[slot, :, length] = key, value
@@ -61,9 +61,9 @@ class RowProgram:
                 weights = softmax_forward(scale * query @ keys[slot, :, :, : length + 1])  # (G, H/G, S)
                 out[row] = (weights @ values[slot, :, : length + 1]).ravel()
 
-        self._lines.append(line)
+        self._instructions.append(instruction)
 
     def run(self, n_rows: int) -> None:
         """One token of the first n_rows rows, whose keys are at `slots`, `lengths` of them."""
-        for line in self._lines:
-            line(n_rows)
+        for instruction in self._instructions:
+            instruction(n_rows)
