@@ -121,7 +121,7 @@ def load_for_chat(path: str | Path, *, seed: int) -> tuple[GPT, Tokenizer]:
 
 
 def load_judge(path: str | Path, *, tokenizer: Tokenizer) -> RewardModel:
-    """The reward model that `path` stands for. ValueError if there is none, if it has another tokenizer, or a weight is not finite."""
+    """The reward model in `path`. ValueError if there is none, if it has another tokenizer, or a weight is not finite."""
     folder = find_model(path, name="reward-model")
     model = load_reward_model(folder, policy_tokenizer=tokenizer)
     check_finite(model, folder)
