@@ -47,9 +47,9 @@ def test_loss_kinds_reward_against_kl_and_one_story_are_shown(journey):
     markup = (journey / "report.html").read_text("utf-8")
     found = Tags(markup)
     assert found.tags <= HARMLESS | DRAWN | {"ul", "li", "a"}
-    assert markup.count('role="img"') == 4, "three losses, and reward against KL"
+    assert markup.count('role="img"') == 5, "three losses, and score and gold against KL"
     assert markup.count("<circle") >= 60 + 6, "a dot for each round's score and gold, and for each held-out loss"
-    for expected in ("spell", "88%", "62%", "reward model's score", "KL from the tuned model", "2 more stories"):
+    for expected in ("spell", "88%", "62%", "reward model's score", "distance from the reference", "2 more stories"):
         assert expected in found.text, expected
     story = markup.index(STORIES[0].paragraph[:20])
     places = [markup.index(f"summary {i} of 0") for i in range(4)]

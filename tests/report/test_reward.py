@@ -75,6 +75,7 @@ def test_the_page_says_pairs_where_it_means_pairs_and_what_was_held_out(tmp_path
         assert expected in found.text, expected
     assert "per token" not in found.text and "nothing was held out" not in found.text and "perplexity" not in found.text
     assert read_pairs(tmp_path) == measured
+    assert "loss" in (tmp_path / "metrics.csv").read_text("utf-8").splitlines()[0].split(",")
 
 
 def test_without_pairs_the_page_stands_and_nothing_from_a_run_becomes_markup(tmp_path):

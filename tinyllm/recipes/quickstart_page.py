@@ -13,11 +13,11 @@ from tinyllm.data.tasks.gold import gold_reward
 from tinyllm.data.tasks.news import Story
 from tinyllm.labels.items import read_items
 from tinyllm.recipes.compare import Row
-from tinyllm.report.curves import WIDE, light_and_smooth
+from tinyllm.report.curves import light_and_smooth
 from tinyllm.report.page import cards, escaped, figure, page, section, table
 from tinyllm.report.page_charts import bar, held_out, line_chart
 from tinyllm.report.reward import COIN
-from tinyllm.report.rl_curves import against_distance
+from tinyllm.report.rl_curves import law_charts
 from tinyllm.report.run import duration, guessing_blindly, seconds_spent, short, steps_done
 from tinyllm.report.run_record import RunRecord, read_run
 from tinyllm.storage import write_file
@@ -150,15 +150,7 @@ def _losses(runs: Mapping[str, RunRecord]) -> str:
 
 
 def _reward_against_kl(run: RunRecord | None) -> str:
-    if run is None:
-        return ""
-    lines = []
-    for key, name, colour in (("score", "reward model's score", 0), ("gold", "true reward", 1)):
-        distances, values = against_distance(run, key)
-        lines += light_and_smooth(name, ([distance**2 for distance in distances], values), colour, dots=True)
-    across = "KL from the tuned model (nats per answer)"
-    drawn = line_chart(lines, title="mean of a round's answers", across=across, size=WIDE)
-    return figure(drawn, wide=True) if drawn else ""
+    return figure(law_charts(run), wide=True) if run and run.series("kl")[1] else ""
 
 
 def _links() -> str:

@@ -21,7 +21,7 @@ from tinyllm.report.curves import WIDE, light_and_smooth, smooth, window_for
 from tinyllm.report.page import cards, escaped, figure, page, section, table
 from tinyllm.report.page_charts import bar, line_chart
 from tinyllm.report.page_charts import held_out as held_out_line
-from tinyllm.report.run import about, duration, evenly, footnote, seconds_spent, settings_part, short, steps_done
+from tinyllm.report.run import about, duration, evenly, footnote, seconds_spent, settings_part, short, steps_done, write_page
 from tinyllm.report.run_record import RunRecord, read_run
 from tinyllm.rlhf.comparisons import ComparedAnswers
 from tinyllm.rlhf.reward_model import calibrate, compare_pairs, pair_accuracy, score_sequences
@@ -83,16 +83,14 @@ def _said(chat: Any, ids: Sequence[int]) -> str:
 
 
 def write_reward_report(run_folder: str | os.PathLike[str], measured: dict[str, Any] | None = None) -> Path:
-    """Write `run_folder`/report.html, and pairs.json if `measured` (of `measure_pairs`) is given; returns the page's path.
+    """Write `run_folder`/report.html and metrics.csv; pairs.json if `measured` (of `measure_pairs`) is given. The page's path.
 
     ValueError, saying what to do, if the folder holds no measurement.
     """
     run = read_run(run_folder)
     if measured is not None:
         write_file(run.path / FILE_NAME, strict_json.dump(measured, indent=1))
-    path = run.path / "report.html"
-    write_file(path, reward_page(run, read_pairs(run.path)).encode("utf-8"))
-    return path
+    return write_page(run, reward_page(run, read_pairs(run.path)))
 
 
 def read_pairs(run_folder: str | os.PathLike[str]) -> dict[str, Any]:

@@ -20,9 +20,8 @@ from tinyllm.report.curves import Curve, curve_row, per_rollout
 from tinyllm.report.diagnosis import remarks
 from tinyllm.report.page import cards, escaped, figure, numbers_below, page, section, table
 from tinyllm.report.rl_curves import DISTANCE, PREFERENCES, UPDATES, WRITING, against_distance, law_charts, reward_charts
-from tinyllm.report.run import about, duration, evenly, footnote, metrics_csv, seconds_spent, settings_part, short, steps_done
+from tinyllm.report.run import about, duration, evenly, footnote, seconds_spent, settings_part, short, steps_done, write_page
 from tinyllm.report.run_record import RunRecord, read_run
-from tinyllm.storage import atomic
 
 _MOST_PAIRS = 12
 _MOST_CHARACTERS = 800  # of a prompt or an answer
@@ -77,10 +76,7 @@ def write_rl_report(run_folder: str | os.PathLike[str]) -> Path:
     """
     run = read_run(run_folder)
     pairs, n_torn = read_comparisons(run_folder)
-    path = run.path / "report.html"
-    atomic.write_file(path, rl_report_page(run, pairs, n_torn=n_torn).encode("utf-8"))
-    atomic.write_file(run.path / "metrics.csv", metrics_csv(run).encode("utf-8"))
-    return path
+    return write_page(run, rl_report_page(run, pairs, n_torn=n_torn))
 
 
 def rl_report_page(run: RunRecord, pairs: Sequence[BeforeAfter] = (), *, n_torn: int = 0) -> str:

@@ -55,10 +55,14 @@ def write_report(run_folder: str | os.PathLike[str]) -> Path:
     Raises ValueError, saying what to do, if the folder does not exist or holds no measurement yet.
     """
     run = read_run(run_folder)
-    path = run.path / "report.html"
-    atomic.write_file(path, report_page(run).encode("utf-8"))
-    atomic.write_file(run.path / "metrics.csv", metrics_csv(run).encode("utf-8"))
-    return path
+    return write_page(run, report_page(run))
+
+
+def write_page(run: RunRecord, html: str) -> Path:
+    """A run's report, whole or not at all, and its metrics for a spreadsheet; the report's path."""
+    for name, text in (("report.html", html), ("metrics.csv", metrics_csv(run))):
+        atomic.write_file(run.path / name, text.encode("utf-8"))
+    return run.path / "report.html"
 
 
 def report_page(run: RunRecord) -> str:
