@@ -3,7 +3,7 @@
     loss = -1/n Σ_t log p(x_{t+1} | x_1 .. x_t)        (Radford et al. 2018, GPT, eq. 1, as a mean in nats)
 
 One pass gives T lessons for a window of T tokens, because the causal mask keeps each position from seeing its answer.
-The batch already holds the answers: targets[t] = tokens[t + 1] (`tinyllm.data.text.windows`).
+The questions (`next_tokens`, which the sources of windows ask unless told otherwise): targets[t] = tokens[t + 1].
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from collections.abc import Callable
 
 from tinyllm.autograd import Tensor
 from tinyllm.data import Batch
+from tinyllm.data.text.windows import next_tokens
 from tinyllm.ops import cross_entropy
+
+__all__ = ["next_token_loss", "next_tokens"]
 
 
 def next_token_loss(model: Callable[..., Tensor], batch: Batch, *, n_counted: int | None = None) -> Tensor:

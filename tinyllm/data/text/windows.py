@@ -1,4 +1,4 @@
-"""Batches of token windows for next-token prediction: tokens[t] is the input, tokens[t + 1] the answer.
+"""Batches of token windows. What a model is asked about a window is an objective's: `questions` (see `tinyllm.pretraining`).
 
 RandomWindows      windows at uniformly random places, with replacement, as nanoGPT draws them
 MixtureWindows     each row first picks its source by weight, then a window in it
@@ -8,7 +8,7 @@ EvaluationWindows  the same evenly spaced windows each time, none overlapping, f
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,24 @@ import numpy as np
 from tinyllm.data.batches import Batch, check_identity, rng_state
 from tinyllm.data.text.mixture import Mixture
 
+Questions = Callable[[np.ndarray, np.random.Generator], Batch]  # windows (B, T + 1) int64 -> what is asked about them
+
+
+def next_tokens(windows: np.ndarray, rng: np.random.Generator) -> Batch:
+    """Which token comes next? tokens (B, T), targets one step ahead. Nothing is drawn from `rng`."""
+    return Batch(np.ascontiguousarray(windows[:, :-1]), np.ascontiguousarray(windows[:, 1:]))
+
 
 class RandomWindows:
     """Windows of `block_size` tokens (and the token after) at random places of one token array (n_tokens,)."""
 
-    def __init__(self, tokens: np.ndarray, *, batch_size: int, block_size: int, rng: np.random.Generator):
+    def __init__(
+        self, tokens: np.ndarray, *, batch_size: int, block_size: int, rng: np.random.Generator,
+        questions: Questions = next_tokens,
+    ):  # fmt: skip
         check_window(tokens, batch_size=batch_size, block_size=block_size)
         self.tokens, self.batch_size, self.block_size, self.rng = tokens, batch_size, block_size, rng
+        self.questions = questions
         self._checksum: int | None = None
 
     def next_window(self) -> np.ndarray:
@@ -32,7 +43,8 @@ class RandomWindows:
 
     def next_batch(self) -> Batch:
         """B windows, drawn independently."""
-        return batch_of(np.stack([self.next_window() for _ in range(self.batch_size)]))
+        windows = np.stack([self.next_window() for _ in range(self.batch_size)])
+        return self.questions(windows.astype(np.int64), self.rng)
 
     def state(self) -> dict[str, Any]:
         """The generator's state and the identity of the tokens."""
@@ -56,8 +68,11 @@ class MixtureWindows:
     Each source has its own generator, spawned from `rng`: which windows a source gives does not depend on the others.
     """
 
-    def __init__(self, mixture: Mixture, *, batch_size: int, block_size: int, rng: np.random.Generator):
+    def __init__(
+        self, mixture: Mixture, *, batch_size: int, block_size: int, rng: np.random.Generator, questions: Questions = next_tokens
+    ):
         self.mixture, self.batch_size, self.block_size, self.rng = mixture, batch_size, block_size, rng
+        self.questions = questions
         self.windows: dict[str, RandomWindows] = {}
         for source, own_rng in zip(mixture.sources, rng.spawn(len(mixture.sources)), strict=True):
             try:
@@ -73,7 +88,7 @@ class MixtureWindows:
         names = [self.mixture.sources[index].name for index in self.mixture.pick(self.rng, self.batch_size)]
         for name in names:
             self.rows_drawn[name] += 1
-        return batch_of(np.stack([self.windows[name].next_window().astype(np.int64) for name in names]))
+        return self.questions(np.stack([self.windows[name].next_window().astype(np.int64) for name in names]), self.rng)
 
     def state(self) -> dict[str, Any]:
         """The states of the picking generator and of every source, and the rows drawn from each."""
@@ -97,16 +112,19 @@ class EvaluationWindows:
     """Evenly spaced windows of one token array, as batches, the same at each iteration; no target is counted twice.
 
     Of the (n_tokens - 1) // block_size windows that fit side by side, `max_windows` are taken (all if None).
-    The last batch may have fewer rows.
+    The last batch may have fewer rows. What an objective draws at random is drawn anew from one seed, so it is the same, too.
     """
 
-    def __init__(self, tokens: np.ndarray, *, batch_size: int, block_size: int, max_windows: int | None = None):
+    def __init__(
+        self, tokens: np.ndarray, *, batch_size: int, block_size: int, max_windows: int | None = None,
+        questions: Questions = next_tokens,
+    ):  # fmt: skip
         check_window(tokens, batch_size=batch_size, block_size=block_size)
         if max_windows is not None and max_windows < 1:
             raise ValueError(f"max_windows must be at least 1, got {max_windows}")
         n_slots = (len(tokens) - 1) // block_size
         n_windows = n_slots if max_windows is None else min(max_windows, n_slots)
-        self.tokens, self.batch_size, self.block_size = tokens, batch_size, block_size
+        self.tokens, self.batch_size, self.block_size, self.questions = tokens, batch_size, block_size, questions
         self.starts = np.arange(n_windows) * n_slots // n_windows * block_size  # (n_windows,)
 
     def __len__(self) -> int:
@@ -114,15 +132,11 @@ class EvaluationWindows:
         return -(-len(self.starts) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
+        rng = np.random.default_rng(0)
         for first in range(0, len(self.starts), self.batch_size):
             starts = self.starts[first : first + self.batch_size]
-            yield batch_of(np.stack([self.tokens[start : start + self.block_size + 1] for start in starts]))
-
-
-def batch_of(windows: np.ndarray) -> Batch:
-    """windows (B, T + 1) of any integer type -> Batch of (B, T), targets one step ahead of tokens."""
-    windows = windows.astype(np.int64)
-    return Batch(np.ascontiguousarray(windows[:, :-1]), np.ascontiguousarray(windows[:, 1:]))
+            windows = np.stack([self.tokens[start : start + self.block_size + 1] for start in starts])
+            yield self.questions(windows.astype(np.int64), rng)
 
 
 def check_window(tokens: np.ndarray, *, batch_size: int, block_size: int) -> None:
