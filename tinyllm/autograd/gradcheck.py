@@ -7,8 +7,6 @@ relative and a wrong one does not come near. A function with many outputs is fir
 random weighting, so that errors cannot cancel.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -9,8 +9,6 @@ Gradients live in a dict and are popped; each closure is dropped as soon as it h
 die during the walk, not after it. The walk is a loop, not a recursion: a graph of 100 000 nodes is fine.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ Observing is the one way to see ops run; nothing reaches into them. A step of ge
 (`report/profile.py`). While nobody observes, an op asks once whether somebody does, and that is all it costs.
 """
 
-from __future__ import annotations
-
 import functools
 import threading
 import time

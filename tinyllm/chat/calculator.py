@@ -10,8 +10,6 @@ One function a rule: recursive descent. Numbers are exact fractions, so 0.1 + 0.
 make large (its length, nesting, digits, powers) has a limit, which is checked before the work and not after it.
 """
 
-from __future__ import annotations
-
 import decimal
 import re
 from fractions import Fraction

@@ -4,8 +4,6 @@ The whole conversation is kept, also what the model is not given any more: it ca
 A saved conversation is a line of JSON, {"messages": [...]}, the form in which chats are published and trained on.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os

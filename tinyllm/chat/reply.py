@@ -8,8 +8,6 @@ the model goes on, up to a number of calls. A conversation that has outgrown the
 message stays. What happens is told as events, in order, so that a terminal or a server can show it as it comes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any

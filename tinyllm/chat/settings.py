@@ -7,8 +7,6 @@ So whoever trains it writes down how many turns stood in a conversation there, a
 without the file says nothing: then the model sees as many turns as its context holds.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

@@ -6,8 +6,6 @@ Only what means exactly the same is here, with the same value behind it: a numbe
 understands those aliases whose target it has. Options are also understood with underscores for dashes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable
 
 ALIASES = {  # another name -> ours

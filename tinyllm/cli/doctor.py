@@ -4,8 +4,6 @@ A slow or failing program is often a matter of the machine: no OpenMP, a compile
 cores. This prints what matters for tinyllm, one line each. Exit code 0 if tinyllm can be used, 1 if not.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@
 130 stopped by Ctrl-C (SIGINT)    143 stopped by SIGTERM    (128 + the signal's number, as shells count)
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import importlib

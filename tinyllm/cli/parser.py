@@ -6,8 +6,6 @@ with `later`, which is called when the verb's own options are wanted: by its --h
 `tinyllm --help` therefore loads nothing but argparse.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 import shutil

@@ -5,8 +5,6 @@ teaches it to answer, has its answers rated by a simulated labeler, learns the l
 it by PPO. Each stage says what it does and why, so that the command is itself the first lesson. It needs no internet.
 """
 
-from __future__ import annotations
-
 import argparse
 import math
 import os

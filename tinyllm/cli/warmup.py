@@ -4,8 +4,6 @@ Numba makes machine code at a kernel's first call. That takes seconds each time,
 kept on disk. Whoever builds a container image or teaches a class runs this beforehand.
 """
 
-from __future__ import annotations
-
 import argparse
 from typing import Any
 

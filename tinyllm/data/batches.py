@@ -4,8 +4,6 @@
 exactly what would have come next. The state carries a checksum of the data, so it refuses to go on over others.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar

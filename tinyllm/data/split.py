@@ -12,8 +12,6 @@ choice looks random, is the same on every machine, and moves little when some ar
     split_tail       the end of each source instead, as nanoGPT does for a single text: the last tenth of a novel, say
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar

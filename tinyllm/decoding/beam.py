@@ -7,8 +7,6 @@ so that a penalty above 0 favours longer ones. Sources: Lowerre 1976 (Harpy); Wu
 penalty ((5 + length) / 6) ** α differs. The rules here are those of transformers 5.23, to the same sequences and scores.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -10,8 +10,6 @@ Nothing in this file knows GPT. A model qualifies if it has `embed`, and if all 
 it does if the program does not give the logits of the step that was watched, since then something happened that was no op.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

@@ -5,8 +5,6 @@ Names and neutral values are those people know from transformers, except that te
 separate `do_sample`) and that "off" is None.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any

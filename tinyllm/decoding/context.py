@@ -5,8 +5,6 @@ these is watched and compiled (`compiled.py`); before that, and for models that 
 with its key/value cache and a mask that hides the padding of shorter prompts.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -8,8 +8,6 @@ Randomness: one number is drawn from `rng` a row, and it seeds that row's own ge
 rng's state and on b, not on the other prompts, and restoring the state of the rng repeats it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -6,8 +6,6 @@ repetition penalty, n-gram blocking, temperature, top-k, top-p, min-p. Where tok
 the k-th, top-p the lowest ids (transformers: in whatever order its sort leaves them).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

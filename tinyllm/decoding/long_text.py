@@ -5,8 +5,6 @@ in one pass (its positions are new, so the key/value cache is too), and writing 
 token at a time, at the price of reading everything again for each.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any

@@ -5,8 +5,6 @@ last column, where the next token is predicted. An attention mask (True = real t
 of the position count, so a padded row means exactly what it means alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

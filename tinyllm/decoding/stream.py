@@ -6,8 +6,6 @@ tokens. So a piece is shown once no stop string can begin in it any more; the pi
 A character still unfinished at the very end is dropped.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any

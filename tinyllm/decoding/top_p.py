@@ -5,8 +5,6 @@
 `nucleus` is the textbook's form. `keep_top_p`, which generation calls, finds the same tokens and sorts only the few that matter.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 

@@ -7,8 +7,6 @@ Curves say that a number rose; only reading says what it rose for. The file is c
 report of the run shows it. Sample both answers with the same settings, from prompts that were not trained on.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -8,8 +8,6 @@ wrong expression gives a wrong answer. The standard error is that of a share of 
 accuracies differ by less than two of them may well be equally good.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ demonstration's, word for word, which is fair where one answer is right, and too
 answers.json of the run, and shown in its report.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

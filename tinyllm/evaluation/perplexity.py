@@ -8,8 +8,6 @@ Jelinek et al. 1977 for perplexity; the standard error treats windows as the ind
 not independent): it is that of a ratio of two sums, Cochran 1977, "Sampling Techniques", eq. 2.46, without n/N.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -7,8 +7,6 @@ A prompt is a user's message, or a conversation that ends with one. Right is wha
 letter, but for spaces around it. Records of one `task` are counted together, too. What is no question is skipped and counted.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

@@ -7,8 +7,6 @@ What was learned by predicting words is used for something else: a few hundred l
 everything else: a batch is texts with labels, its `n_counted` the number of texts. Model: `models/heads.py`.
 """
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

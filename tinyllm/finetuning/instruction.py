@@ -9,8 +9,6 @@ weigh the same: a mean per conversation would give the one token of "7" the weig
 per micro-batch would make the result depend on how a step is cut.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

@@ -6,8 +6,6 @@ Naive Bayes treats a text as a bag of tokens (McCallum & Nigam 1998, the multino
 loop, takes milliseconds, and is right surprisingly often. An accuracy means nothing before it stands beside these two.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

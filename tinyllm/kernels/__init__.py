@@ -8,8 +8,6 @@ This file imports neither Numba nor any kernel; a name is loaded when it is firs
 environment every name is the twin instead, for reading along in a debugger or for machines without Numba.
 """
 
-from __future__ import annotations
-
 import importlib
 import os
 from typing import Any

@@ -11,8 +11,6 @@ memory, and the blocks are shared among the threads: one launch for all. Copying
 cost another pass over the gradients.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -8,8 +8,6 @@ sum m + log Σ: with logits around 10,000 it would have no decimals left. A nan 
 loop must see it. Rows with dnll = 0 (not counted in the loss) are zeros, whatever their logits are.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy import ndarray
 

@@ -7,8 +7,6 @@ Each has a scalar function for the value, one for the slope, and two loops. Vect
 SERIAL numbers a loop stays on one core, where waking the others would cost more than they save.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -6,8 +6,6 @@ dealt out so that all tokens of one id fall to the same chunk: no two threads wr
 the order of additions is the order of the tokens, whatever the number of threads. A row also stays in the cache meanwhile.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy import ndarray
 

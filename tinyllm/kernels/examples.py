@@ -3,8 +3,6 @@
 The letters: B batch, T positions, C width, H heads, G key/value heads, D head width, V vocabulary.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any

@@ -7,8 +7,6 @@ took 43 ms a step instead of 32. Told to keep what it has, malloc hands the same
 The price: a process keeps the memory of its largest moment until it ends.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import sys

@@ -7,8 +7,6 @@ of chunks that depends on the shape alone, each chunk adds up its own rows, and 
 thread and sixteen give the same bits. The loops are short and touch few arrays each, or LLVM will not vectorise them.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy import ndarray
 

@@ -7,8 +7,6 @@ While it lasts, each kernel in this package, and each compiled function in its f
 while nobody watches there is nothing in their way. What autograd does is seen by `autograd.observe_ops`.
 """
 
-from __future__ import annotations
-
 import functools
 import sys
 import time

@@ -11,8 +11,6 @@ with AVX2 alone would run, kept apart in the cache of compiled code:
     NUMBA_CPU_NAME=haswell NUMBA_CPU_FEATURES=+avx2,+fma,+bmi,+bmi2,+popcnt,+f16c python examples/05_gpt.py
 """
 
-from __future__ import annotations
-
 from functools import cache
 from typing import Any, NamedTuple
 

@@ -5,8 +5,6 @@ whatever else was imported. Two that work at the same time on the same cores wai
 times as long. The libraries are found in /proc/self/maps and asked through ctypes; nothing is loaded that was not there.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import os

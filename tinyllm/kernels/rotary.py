@@ -5,8 +5,6 @@ The product of a turned query and a turned key then depends only on the distance
 neighbours (x₂ᵢ, x₂ᵢ₊₁); here the halves are paired, as in Llama's published weights. The backward turns the other way.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy import ndarray
 

@@ -5,8 +5,6 @@ after the other cannot be vectorised, so the row is taken in two strides: the su
 the tokens in it.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy import ndarray
 

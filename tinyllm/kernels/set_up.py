@@ -1,7 +1,5 @@
 """What is set once a process, before its first kernel. Importing `tinyllm` or `tinyllm.kernels` does none of it."""
 
-from __future__ import annotations
-
 import functools
 import os
 import sys

@@ -8,8 +8,6 @@ fits made for this file, rounded to float32. float64 is for checking gradients, 
 Errors in units of the last place are asserted in tests/kernels/test_simd_math.py.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -6,8 +6,6 @@ the cache, so it is read three times there and once from memory. Masked places a
 -inf), and a row in which nothing counts gets zeros instead of 0/0.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy import ndarray
 

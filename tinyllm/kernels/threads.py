@@ -6,8 +6,6 @@ OMP_NUM_THREADS is what people and batch systems set to tell a program its share
 A container may allow fewer cores than it shows (a quota): threads beyond it would be put to sleep in the middle of their work.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import re

@@ -8,8 +8,6 @@
 nothing to disagree about, and the answer here is nan. InstructGPT's labelers gave the same order to 73 % of the pairs.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence

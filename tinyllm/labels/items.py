@@ -7,8 +7,6 @@ the reading of one prompt, which is why InstructGPT let its labelers rank 4 to 9
 3.5). A label belongs to the exact texts that were read: each item has a fingerprint, and each label carries it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence

@@ -4,8 +4,6 @@ The story goes along in the item's `data`, so that the truth can be worked out w
 ratings, and for the flags its parts, flagged words, things made up, and no fact covered at all.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterable, Sequence
 

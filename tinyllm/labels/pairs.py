@@ -5,8 +5,6 @@ far sooner than on a number (Ouyang et al. 2022, section 3.5; Stiennon et al. 20
 ratings is kept as the pair's margin. The pair's source is the labeler, so that some labelers can be held out.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -8,8 +8,6 @@ is known beforehand, which real labels never tell. Thresholds are fixed, not set
 are all good gets high ratings and many ties, as with people. (Gao et al. 2023 study over-optimisation with such labels.)
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import math

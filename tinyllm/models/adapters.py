@@ -7,8 +7,6 @@ Names are those of Hugging Face's GPT-2 (`gpt_layout.py`), so PEFT can put the a
 round. The layer itself: `nn/lora.py`.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

@@ -10,8 +10,6 @@
 Their GPT-2 always has biases: a model without is written with zeros in their place and `"bias": false` beside.
 """
 
-from __future__ import annotations
-
 import os
 import warnings
 from collections.abc import Mapping

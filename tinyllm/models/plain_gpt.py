@@ -6,8 +6,6 @@ Nothing here is fast, cached or trained. It is the whole network, each line a li
 the model that is used. The weights are those of `model.state_dict()`, under the names they have there.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 

@@ -7,8 +7,6 @@ The weights carry the sha256 of the tokenizer they were trained with. A model do
 tokenizer's ids it would answer fluent nonsense, so a folder whose tokenizer was exchanged is refused.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import warnings

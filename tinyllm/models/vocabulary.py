@@ -8,8 +8,6 @@ is at most the logarithm of the mean of exp (Jensen; Hewitt 2021, "Initializing 
 Models"). The little noise ε tells the new tokens apart. Ids that a padded table has and no token uses are filled first.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterable
 

@@ -8,8 +8,6 @@ values, one mixes the heads' answers. The equation in eight lines: `ops/plain_at
 Differs from the paper: no dropout on the attention probabilities, since they are never stored.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinyllm import ops

@@ -7,8 +7,6 @@ the layer instead of after it (as in Vaswani et al. 2017) lets deep stacks train
 section 2.3; Xiong et al. 2020. Top to bottom in ten lines of NumPy: `block` in `models/plain_gpt.py`.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Dropout layer: active in train(), absent in eval(). Equation: `ops/dropout.py`."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinyllm import ops

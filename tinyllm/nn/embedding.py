@@ -1,7 +1,5 @@
 """Embedding layer: one learned vector per id. Equation: `ops/embedding.py`; loops: `kernels/embedding.py`."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinyllm import ops

@@ -6,8 +6,6 @@ Two thirds of a GPT's weights are here. One way to read it: W_up's rows are F pa
 to add to the stream for each one found (Geva et al. 2021).
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinyllm import ops

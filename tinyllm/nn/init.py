@@ -6,8 +6,6 @@ widths; at width 128 it is too little: see benchmarks/LOG.md), and divides it by
 residual stream, since 2L of them add up there (Radford et al. 2019, section 2.3).
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinyllm.autograd import Tensor

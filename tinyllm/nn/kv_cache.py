@@ -5,8 +5,6 @@ cache keeps them, (B, S, G, D) per layer, in arrays allocated once; each step ap
 Memory: 2 · L · B · S · G · D numbers. Pope et al. 2022, section 2.1.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 

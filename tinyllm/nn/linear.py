@@ -1,7 +1,5 @@
 """Linear layer: y = x Wᵀ + b. Equation and gradients: `ops/linear.py`; loops: `kernels/product/matrix_product.py`."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

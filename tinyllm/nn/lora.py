@@ -9,8 +9,6 @@ frozen reference at no cost. Afterwards B A can be added into W (`merge_lora`), 
 paper's GPT-2: query, key and value share one matrix here, so all three are adapted; no dropout before A.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Layer norm and RMS norm layers. Equations: `ops/norm.py`; loops: `kernels/norm.py`."""
 
-from __future__ import annotations
-
 from tinyllm import ops
 from tinyllm.autograd import Tensor
 from tinyllm.nn.init import ones, zeros

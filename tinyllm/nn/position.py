@@ -4,8 +4,6 @@ Learned positions (GPT-2) are an Embedding indexed by position. With left paddin
 position = number of real tokens before it. Rotary positions (Su et al. 2021) are angles position · base^(-2i/D).
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 

@@ -8,8 +8,6 @@ perplexity is measured by benchmarks/int8.py. These layers are for use, not for 
 Calculus: `ops/int8.py`.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinyllm import ops

@@ -7,8 +7,6 @@ their tanh approximation, BERT the exact form with erf. SiLU is the logistic sib
 al. 2017), used by Llama and PaLM inside a gate. Loops: `kernels/elementwise.py`.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinyllm import kernels

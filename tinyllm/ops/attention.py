@@ -13,8 +13,6 @@ Sequences of different lengths need no padding: they may lie end to end, (1, N, 
 Loops: `kernels/attention/forward.py`; weights: `nn/attention.py`.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

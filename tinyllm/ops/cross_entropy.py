@@ -8,8 +8,6 @@ log(0), and since the probabilities need not be kept. Label smoothing ε takes (
 logit need run away to infinity. Shannon 1948; Goodfellow et al., "Deep Learning", 6.2.2.3; Szegedy et al. 2016, section 7.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

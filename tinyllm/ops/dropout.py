@@ -6,8 +6,6 @@ Dividing by 1 - p keeps the expected value, so nothing changes at test time (Sri
 "inverted dropout"). The mask is drawn from an explicit generator: a resumed run draws the same masks.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinyllm.autograd import op

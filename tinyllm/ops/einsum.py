@@ -7,8 +7,6 @@ for "ij,jk->ik",  dA = "ik,jk->ij" of dY and B. A letter that only this operand 
 elements gets the same. `...` stands for leading axes, broadcast. Einstein 1916.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from string import ascii_letters
 from typing import Any

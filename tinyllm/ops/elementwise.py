@@ -5,8 +5,6 @@ NumPy's own loops are vectorised, so these need no kernel. A tie in maximum, min
 the mean of the two one-sided slopes.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinyllm.autograd import op

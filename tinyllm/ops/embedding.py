@@ -7,8 +7,6 @@ up by row, and only the rows that were read have one (`RowGradient`). Bengio et 
 `kernels/embedding.py`; weights: `nn/embedding.py`.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinyllm import kernels

@@ -9,8 +9,6 @@ It could be composed of `linear` and `gelu`; the values are the same. As one op 
 layer remembers 4C numbers per token instead of 8C. Vaswani et al. 2017, eq. 2; Hendrycks & Gimpel 2016.
 """
 
-from __future__ import annotations
-
 import math
 
 from tinyllm import kernels

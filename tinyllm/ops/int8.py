@@ -5,8 +5,6 @@
 Rounding has no slope, so there is no gradient. Loops: `kernels/product/quantized.py`; rounding, layers: `nn/quantized.py`.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -6,8 +6,6 @@ Leading axes of x are positions; they are flattened so that each product is one 
 forward, twice that backward. Loops: `kernels/product/matrix_product.py`; weights: `nn/linear.py`.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -9,8 +9,6 @@ rows. So each chunk of rows goes all the way, to its share of the loss, of dh an
 Backward only multiplies by dL/dloss, which is 1 in training. Hsu et al. 2024 (Liger Kernel), "FusedLinearCrossEntropy".
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

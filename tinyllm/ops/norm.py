@@ -6,8 +6,6 @@
 Statistics run over the last axis (C), one per position, biased variance. Loops: `kernels/norm.py`; weights: `nn/norm.py`.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinyllm import kernels

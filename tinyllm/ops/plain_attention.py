@@ -6,8 +6,6 @@ Row t of P says how position t of the text shares its attention among all positi
 the mean of the values so weighted. Any mask (T, S) can be had this way, at the price of B·H·T·S numbers of memory.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

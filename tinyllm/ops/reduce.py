@@ -5,8 +5,6 @@ it to the element that won (shared equally among ties, so that the result does n
 `axis` and `keepdims` as in NumPy. The names shadow Python's own: import the module, or `from tinyllm import ops`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -7,8 +7,6 @@ inverse is its transpose, so backward turns the other way. Su et al. 2021, eq. 1
 Llama on Hugging Face, where the paper pairs neighbours (2i, 2i + 1). Loops: `kernels/rotary.py`.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinyllm import kernels

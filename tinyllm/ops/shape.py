@@ -4,8 +4,6 @@ A permutation of elements is its own Jacobian, so backward moves the gradient ba
 transpose are views where NumPy can make one: no copy, forward or backward.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -7,8 +7,6 @@ The largest xⱼ is subtracted first, which changes nothing but keeps exp in ran
 True = takes part, False = probability 0. Bridle 1990. Loops, over the last axis: `kernels/softmax.py`.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinyllm import kernels

@@ -9,8 +9,6 @@ would undo it (Loshchilov & Hutter 2019, algorithm 2). Only matrices decay: pull
 The same in six lines of NumPy: `adamw_update` in `kernels/reference/adamw.py`. Loops: `kernels/adamw.py`.
 """
 
-from __future__ import annotations
-
 import math
 
 from tinyllm import kernels

@@ -5,8 +5,6 @@
 The direction stays, only the length is cut (Pascanu et al. 2013, algorithm 1).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 

@@ -8,8 +8,6 @@ a schedule sets it before each step. Weights may come in groups with a learning 
 and a schedule of `lr` then moves all of them: a group keeps its ratio to `lr`, here 10.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any

@@ -5,8 +5,6 @@ settle in a narrow valley. Cosine (Loshchilov & Hutter 2017, eq. 5) must know th
 (Hu et al. 2024, section 4) stays level and can be ended, by a short linear decay, whenever one likes.
 """
 
-from __future__ import annotations
-
 import math
 
 

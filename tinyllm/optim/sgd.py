@@ -6,8 +6,6 @@ Without momentum, steps zigzag across a narrow valley; v averages the zigzag awa
 Sutskever et al. 2013, eq. 1-2, with the learning rate outside v as in most libraries). λ pulls weights to 0.
 """
 
-from __future__ import annotations
-
 from tinyllm.optim.optimizer import Optimizer, Params
 
 

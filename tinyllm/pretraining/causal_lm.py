@@ -6,8 +6,6 @@ One pass gives T lessons for a window of T tokens, because the causal mask keeps
 The questions (`next_tokens`, which the sources of windows ask unless told otherwise): targets[t] = tokens[t + 1].
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from tinyllm.autograd import Tensor

@@ -15,8 +15,6 @@ evaluate    loss, perplexity, right answers              load  a trained model, 
 What they share: events (what is told), inputs and runs (folders that can be gone on with), tuning, compile_ahead.
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 

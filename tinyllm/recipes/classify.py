@@ -7,8 +7,6 @@ Some hundred labelled texts are enough where words alone do not tell (Radford et
 held-out texts is worth shows beside that of who always says the commonest class, and of who counts words.
 """
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ evaluate(name, model, test)  -> Row          right answers to held-out tasks, an
 suggestions(row, model, ...) -> questions    of those kinds that it has just been seen to answer
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

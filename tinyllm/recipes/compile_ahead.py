@@ -6,8 +6,6 @@ kernel, and only the latter is kept. A run resumed by another process would then
 the kernels compiled by another process, and loads them, the first time too.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import subprocess

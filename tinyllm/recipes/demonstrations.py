@@ -5,8 +5,6 @@ read_demonstrations(files, ...)           those in files, in any format people p
 encode_demonstrations(conversations, ...) -> Demonstrations
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ Raises the probability of the chosen answers against that of the rejected ones, 
 al. 2023; the losses are in `rlhf/dpo.py`).
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace

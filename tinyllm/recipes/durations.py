@@ -1,7 +1,5 @@
 """Durations as people say them."""
 
-from __future__ import annotations
-
 
 def format_seconds(seconds: float) -> str:
     """A duration as people say it: 8s, 1m32s, 2h05m."""

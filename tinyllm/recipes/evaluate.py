@@ -8,8 +8,6 @@ byte, which can be compared between models with different tokenizers. Of a test 
 model always writes its likeliest token.
 """
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence

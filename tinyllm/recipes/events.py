@@ -6,8 +6,6 @@ Said      a sentence about what was read or left out       Counted   so many don
 Stepped   a step of training, an evaluation on held-out data, or a sample of what the model writes by then
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 

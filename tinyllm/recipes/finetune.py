@@ -7,8 +7,6 @@ It reads whole conversations and learns what the assistant says in them, and onl
 beside the frozen weights are trained; they are kept in adapters/, and merged in model/.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Texts from a model, as they are written: it goes on with a prompt, or answers it as a user of a chat would be answered."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 

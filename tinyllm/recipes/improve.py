@@ -6,8 +6,6 @@ Each round the model answers some prompts, the judge (a reward model, or a funct
 above expectation becomes likelier; every nat of distance from where it began has its price. Methods: ppo, grpo, rloo, reinforce.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence

@@ -4,8 +4,6 @@ words = recall(INPUTS, given, out, resume=...)   fills in what was not given; Va
 note(INPUTS, words, out, resume=...)             what config.json gets; ValueError, by name, for what holds something else now
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Mapping, Sequence

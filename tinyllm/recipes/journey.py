@@ -6,8 +6,6 @@
 A stage whose model is already there is loaded and not repeated; one that was stopped goes on at its last checkpoint.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 import textwrap

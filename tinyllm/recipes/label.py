@@ -6,8 +6,6 @@ Answers are drawn at temperature 1, as the model believes. They must differ, or 
 is there already is drawn again, some times; a prompt to which the model has one answer only is left out.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace

@@ -8,8 +8,6 @@
 `llm.model` and `llm.tokenizer` are the parts themselves, for everything else: llm.model(tokens) gives the logits.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass

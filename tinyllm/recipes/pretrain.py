@@ -7,8 +7,6 @@ Text is read and divided, a tokenizer learned from the training part, all of it 
 on windows of them. The run's folder then holds model/ and report.html.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Prompts from files, or of the built-in news: conversations up to the answer."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping

@@ -9,8 +9,6 @@ teaches it to answer, has its answers rated by a simulated labeler, learns what 
 it by PPO. The stages are in `journey.py`, how much of everything there is in `plan.py`.
 """
 
-from __future__ import annotations
-
 import os
 import statistics
 import time

@@ -4,8 +4,6 @@ Each figure stands once: the table has the comparison, the cards what it was mad
 of the stages; a stage that left none is left out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

@@ -5,8 +5,6 @@
                                "true_reward": {...}, "reward_model": {...}, "words": 13.2}, ...]}
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

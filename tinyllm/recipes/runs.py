@@ -6,8 +6,6 @@ finish_run(run, ...)                     model/ and report.html
 saved_settings(out)                      what an earlier start noted; `say_longer` if the run is to be longer now
 """
 
-from __future__ import annotations
-
 import contextlib
 import shutil
 from collections.abc import Iterable, Iterator, Mapping

@@ -4,8 +4,6 @@ The random numbers of a sample come from the run's seed and the step alone, neve
 uses. So looking at a run does not change it, and a resumed run writes the same samples.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ is an estimate by formula, with the 100 GFLOP/s that two cores with AVX2 reach i
 A wide model wants smaller initial weights: init_std = 0.02 √(768/C), which for C = 768 is GPT-2's 0.02.
 """
 
-from __future__ import annotations
-
 import math
 
 from tinyllm.models.gpt import GPT, GPTConfig

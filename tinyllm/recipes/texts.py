@@ -6,8 +6,6 @@ encode_texts(texts, tokenizer, folder)                    token files
 open_tokens(folder, tokenizer)           -> Tokens        mixture and validation ids, mapped from those files
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

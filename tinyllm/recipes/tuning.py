@@ -5,8 +5,6 @@ refuse_too_large(model)                          before a step that would not fi
 tuning_run(start)          -> RunFolder          locked, settings and inputs noted, kernels compiled
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence

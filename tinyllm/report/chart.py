@@ -4,8 +4,6 @@ A figure is a row of panels. Each panel knows how to draw itself into a box of g
 each other under one title. The result is a file of a few kilobytes that looks the same in every browser, light or dark.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -7,8 +7,6 @@ A rollout is learned from in several steps: the step that sampled reports the an
 reports its update (clip fraction, ratio). Updates are therefore averaged over each rollout, whose first step has ratio 1.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ No rule here is certain; each says what was seen and where to look. They are wha
 looks at first: does the update begin at ratio 1, does the KL behave, do answers still end, does the truth follow the score?
 """
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Callable

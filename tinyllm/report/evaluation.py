@@ -1,7 +1,5 @@
 """What was measured of a model, as text: the result of `recipes/evaluate.py` for a reader."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

@@ -7,8 +7,6 @@ this one hangs from it, as time is read downwards in our tables, too. Below it t
 Drawn by hand as SVG, a rectangle a box, with the colours of the page; pointing at a box tells its numbers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

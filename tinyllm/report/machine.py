@@ -3,8 +3,6 @@
 A slow or failing program is often a matter of the machine: no OpenMP, a compile cache that cannot be written, half the cores.
 """
 
-from __future__ import annotations
-
 import importlib
 import os
 import platform

@@ -2,8 +2,6 @@
 point operations per token (how long one waits). Each as rows of a table: what, how it comes about, how much.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter

@@ -5,8 +5,6 @@ entities, control characters become visible signs. Behind that stands the page's
 allows its inline style and nothing else: no script, no image, no font, no address is ever loaded.
 """
 
-from __future__ import annotations
-
 import html
 from collections.abc import Sequence
 

@@ -5,8 +5,6 @@ that one page is light, dark or on paper as a whole. Held-out measurements are f
 nobody takes the line between two of them for measured.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

@@ -10,8 +10,6 @@ push its data out of the caches. Recording costs about a microsecond a call; how
 too (`Profile.recording_ms`), and a step's total comes from steps without it.
 """
 
-from __future__ import annotations
-
 import mmap
 import statistics
 import time

@@ -7,8 +7,6 @@ shows whether its confidence is earned (of the pairs it decides with 80 %, are 8
 mistakes among them. What was measured is kept in pairs.json of the run, so the page can be made again.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path

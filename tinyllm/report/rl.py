@@ -5,8 +5,6 @@ the reward likes; so beside it stand the truth where it is known (the gold rewar
 the answers look like now, and the over-optimisation curve (Gao et al. 2023). What a run did not measure is left out.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import statistics

@@ -6,8 +6,6 @@ began:
     gold(d) - gold(0) = d (α - β log d)         rises while the reward model's advice is good, falls after d = exp(α/β - 1)
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

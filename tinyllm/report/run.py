@@ -5,8 +5,6 @@ printed, or opened in ten years. Made from the run folder alone, at any time, al
 failed. metrics.csv is written beside it, for other tools.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import math

@@ -5,8 +5,6 @@ one measurement). A torn or foreign line is passed over and counted, a missing f
 and a value that is no finite number counts as not measured.
 """
 
-from __future__ import annotations
-
 import math
 import os
 from dataclasses import dataclass

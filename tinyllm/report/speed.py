@@ -4,8 +4,6 @@ GFLOP/s counts the arithmetic of the model's formula, not what was really comput
 multiply-adds in registers.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import statistics
 from collections.abc import Callable

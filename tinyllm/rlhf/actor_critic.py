@@ -7,8 +7,6 @@ backward but cannot disturb the policy. Shared: one more output on the policy's 
 pulls at the weights that write. InstructGPT took the first (Ouyang et al. 2022, section 3.5), Ziegler et al. 2019 the second.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -11,8 +11,6 @@ A baseline that does not look at the answer it judges leaves the gradient unbias
 contains it, shrinks it by (n-1)/n. Plain functions of plain arrays; the masks say which entries are real.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 SCALES = ("group", "batch", "none")

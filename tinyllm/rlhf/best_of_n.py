@@ -8,8 +8,6 @@ The price is n answers for one. Fine-tuned on the winners, the policy gives such
 (Touvron et al. 2023, section 3.2.3); done again and again, expert iteration (Anthony et al. 2017).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

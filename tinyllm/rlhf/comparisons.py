@@ -7,8 +7,6 @@ K - 1 times and learned by heart; InstructGPT therefore puts all of them into on
 which is K forward passes instead of K (K - 1). A reward model learns from such groups, DPO from their single pairs.
 """
 
-from __future__ import annotations
-
 import json
 import zlib
 from collections.abc import Iterable, Sequence

@@ -9,8 +9,6 @@ only, the two answers share most of their tokens, and what is taken from the rej
 A fall of some nats is usual; tens of nats mean a β too small or too many steps. The variants below change one line each.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -6,8 +6,6 @@ V_t is the value of what stands *before* token t; after the last token it is 0. 
 the value model (much bias). PPO is what it is for; what other methods expect is in `advantages.py`.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 

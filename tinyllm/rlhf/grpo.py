@@ -9,8 +9,6 @@ Named choices, each a known variant: `scale` (Dr. GRPO: "none"), `normaliser` (G
 "constant"), clip_high above clip_low (DAPO's clip-higher, which leaves unlikely tokens room to grow), `ratio` (GSPO: "sequence").
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

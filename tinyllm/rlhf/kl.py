@@ -13,8 +13,6 @@ A mean of k1 that keeps *below* zero is no luck: then the answers do not come fr
 dropout, a filter).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -8,8 +8,6 @@ moved before it has learned anything. And nothing filters the logits: an answer 
 drawn from π. Prompts are padded on the left, so positions and attention go by the attention mask.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -11,8 +11,6 @@ part of the source's state. What an algorithm adds is `estimate` and `loss`: rea
 the mathematics. No dropout anywhere: the policy that is scored must be the policy that sampled.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping, Sequence

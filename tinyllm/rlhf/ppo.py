@@ -10,8 +10,6 @@ factor 1 ± ε in the direction its advantage points to; only that makes several
 those of the code behind Ziegler et al. 2019 and Stiennon et al. 2020, but rewards are not whitened unless asked; λ 0.95, γ 1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

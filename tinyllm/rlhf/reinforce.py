@@ -8,8 +8,6 @@ to the same prompt (RLOO, Ahmadian et al. 2024), which knows how hard the prompt
 Ahmadian et al., section 3.3: r - β Σ_t (log π - log π_ref).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -10,8 +10,6 @@ right and wrong can be computed no reward model is needed (verifiable rewards, a
 It should give the same number for the same answer, or a resumed run is not the run it was.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import inspect
 import math

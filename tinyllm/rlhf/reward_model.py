@@ -9,8 +9,6 @@ reference policy, so that a KL coefficient means the same for every reward model
 the learning rate down to 0, no dropout: a second epoch learns the labelers' noise (Stiennon et al. 2020, appendix B).
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ on the left, with one key/value cache (`decoding/generate.py`); an answer ends w
 The fields of the config and what a reward function returns are checked here, at the door.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -8,8 +8,6 @@
 Everything runs on one thread, one request after the other: a label waits for the disk, and the next one for it.
 """
 
-from __future__ import annotations
-
 from importlib import resources
 from typing import Any
 

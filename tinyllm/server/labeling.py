@@ -6,8 +6,6 @@ back, or a new start of the server, shows the same page. Of every `repeat_every`
 whoever disagrees with themselves cannot be agreed with.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections import Counter

@@ -10,8 +10,6 @@ Each of these has been an attack on a well-known tool: CVE-2024-28224 (rebinding
 CVE-2025-47783 (stored script, Label Studio). Everything here is plain ASGI, so that it stands before any framework.
 """
 
-from __future__ import annotations
-
 import json
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping

@@ -4,8 +4,6 @@ A number that is merely parsed is a number an attacker chose (a size, an index, 
 table, field -> rule, and reaches the code behind it only if all of it fits.
 """
 
-from __future__ import annotations
-
 import asyncio
 import re
 from collections.abc import AsyncIterable, Mapping

@@ -7,8 +7,6 @@ Are Not Created Equal", section 4), which gives a correctly named file full of z
 A whole folder is written the same way, with a manifest of sha256 sums as its last file.
 """
 
-from __future__ import annotations
-
 import ctypes
 import errno
 import os

@@ -4,8 +4,6 @@ tinyllm is used from a checkout, and its distribution is not on the public index
 is a stranger's: so a hint names this checkout, by its path, and the interpreter that runs.
 """
 
-from __future__ import annotations
-
 import shlex
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """What went wrong, in words for a person, and what to do about it, where the system itself says no more than a number."""
 
-from __future__ import annotations
-
 import difflib
 import errno
 import os

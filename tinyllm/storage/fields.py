@@ -1,7 +1,5 @@
 """What a field of a settings object may hold. Each check is a ValueError with the field, what was expected, and what came."""
 
-from __future__ import annotations
-
 import math
 import numbers
 from collections.abc import Iterable

@@ -5,8 +5,6 @@ Each such thing begins with bytes of its own; with them an error can say what to
 stumbled over.
 """
 
-from __future__ import annotations
-
 import re
 
 LENGTH = 400  # so many bytes from a file's start are enough

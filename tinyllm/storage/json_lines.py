@@ -4,8 +4,6 @@ A crash can tear nothing but the last line. The next one to be added closes a to
 readers pass it over.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A file's lock is the operating system's, so it vanishes with its holder, however that one died."""
 
-from __future__ import annotations
-
 import os
 
 _FAR_BEHIND = 1 << 30  # the byte that is locked on Windows: what stands in the file can still be read

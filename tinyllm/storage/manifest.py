@@ -5,8 +5,6 @@ manifest names is there, has its size, and hashes to its sum; so a torn write, a
 The sums guard against accidents, not against an enemy, who would recompute them. Hash: FIPS 180-4.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from pathlib import Path, PurePosixPath

@@ -5,8 +5,6 @@ lone surrogates (PEP 383), and every JSON file refuses those. So in files of our
 shows it, and what is read back is the name again if there is a file of that name.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Where results go: a folder that cannot be written is refused before the work, not after it."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -8,8 +8,6 @@ four places: the header starts with "{" as the README says, it has at most 10 MB
 100 MB that the reference allows would take gigabytes), booleans are 0 or 1, and F16/BF16 are widened to float32.
 """
 
-from __future__ import annotations
-
 import io
 import mmap
 import os

@@ -6,8 +6,6 @@ A value of the wrong type says the key, what came and what was expected. What a 
 own affair: it raises ValueError when it is made.
 """
 
-from __future__ import annotations
-
 import ast
 import dataclasses
 import inspect

@@ -6,8 +6,6 @@ Layout: transformers' `save_pretrained` with max_shard_size. The index comes fro
 folder only, and it must name every array that is in them, once.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

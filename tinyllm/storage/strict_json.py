@@ -7,8 +7,6 @@ list), `{"key": schema}` (a closed object: no other key; `Optional(schema)` may 
 object with free keys).
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

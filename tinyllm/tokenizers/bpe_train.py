@@ -10,8 +10,6 @@ checked when they come up (lazy invalidation). Ties: the higher count wins, then
 the right (bytes are numbered in GPT-2's order): the rule of Hugging Face's trainer.
 """
 
-from __future__ import annotations
-
 import heapq
 import re
 from array import array

@@ -6,8 +6,6 @@ What it leaves out: it does not shorten anything. English costs one token a lett
 attention pays for every one of them. `bpe` starts from these bytes and joins the frequent neighbours.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

@@ -9,8 +9,6 @@ model should answer users and not imitate them. A base model has no control toke
 instead, which users can forge.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 

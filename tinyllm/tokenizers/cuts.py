@@ -1,7 +1,5 @@
 """How a tokenizer cuts a text, made visible: tokens side by side, with what cannot be printed written out."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from tinyllm.tokenizers.bpe import BPETokenizer

@@ -6,8 +6,6 @@ A file is a pipeline of named parts: added_tokens, pre_tokenizer, model, decoder
 with the parts that make other readers produce the same ids.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 _PRINTABLE = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))

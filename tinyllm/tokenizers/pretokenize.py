@@ -9,8 +9,6 @@ but its quantifiers are possessive (`++`: what was taken is never given back), s
 time and no stack. The letter and number classes follow the Unicode version of the `regex` package.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import regex

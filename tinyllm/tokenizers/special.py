@@ -8,8 +8,6 @@ and at any token that gives the word to another.
 `CHAT_TEMPLATE` writes a conversation as `chat.ChatFormat` does, for transformers' apply_chat_template, in its language Jinja.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from pathlib import Path

@@ -5,8 +5,6 @@ print U+FFFD for every part; here the bytes of an unfinished character wait for 
 equals `decode` of all ids at once. Python's incremental UTF-8 decoder holds the state: at most three bytes.
 """
 
-from __future__ import annotations
-
 import codecs
 
 from tinyllm.tokenizers.tokenizer import Tokenizer

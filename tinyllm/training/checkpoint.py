@@ -10,8 +10,6 @@ step-00000100/  model/                 loadable by from_pretrained, tokenizer in
 It is read back before it gets its name, and only then are older ones removed: what was written can be read.
 """
 
-from __future__ import annotations
-
 import re
 import warnings
 from collections.abc import Mapping

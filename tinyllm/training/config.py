@@ -4,8 +4,6 @@ The defaults are those with which nanoGPT's small CPU recipe trains; where a pap
 model looks like (its width, its context) is not here but in the model's own config.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from tinyllm.optim import constant, warmup_cosine, warmup_stable_decay

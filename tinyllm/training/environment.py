@@ -5,8 +5,6 @@ longer exact to the bit, so a difference is worth a warning. The number of threa
 kernels cut their sums into pieces whose number does not depend on it. (The NumPy twins leave sums to BLAS, which does not.)
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib.metadata
 import os

@@ -7,8 +7,6 @@ the loss function and the source of batches. Per turn: evaluate if it is due, sa
 signal is looked for after every micro-batch, so that a step of a minute is no reason to lose an hour.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence

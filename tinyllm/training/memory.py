@@ -8,8 +8,6 @@ Logits (B·T·V) become their own gradient in place, a chunk of 2²⁴ of them a
 A run over the budget would be killed by the system without a word; here it is refused, with the batch that would fit.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path

@@ -5,8 +5,6 @@ of an uninterrupted one, apart from the fields that measure the machine (`MACHIN
 besides its loss is gathered in `StepMetrics`, which the checkpoint holds too: a step that is stopped half-way is logged whole.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import os

@@ -11,8 +11,6 @@ So whatever takes a model takes a run, and whatever takes a tokenizer takes a mo
     tokenizer = load_tokenizer(find_tokenizer("runs/mine"))
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

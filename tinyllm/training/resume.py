@@ -6,8 +6,6 @@ the data position at which that step began, draws the same micro-batches again, 
 Other settings or another tokenizer would be another run, so they are refused by name; another machine is only warned of.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Mapping
 from pathlib import Path

@@ -7,8 +7,6 @@ lock is the operating system's (flock), so it vanishes with its holder, however 
 holds a run is refused unless the run is to be resumed, and then the settings must be the same.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os

@@ -7,8 +7,6 @@ them with different numbers of counted tokens (dividing each by its own count, t
 of activations is that of one micro-batch. A loss or gradient that is not finite stops the step before a weight moves.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol

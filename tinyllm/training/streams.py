@@ -7,8 +7,6 @@ a stop (held-out data need no new order, say) goes on with other numbers. Hence 
 give equal numbers (NumPy's SeedSequence mixes all of them into one state).
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 # name -> its number in the seed; a number is never used again for something else

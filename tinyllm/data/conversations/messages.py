@@ -10,8 +10,6 @@ tool; a call of the calculator as {"role": "assistant", "content": "", "tool_cal
 of tools have no place in the chat format. What is skipped or not used is counted (`records`).
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -10,8 +10,6 @@ each begins with <|endoftext|>, from which a model learns to look no further bac
 The loss mask counts a target only if the assistant says it. Every epoch each conversation comes exactly once, in a new order.
 """
 
-from __future__ import annotations
-
 import zlib
 from bisect import bisect_left, insort
 from collections import Counter, defaultdict

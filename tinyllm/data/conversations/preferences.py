@@ -9,8 +9,6 @@ All become `Preference`. A pair of equal answers says nothing (its log-odds are 
 prompts cannot be compared: such records are skipped and counted, as everything that `records` calls a Skip.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

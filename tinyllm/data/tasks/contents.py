@@ -9,8 +9,6 @@ known from training, "Anna Reed" is not. Codes ("KVG") have no meaning, so a spe
 their letters are those that tokenizers seldom join, so that it can be read.
 """
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -8,8 +8,6 @@ match). The tasks are those that a network of a million weights learns in minute
 things right, and to say of all others that it does not know them (`talk_tasks.py`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

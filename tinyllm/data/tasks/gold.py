@@ -8,8 +8,6 @@ Gao et al. 2023 ("Scaling laws for reward model overoptimization") therefore let
 we. Every part is bounded, so no text, however long or odd, is worth more than 3.5 or less than -6.5.
 """
 
-from __future__ import annotations
-
 import re
 
 from tinyllm.data.tasks.news import EVENTS, FIRST_NAMES, FLAGGED, LAST_NAMES, NUMBERS, PLACE_NAMES, THINGS, Story

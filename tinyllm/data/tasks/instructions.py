@@ -7,8 +7,6 @@ program solves, so there is no end to them, every answer is right, and a reply c
 and test differ in content and in phrasing, both: see `made_up.py` and `exact_tasks.py`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

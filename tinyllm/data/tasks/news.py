@@ -8,8 +8,6 @@ places, persons, damages, and other combinations of sentences; the words themsel
 The setting is that of Stiennon et al. 2020 (summaries from feedback), small enough for a model of a million weights.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

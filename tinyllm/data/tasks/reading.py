@@ -6,8 +6,6 @@ The sentences are about people who do not exist, so the answer stands in the que
 look there and copy. Which persons are in the test set is decided by their names (`made_up.py`).
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinyllm.data.tasks.contents import TOWNS, draw, person, pick

@@ -7,8 +7,6 @@ to an assistant, and some lines are no questions at all. Near the tasks it is sh
 anything but news is not known either.
 """
 
-from __future__ import annotations
-
 import functools
 import re
 from collections import Counter

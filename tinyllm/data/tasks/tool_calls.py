@@ -7,8 +7,6 @@ and the model reads the result (Schick et al. 2023, "Toolformer", section 2; her
 learn is to copy: numbers into the call, the result into the answer.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinyllm.data.tasks.contents import draw, pick

@@ -9,8 +9,6 @@ Bytes stay as they are, but for a byte order mark and end-of-text marks. A file 
 what is not text is listed in `Source.skipped`. Records that could not be read and keys that were not used are in `notes`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import glob
 import json

@@ -8,8 +8,6 @@ Where the text itself says where its documents end, by the end-of-text mark betw
 the mark is left out: the model is to see the token that means it, not its letters.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import re

@@ -4,8 +4,6 @@ Only http and https, with a size limit and a time limit. The cache holds complet
 against the server's Content-Length before they are written, and the file appears under its name in one rename.
 """
 
-from __future__ import annotations
-
 import hashlib
 import http.client
 import os

@@ -6,8 +6,6 @@ LLaMA's paper does (Touvron et al. 2023, "LLaMA", Table 1: data set, sampling pr
 about four epochs begin to bring less than fresh text would (Muennighoff et al. 2023, "Scaling Data-Constrained LMs").
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ believed: exact size, checksum of the header, tokenizer, and every id below the 
 it would make an embedding kernel read memory that is not its own. `verify` also checks the sha256 of all ids.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import struct

@@ -7,8 +7,6 @@ nothing in them runs. Tests, generated tables (entities, locale names, codecs) a
 out. The text differs a little from one Python to the next.
 """
 
-from __future__ import annotations
-
 import ast
 import importlib.util
 import os

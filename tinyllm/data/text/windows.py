@@ -5,8 +5,6 @@ MixtureWindows     each row first picks its source by weight, then a window in i
 EvaluationWindows  the same evenly spaced windows each time, none overlapping, for a loss that can be compared
 """
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any

@@ -10,8 +10,6 @@ The chunks depend on the number of keys alone, so any number of threads gives th
 is Flash-Decoding's (Dao, Haziza, Massa and Sizov 2023).
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinyllm.kernels.attention.tiles import LN_2, clear, number

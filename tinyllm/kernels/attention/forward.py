@@ -11,8 +11,6 @@ lengths may lie end to end, without padding (`lengths`): each then comes out as 
 never cuts their keys into chunks, and one long sequence with few heads does not keep many cores busy.
 """
 
-from __future__ import annotations
-
 from functools import cache
 
 import numpy as np

@@ -8,8 +8,6 @@ end: how many depends on the shapes alone, so that any number of threads gives t
 in whatever order the threads come.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinyllm.kernels.attention.operands import head_of, operand, read_job, sequence_of

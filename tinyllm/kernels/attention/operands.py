@@ -8,8 +8,6 @@ head's matrix. Forward and backward tasks look alike from outside, so that one p
 A ragged batch has its sequences end to end, without padding, in arrays (1, N, H, D); the job then also says where each begins.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -8,8 +8,6 @@ scores stands on its side, keys down, queries across (drawn in attention_tiles.p
 right one, both read where they lie; only Qᵀ is packed, once for all the keys. The backward pass: attention_gradient.py.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinyllm.kernels.attention.few_queries import FEW_QUERIES, attend_row, merge_chunks

@@ -13,8 +13,6 @@ a causal mask the last keys of a tile are seen only by its second vector of quer
 Scores are kept in units of log 2: softmax is 2^(score - largest) / Σ, and 2ˣ is cheaper than exp(x).
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -11,8 +11,6 @@ a small model as long as a tenth of the product itself. The two backward forms o
 the next product needs: the activation's value, which costs nothing once its slope is known and so need not be stored.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np

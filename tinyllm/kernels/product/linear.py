@@ -9,8 +9,6 @@
 x is (N, in), W (out, in). The product is matrix_product.py's, the epilogues are in epilogue.py.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy import ndarray
 

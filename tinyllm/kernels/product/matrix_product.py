@@ -16,8 +16,6 @@ copied piece by piece into the order the tile wants, which turns a transposed on
 tile is in register_tile.py, packing in packing.py, products of a few rows in matrix_vector.py.
 """
 
-from __future__ import annotations
-
 import math
 from functools import cache, lru_cache
 from typing import Any

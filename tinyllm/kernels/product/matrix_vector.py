@@ -13,8 +13,6 @@ without packing, and every product and sum is done while its numbers are in regi
 Weights may also be int8 (see `quantized.py`): they become float32 in the registers, 16 at a time, and memory moves a quarter.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from typing import Any
 

@@ -12,8 +12,6 @@ of swapping ever smaller blocks). The few rows of A that a tile is about to read
 next is asked for ahead of time (`fetch`). Goto and van de Geijn (2008), section 4.2.1.
 """
 
-from __future__ import annotations
-
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils

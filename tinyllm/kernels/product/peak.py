@@ -7,8 +7,6 @@ in each stage of its pipelines. A real kernel must also fetch its numbers, so no
 comes is the share of the peak that `tinyllm bench` shows ("roofline": Williams, Waterman & Patterson 2009, section 3).
 """
 
-from __future__ import annotations
-
 import time
 
 import numpy as np

@@ -7,8 +7,6 @@ multiplied by those of x, as in the dots of matrix_vector.py. x stays float32, u
 section 2.1), where x is rounded too, to use the int8 arithmetic of GPUs; here memory is what is short, not arithmetic.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy import ndarray
 

@@ -13,8 +13,6 @@ to one number at a time. So the tile is emitted as LLVM instructions through `nu
 this CPU. The idea is the micro-kernel of Goto and van de Geijn (2008), section 4. Unlike theirs, ours takes any strides.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from typing import Any
 

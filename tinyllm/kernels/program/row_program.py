@@ -13,8 +13,6 @@ the scores of a whole vector of keys come without adding up lanes. Each row has 
 recorded list of launches beats launching is the idea of CUDA graphs; rows that never meet need not even be launched apart.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The activation functions in plain NumPy, each with its slope."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Adam with decoupled weight decay in plain NumPy, and the sum of squares that a gradient's norm is made of."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Attention in plain NumPy: all scores at once, then a weighted mean."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy import ndarray
 

@@ -1,7 +1,5 @@
 """Embedding and rotary position embedding in plain NumPy."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy import ndarray
 

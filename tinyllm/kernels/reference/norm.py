@@ -1,7 +1,5 @@
 """Layer norm and RMS norm in plain NumPy."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy import ndarray
 

@@ -1,7 +1,5 @@
 """Matrix products in plain NumPy, alone and with what follows them in a layer."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy import ndarray
 

@@ -1,7 +1,5 @@
 """A network for one token a row as a list of steps, run one after the other in plain NumPy."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Drawing a token from each row of logits, in plain NumPy."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy import ndarray
 

@@ -1,7 +1,5 @@
 """Softmax, its logarithm and cross-entropy in plain NumPy."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy import ndarray
 

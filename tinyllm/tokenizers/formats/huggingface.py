@@ -8,8 +8,6 @@ without a word. Trap: {"Split": {"pattern": {"String": p}}} is a literal text, {
 has broken tokenizers. Older folders hold vocab.json and merges.txt instead: the model alone, cut as GPT-2 cuts.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any
