@@ -4,7 +4,7 @@ A straight line y = w x + b is fitted to noisy points. First the gradient of the
 then `Tensor.backward` finds the same numbers by the chain rule; then a few hundred steps downhill find the line.
 Last, a new op is written, with its backward, and checked against slopes measured from values alone.
 
-Read next: tinyllm/autograd/graph.py and tensor.py.
+Read next: tinyllm/autograd/backward.py, graph.py and tensor.py.
 """
 
 from __future__ import annotations

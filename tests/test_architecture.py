@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import os
 import pkgutil
+import re
 import statistics
 import subprocess
 import sys
@@ -465,3 +466,27 @@ def test_no_modules_need_each_other_in_a_circle():
         needs = {name: others for name, others in needs.items() if name not in free}
     circle = {name: sorted(others & needs.keys()) for name, others in needs.items()}
     assert circle == {}
+
+
+# ---- one guess
+
+
+GUESSES = [row.split("|")[1:4] for row in (ROOT.parent / "CONTRIBUTING.md").read_text("utf-8").splitlines()
+           if row.startswith("| ") and "`" in row]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", GUESSES, ids=lambda row: row[0].strip())
+def test_what_a_reader_looks_for_is_in_the_file_named_for_it_and_on_its_first_screen(row):
+    """CONTRIBUTING.md's table: each file defines a name beside it, and one of them before line 60."""
+    files, names = (re.findall(r"`([\w/.]+)`", cell) for cell in row[1:])
+    for file in files:
+        lines = (ROOT / file).read_text("utf-8").splitlines()
+        places = [number for number, line in enumerate(lines, start=1) if re.match(rf"(def|class) ({'|'.join(names)})\b", line)]
+        assert places and places[0] <= 60, (file, places)
+
+
+def test_the_table_has_what_everybody_looks_for():
+    shown = " ".join(row[0] for row in GUESSES)
+    for subject in ("attention", "causal mask", "PPO loss", "GAE", "BPE merge loop", "top-p", "Adam", "LoRA", "KL estimator",
+                    "loss mask", "KV cache", "reward model's loss", "backward walk"):  # fmt: skip
+        assert subject in shown, subject

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tinyllm import kernels
-from tinyllm.autograd import graph, modes, tensor
+from tinyllm.autograd import backward, modes, tensor
 from tinyllm.kernels import observe
 from tinyllm.models import GPT, GPTConfig
 from tinyllm.ops import cross_entropy
@@ -79,7 +79,7 @@ class Clock:
 
     def __init__(self, monkeypatch):
         self.now = 0.0
-        for module in (profiling, observe, modes, tensor, graph):
+        for module in (profiling, observe, modes, tensor, backward):
             monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=self.look))
 
     def look(self):

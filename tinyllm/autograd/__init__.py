@@ -1,8 +1,8 @@
 """Autograd: the chain rule, walked backwards.
 
 A `Tensor` is a NumPy array that remembers how it was made. `@op` turns a function of plain arrays that returns
-`(value, backward)` into a function of Tensors. Read `graph.py`, the whole idea, then `tensor.py`; `modes.py` says what else a
-thread may want: no graph, or to see each op run; `methods.py` is comfort.
+`(value, backward)` into a function of Tensors. Read `graph.py` and `backward.py`, the whole idea, then `tensor.py`; `modes.py`
+says what else a thread may want: no graph, or to see each op run; `methods.py` is comfort.
 """
 
 from tinyllm.autograd.gradcheck import gradcheck, numerical_gradient

@@ -10,7 +10,7 @@ value to the gradients of the inputs. Forward and backward stand in one scope an
         return x * x, backward
 
 Positional arguments carry gradient, keyword-only arguments do not. Inside an op there are only arrays; `op` unwraps, calls,
-wraps. Un-broadcasting happens once, where gradients are added up (`graph.py`)."""
+wraps. Un-broadcasting happens once, where gradients are added up (`backward.py`)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 
 from tinyllm import kernels
-from tinyllm.autograd.graph import Node, walk_backward
+from tinyllm.autograd.backward import walk_backward
+from tinyllm.autograd.graph import Node
 from tinyllm.autograd.methods import OPS, Methods, has_tensor, plain
 from tinyllm.autograd.modes import FORWARD, MODE, Call, report
 
@@ -378,16 +379,15 @@ def swap_last_axes(x):
     return x.swapaxes(-1, -2), lambda dy: dy.swapaxes(-1, -2)
 
 
-def _is_mask(part: Any) -> bool:
-    return isinstance(part, np.ndarray) and part.dtype == np.bool_
+def _reads_once(part: Any) -> bool:
+    plain = part is None or part is Ellipsis or isinstance(part, int | slice | np.integer)
+    return plain or (isinstance(part, np.ndarray) and part.dtype == np.bool_)
 
 
 @op
 def getitem(x, *, key: Any):
     """x[key]. An element read n times receives n gradients (np.add.at); slices and bool masks read it once."""
-    parts = key if isinstance(key, tuple) else (key,)
-    once = (int, slice, np.integer)
-    read_once = all(part is None or part is Ellipsis or isinstance(part, once) or _is_mask(part) for part in parts)
+    read_once = all(_reads_once(part) for part in (key if isinstance(key, tuple) else (key,)))
 
     def backward(dy):
         dx = np.zeros_like(x)

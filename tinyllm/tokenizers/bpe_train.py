@@ -25,6 +25,38 @@ Progress = Callable[[str, int, int | None], None]  # (stage, done, total or None
 Pair = tuple[int, int]
 
 
+def learn_merges_slowly(
+    counts: dict[bytes, int], n_tokens: int, *, min_frequency: int = 2
+) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
+    """`learn_merges` as the paper writes it: count all pairs, join the most frequent, begin again. To read, and to test with."""
+    tokens = [bytes([byte]) for byte in BYTE_ORDER]
+    merges: list[tuple[bytes, bytes]] = []
+    words = [([BYTE_ORDER.index(byte) for byte in piece], count) for piece, count in counts.items()]
+    while len(merges) < n_tokens:
+        pairs: Counter[Pair] = Counter()
+        for word, count in words:
+            for pair in pairwise(word):
+                pairs[pair] += count
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair), default=None)
+        if best is None or pairs[best] < min_frequency:
+            break
+        words = [(join_pair(word, best, len(tokens)), count) for word, count in words]
+        merges.append((tokens[best[0]], tokens[best[1]]))
+        tokens.append(tokens[best[0]] + tokens[best[1]])
+    return tokens, merges
+
+
+def join_pair(word: list[int], pair: Pair, joined: int) -> list[int]:
+    """Replace each `pair` by `joined`, from left to right: join_pair([1, 1, 1, 2], (1, 1), 9) -> [9, 1, 2]."""
+    new: list[int] = []
+    for symbol in word:
+        if new and (new[-1], symbol) == pair:
+            new[-1] = joined
+        else:
+            new.append(symbol)
+    return new
+
+
 def count_pieces(
     documents: Iterable[str | bytes], pattern: SplitPattern, *, special_tokens: Sequence[str] = (),
     progress: Progress | None = None,
@@ -45,38 +77,6 @@ def count_pieces(
         if progress:
             progress("count", done, None)
     return Counter({to_bytes(piece): count for piece, count in counts.items()})
-
-
-def join_pair(word: list[int], pair: Pair, joined: int) -> list[int]:
-    """Replace each `pair` by `joined`, from left to right: join_pair([1, 1, 1, 2], (1, 1), 9) -> [9, 1, 2]."""
-    new: list[int] = []
-    for symbol in word:
-        if new and (new[-1], symbol) == pair:
-            new[-1] = joined
-        else:
-            new.append(symbol)
-    return new
-
-
-def learn_merges_slowly(
-    counts: dict[bytes, int], n_tokens: int, *, min_frequency: int = 2
-) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
-    """`learn_merges` as the paper writes it: count all pairs, join the most frequent, begin again. To read, and to test with."""
-    tokens = [bytes([byte]) for byte in BYTE_ORDER]
-    merges: list[tuple[bytes, bytes]] = []
-    words = [([BYTE_ORDER.index(byte) for byte in piece], count) for piece, count in counts.items()]
-    while len(merges) < n_tokens:
-        pairs: Counter[Pair] = Counter()
-        for word, count in words:
-            for pair in pairwise(word):
-                pairs[pair] += count
-        best = min(pairs, key=lambda pair: (-pairs[pair], pair), default=None)
-        if best is None or pairs[best] < min_frequency:
-            break
-        words = [(join_pair(word, best, len(tokens)), count) for word, count in words]
-        merges.append((tokens[best[0]], tokens[best[1]]))
-        tokens.append(tokens[best[0]] + tokens[best[1]])
-    return tokens, merges
 
 
 class _Pieces:
