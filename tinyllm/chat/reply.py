@@ -18,6 +18,8 @@ from tinyllm.chat.calculator import calculate
 from tinyllm.decoding.config import GenerationConfig
 from tinyllm.decoding.generate import generate_steps
 from tinyllm.decoding.stream import TextStream
+from tinyllm.models.contract import LanguageModel
+from tinyllm.tokenizers import Tokenizer
 from tinyllm.tokenizers.chat import ChatFormat, Message, PlainChatFormat, chat_format
 
 MAX_CALLS = 4  # of the calculator in one reply
@@ -65,7 +67,7 @@ Event = Piece | ToolCall | Dropped | Reply
 
 
 def reply(
-    model: Any, tokenizer: Any, messages: Sequence[Message], *, config: GenerationConfig | None = None,
+    model: LanguageModel, tokenizer: Tokenizer, messages: Sequence[Message], *, config: GenerationConfig | None = None,
     rng: np.random.Generator | None = None, calculator: Callable[[str], str] = calculate, max_calls: int = MAX_CALLS,
 ) -> Iterator[Event]:  # fmt: skip
     """Let the assistant answer `messages`: events as they happen, a Reply last.
@@ -156,7 +158,7 @@ class _Writing:
 class _Turn:
     """One reply in the making."""
 
-    def __init__(self, model: Any, form: ChatFormat | PlainChatFormat, config: GenerationConfig, rng: Any):
+    def __init__(self, model: LanguageModel, form: ChatFormat | PlainChatFormat, config: GenerationConfig, rng: Any):
         self.model, self.form, self.config, self.rng = model, form, config, rng
         special = form.tokenizer.special_tokens.values()  # a control token ends the turn
         ends = (i for i in (*form.tokenizer.stop_ids, *special) if i != form.call_id)

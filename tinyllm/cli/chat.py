@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 from tinyllm.cli.options import add_settings
 from tinyllm.cli.parser import lesson
+from tinyllm.models.contract import LanguageModel
+from tinyllm.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
     from tinyllm.chat.conversation import Conversation
@@ -101,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _greet(screen: Screen, model: Any, tokenizer: Any, path: str) -> None:
+def _greet(screen: Screen, model: LanguageModel, tokenizer: Tokenizer, path: str) -> None:
     """What one is talking to, and how; without a terminal only what may surprise."""
     from tinyllm.tokenizers.chat import PlainChatFormat, chat_format
 

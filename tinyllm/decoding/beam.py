@@ -9,13 +9,13 @@ penalty ((5 + length) / 6) ** α differs. The rules here are those of transforme
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from tinyllm.decoding.config import GenerationConfig
 from tinyllm.decoding.logits import block_repeated_ngrams, log_softmax, next_logits
 from tinyllm.decoding.prompts import check_request
+from tinyllm.models.contract import LanguageModel
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _as_stop_tokens(eos_id: int | Sequence[int] | None) -> tuple[int, ...]:
 
 
 def beam_search(
-    model: Any, prompt: Sequence[int] | np.ndarray, *, n_beams: int, max_new_tokens: int, length_penalty: float = 1.0,
+    model: LanguageModel, prompt: Sequence[int] | np.ndarray, *, n_beams: int, max_new_tokens: int, length_penalty: float = 1.0,
     no_repeat_ngram_size: int = 0, eos_id: int | Sequence[int] | None = None, early_stopping: bool = False,
 ) -> list[Hypothesis]:  # fmt: skip
     """The best continuations of one prompt, at most n_beams of them, best first.

@@ -18,6 +18,7 @@ import numpy as np
 
 from tinyllm import kernels
 from tinyllm.autograd import Call, Tensor
+from tinyllm.models.contract import LanguageModel
 from tinyllm.nn import KVCache, evaluating
 
 MOST_WEIGHTS = 1 << 24  # the program packs a copy of them; with more, arithmetic is all that counts
@@ -31,7 +32,7 @@ class CompiledStep:
     The weights are those of the moment when it was made, but for the tables that `embed` reads.
     """
 
-    def __init__(self, model: Any, program: Any, x: np.ndarray, *, logits: np.ndarray, room: int):
+    def __init__(self, model: LanguageModel, program: Any, x: np.ndarray, *, logits: np.ndarray, room: int):
         self.model, self.program, self.x, self.logits, self.room = model, program, x, logits, room
         self.n_rows = program.n_rows
 
@@ -138,7 +139,7 @@ INSTRUCTIONS: dict[str, Callable[[_Writer, Call], None]] = {
 
 
 def compile_step(
-    model: Any, calls: list[Call], *, tokens: np.ndarray, logits: np.ndarray, cache: KVCache, real: np.ndarray | None
+    model: LanguageModel, calls: list[Call], *, tokens: np.ndarray, logits: np.ndarray, cache: KVCache, real: np.ndarray | None
 ) -> CompiledStep | None:
     """The step whose `calls` led from tokens (R,) to logits (R, V); None if it cannot be compiled.
 

@@ -5,13 +5,12 @@ these is watched and compiled (`compiled.py`); before that, and for models that 
 with its key/value cache and a mask that hides the padding of shorter prompts.
 """
 
-from typing import Any
-
 import numpy as np
 
 from tinyllm.autograd import Call, observe_ops
 from tinyllm.decoding.compiled import CompiledStep, compile_step
 from tinyllm.decoding.logits import check_logits, next_logits
+from tinyllm.models.contract import LanguageModel
 
 ENOUGH_ROWS, ENOUGH_STEPS = 8, 4  # from here on compiling a step pays
 
@@ -19,7 +18,7 @@ ENOUGH_ROWS, ENOUGH_STEPS = 8, 4  # from here on compiling a step pays
 class PlainStep:
     """The model itself, with what it has read of R rows in its cache; `real` (R, S): False = padding, None: there is none."""
 
-    def __init__(self, model: Any, n_rows: int, max_length: int):
+    def __init__(self, model: LanguageModel, n_rows: int, max_length: int):
         self.model, self.cache = model, model.new_cache(n_rows, max_length)
         self.real: np.ndarray | None = None
 
@@ -51,10 +50,10 @@ class Context:
     step  what reads them: the model itself, or, as soon as it is compiled, the compiled step, which has a cache of its own
     """
 
-    def __init__(self, model: Any, n_rows: int, max_length: int):
+    def __init__(self, model: LanguageModel, n_rows: int, max_length: int):
         self.step: PlainStep | CompiledStep = PlainStep(model, n_rows, max_length)
         self.columns_left = max_length
-        self.may_compile = hasattr(model, "embed")
+        self.may_compile = True
 
     def read(self, tokens: np.ndarray, attention_mask: np.ndarray | None = None) -> np.ndarray:
         """tokens (R, T), which continue the texts -> logits (R, V) for the token after them, good until the next call.

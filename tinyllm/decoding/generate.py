@@ -20,6 +20,7 @@ from tinyllm.decoding.config import GenerationConfig, make_config
 from tinyllm.decoding.context import Context
 from tinyllm.decoding.logits import filter_logits, greedy_tokens, sample_tokens
 from tinyllm.decoding.prompts import check_request, left_pad
+from tinyllm.models.contract import LanguageModel
 
 ShouldStop = Callable[[int, int], bool]  # (row, its new token) -> whether the row ends here
 
@@ -52,7 +53,7 @@ def row_generators(rng: np.random.Generator, n_rows: int) -> list[np.random.Gene
 
 
 def generate_steps(
-    model: Any, prompts: Sequence[Sequence[int]] | np.ndarray, *, config: GenerationConfig | None = None,
+    model: LanguageModel, prompts: Sequence[Sequence[int]] | np.ndarray, *, config: GenerationConfig | None = None,
     rng: np.random.Generator | None = None, should_stop: ShouldStop | None = None, **settings: Any,
 ) -> Iterator[Step]:  # fmt: skip
     """Generate step by step: an iterator of `Step`, up to max_new_tokens of them.
@@ -81,7 +82,7 @@ def generate_steps(
 
 
 def generate(
-    model: Any, prompts: Sequence[Sequence[int]] | np.ndarray, *, config: GenerationConfig | None = None,
+    model: LanguageModel, prompts: Sequence[Sequence[int]] | np.ndarray, *, config: GenerationConfig | None = None,
     rng: np.random.Generator | None = None, should_stop: ShouldStop | None = None, **settings: Any,
 ) -> GenerationResult:  # fmt: skip
     """Generate to the end: the new tokens of each prompt. Arguments and errors as in `generate_steps`.
@@ -106,7 +107,7 @@ def generate(
 
 
 def _steps(
-    model: Any, histories: list[list[int]], config: GenerationConfig, generators: list[np.random.Generator] | None,
+    model: LanguageModel, histories: list[list[int]], config: GenerationConfig, generators: list[np.random.Generator] | None,
     should_stop: ShouldStop | None,
 ) -> Iterator[Step]:  # fmt: skip
     """The loop. `histories` (prompt and new tokens of each running row) grow and shrink with the batch."""
@@ -138,7 +139,7 @@ def _steps(
         logits = context.read(chosen[going_on, None])  # (R, V)
 
 
-def _read_prompts(model: Any, prompts: list[list[int]], max_new_tokens: int) -> tuple[Context, np.ndarray]:
+def _read_prompts(model: LanguageModel, prompts: list[list[int]], max_new_tokens: int) -> tuple[Context, np.ndarray]:
     """The context of all prompts, and logits (R, V) for what comes next. A prompt that comes several times is read once."""
     distinct = list(dict.fromkeys(map(tuple, prompts)))
     tokens, attention_mask = left_pad(distinct)
@@ -152,7 +153,9 @@ def _read_prompts(model: Any, prompts: list[list[int]], max_new_tokens: int) -> 
     return context, logits
 
 
-def _generate_by_beams(model: Any, prompts: Any, config: GenerationConfig, should_stop: ShouldStop | None) -> GenerationResult:
+def _generate_by_beams(
+    model: LanguageModel, prompts: Any, config: GenerationConfig, should_stop: ShouldStop | None
+) -> GenerationResult:
     if config.stop_strings or should_stop is not None:
         raise ValueError(
             f"n_beams is {config.n_beams}: beam search ends sequences at stop_tokens only; "

@@ -14,6 +14,7 @@ import numpy as np
 from tinyllm import kernels
 from tinyllm.decoding.config import GenerationConfig
 from tinyllm.decoding.top_p import keep_top_p
+from tinyllm.models.contract import LanguageModel
 from tinyllm.nn import evaluating
 
 
@@ -29,7 +30,7 @@ def check_logits(logits: np.ndarray) -> None:
         )
 
 
-def next_logits(model: Any, tokens: np.ndarray, *, cache: Any, attention_mask: np.ndarray | None) -> np.ndarray:
+def next_logits(model: LanguageModel, tokens: np.ndarray, *, cache: Any, attention_mask: np.ndarray | None) -> np.ndarray:
     """Logits (B, V) for the token after tokens (B, T), which continue `cache`; checked to be finite.
 
     Runs without gradient and with dropout off, and leaves the model in the mode (train or eval) it was in.

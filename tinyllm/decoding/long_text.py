@@ -7,13 +7,14 @@ token at a time, at the price of reading everything again for each.
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from tinyllm.decoding.config import GenerationConfig
 from tinyllm.decoding.generate import generate_steps
 from tinyllm.decoding.stream import TextStream, encode_prompt, pieces_of, stop_tokens
+from tinyllm.models.contract import LanguageModel
+from tinyllm.tokenizers import Tokenizer
 
 Notice = Callable[[str], None]
 
@@ -29,7 +30,7 @@ def keep_tail(ids: list[int], *, block_size: int, max_new_tokens: int, notice: N
 
 
 def write_on(
-    model: Any, tokenizer: Any, prompt: str | bytes, *, config: GenerationConfig, rng: np.random.Generator | None,
+    model: LanguageModel, tokenizer: Tokenizer, prompt: str | bytes, *, config: GenerationConfig, rng: np.random.Generator | None,
     notice: Notice = lambda text: None,
 ) -> Iterator[str]:  # fmt: skip
     """Yield what follows `prompt`, piece by piece, up to config.max_new_tokens, which may exceed the context.
@@ -48,7 +49,7 @@ def write_on(
 
 
 def _tokens(
-    model: Any, ids: list[int], *, config: GenerationConfig, rng: np.random.Generator | None, notice: Notice
+    model: LanguageModel, ids: list[int], *, config: GenerationConfig, rng: np.random.Generator | None, notice: Notice
 ) -> Iterator[int]:
     """The tokens that follow `ids`, a stop token last, prompted anew each time the context is full."""
     block_size, left = model.config.block_size, config.max_new_tokens

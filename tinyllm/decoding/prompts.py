@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinyllm.decoding.config import GenerationConfig
+from tinyllm.models.contract import LanguageModel
 
 
 def check_prompts(prompts: Any, *, vocab_size: int) -> list[list[int]]:
@@ -66,7 +67,7 @@ def check_length(n_prompt: int, *, max_new_tokens: int, block_size: int) -> None
         )
 
 
-def check_request(model: Any, prompts: Any, config: GenerationConfig) -> list[list[int]]:
+def check_request(model: LanguageModel, prompts: Any, config: GenerationConfig) -> list[list[int]]:
     """All checks of prompts and settings against a model; returns the prompts as B lists of ints."""
     checked = check_prompts(prompts, vocab_size=model.config.vocab_size)
     check_stop_tokens(config.stop_tokens, vocab_size=model.config.vocab_size)

@@ -14,6 +14,8 @@ import numpy as np
 
 from tinyllm.decoding.config import GenerationConfig, make_config
 from tinyllm.decoding.generate import generate, generate_steps
+from tinyllm.models.contract import LanguageModel
+from tinyllm.tokenizers import Tokenizer
 from tinyllm.tokenizers.stream import StreamDecoder
 
 
@@ -25,7 +27,7 @@ class TextStream:
     stop_strings  strings before which the text ends; the one that is complete first counts
     """
 
-    def __init__(self, tokenizer: Any, *, stop_tokens: Sequence[int] = (), stop_strings: Sequence[str] = ()):
+    def __init__(self, tokenizer: Tokenizer, *, stop_tokens: Sequence[int] = (), stop_strings: Sequence[str] = ()):
         self.stopped = False
         self._decoder = StreamDecoder(tokenizer)
         self._stop_tokens = stop_tokens
@@ -62,7 +64,8 @@ class TextStream:
 
 
 def stream_text(
-    model: Any, tokenizer: Any, prompt: str | bytes | Sequence[int] | np.ndarray, *, config: GenerationConfig | None = None,
+    model: LanguageModel, tokenizer: Tokenizer, prompt: str | bytes | Sequence[int] | np.ndarray, *,
+    config: GenerationConfig | None = None,
     rng: np.random.Generator | None = None, **settings: Any,
 ) -> Iterator[str]:  # fmt: skip
     """Yield what follows `prompt`, piece by piece as it becomes certain; joined, the pieces are `generate_text`.
@@ -80,7 +83,8 @@ def stream_text(
 
 
 def generate_text(
-    model: Any, tokenizer: Any, prompt: str | bytes | Sequence[int] | np.ndarray, *, config: GenerationConfig | None = None,
+    model: LanguageModel, tokenizer: Tokenizer, prompt: str | bytes | Sequence[int] | np.ndarray, *,
+    config: GenerationConfig | None = None,
     rng: np.random.Generator | None = None, **settings: Any,
 ) -> str:  # fmt: skip
     """The text that follows `prompt` (not the prompt itself). Arguments and errors as in `stream_text`."""
@@ -88,7 +92,7 @@ def generate_text(
 
 
 def generate_texts(
-    model: Any, tokenizer: Any, prompts: Sequence[str | bytes | Sequence[int] | np.ndarray], *,
+    model: LanguageModel, tokenizer: Tokenizer, prompts: Sequence[str | bytes | Sequence[int] | np.ndarray], *,
     config: GenerationConfig | None = None, rng: np.random.Generator | None = None, **settings: Any,
 ) -> list[str]:  # fmt: skip
     """The texts that follow several prompts, generated as one batch. Arguments and errors as in `stream_text`."""
@@ -125,30 +129,32 @@ def pieces_of(stream: TextStream, tokens: Iterator[int]) -> Iterator[str]:
         yield piece
 
 
-def stop_tokens(tokenizer: Any, config: GenerationConfig) -> tuple[int, ...]:
+def stop_tokens(tokenizer: Tokenizer, config: GenerationConfig) -> tuple[int, ...]:
     """The ids that end a text: those of the settings, and those of the tokenizer and its folder."""
     return (*config.stop_tokens, *tokenizer.stop_ids)
 
 
-def _text_stream(tokenizer: Any, config: GenerationConfig) -> TextStream:
+def _text_stream(tokenizer: Tokenizer, config: GenerationConfig) -> TextStream:
     return TextStream(tokenizer, stop_tokens=stop_tokens(tokenizer, config), stop_strings=config.stop_strings)
 
 
-def _for_ids(tokenizer: Any, config: GenerationConfig) -> GenerationConfig:
+def _for_ids(tokenizer: Tokenizer, config: GenerationConfig) -> GenerationConfig:
     """The settings for the functions that know no text: eos stops; stop strings are left to TextStream."""
     if config.stop_strings and config.n_beams > 1:
         raise ValueError("stop_strings with n_beams above 1: beam search ends at stop_tokens only; leave one out")
     return replace(config, stop_tokens=stop_tokens(tokenizer, config), stop_strings=())
 
 
-def encode_prompt(tokenizer: Any, prompt: str | bytes | Sequence[int] | np.ndarray) -> list[int]:
+def encode_prompt(tokenizer: Tokenizer, prompt: str | bytes | Sequence[int] | np.ndarray) -> list[int]:
     """The ids of a prompt, special tokens in it as ordinary text; an empty one begins a document.
 
     ValueError if it is neither text nor ids, or empty where the tokenizer has no end-of-text token.
     """
     if not isinstance(prompt, str | bytes | Sequence | np.ndarray):
         raise ValueError(f"prompt is a {type(prompt).__name__}; expected text, bytes of text, or a list of token ids")
-    ids = tokenizer.encode(prompt) if isinstance(prompt, str | bytes) else list(prompt)
-    if not ids and tokenizer.bos_id is None:
+    ids: list[int] = tokenizer.encode(prompt) if isinstance(prompt, str | bytes) else list(prompt)
+    if ids:
+        return ids
+    if tokenizer.bos_id is None:
         raise ValueError("the prompt is empty, and the tokenizer has no eos_id to start from; give at least a character")
-    return ids or [tokenizer.bos_id]
+    return [tokenizer.bos_id]

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from tinyllm.evaluation.exact_match import next_messages
+from tinyllm.models.contract import LanguageModel
 from tinyllm.nn import evaluating
 from tinyllm.storage.json_lines import read_lines, write_lines
+from tinyllm.tokenizers.chat import Chat
 
 FILE_NAME = "comparisons.jsonl"
 _TEXTS = ("prompt", "before", "after")
@@ -41,7 +43,7 @@ class BeforeAfter:
 
 
 def answers_in_words(
-    model: Any, prompts: Sequence[Sequence[int]], *, chat: Any, max_new_tokens: int = 64
+    model: LanguageModel, prompts: Sequence[Sequence[int]], *, chat: Chat, max_new_tokens: int = 64
 ) -> list[tuple[str, str]]:
     """(prompt, the model's greedy answer) of prompts of ids, in words; those that fill the context are left out.
 

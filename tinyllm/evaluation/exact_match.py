@@ -11,12 +11,13 @@ accuracies differ by less than two of them may well be equally good.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from tinyllm.chat.calculator import calculate
 from tinyllm.data.tasks.instructions import Instruction, is_correct
 from tinyllm.decoding import GenerationConfig, generate
+from tinyllm.models.contract import LanguageModel
 from tinyllm.nn import evaluating
+from tinyllm.tokenizers.chat import Chat
 
 MAX_CALLS = 1  # tool calls that one answer may make
 
@@ -39,7 +40,7 @@ class ExactMatch:
 
 
 def measure_exact_match(
-    model: Any, instructions: Sequence[Instruction], *, chat: Any, calculate: Callable[[str], str] = calculate,
+    model: LanguageModel, instructions: Sequence[Instruction], *, chat: Chat, calculate: Callable[[str], str] = calculate,
     max_new_tokens: int = 64, batch_size: int = 64,
 ) -> dict[str, ExactMatch]:  # fmt: skip
     """Ask `model` all verifiable instructions; task -> result, in order of appearance, and "all" last.
@@ -61,7 +62,8 @@ def measure_exact_match(
 
 
 def answer_all(
-    model: Any, conversations: Sequence[Sequence[dict[str, str]]], *, chat: Any, calculate: Callable[[str], str] = calculate,
+    model: LanguageModel, conversations: Sequence[Sequence[dict[str, str]]], *, chat: Chat,
+    calculate: Callable[[str], str] = calculate,
     max_new_tokens: int = 64, batch_size: int = 64,
 ) -> list[str]:  # fmt: skip
     """The model's greedy answer to each conversation, tool calls carried out; conversations of like length go together."""
@@ -80,7 +82,11 @@ def answer_all(
 
 
 def _answer_batch(
-    model: Any, conversations: list[list[dict[str, str]]], chat: Any, calculate: Callable[[str], str], max_new_tokens: int
+    model: LanguageModel,
+    conversations: list[list[dict[str, str]]],
+    chat: Chat,
+    calculate: Callable[[str], str],
+    max_new_tokens: int,
 ) -> list[str]:
     """One batch: all answer, then those that called a tool once more. `conversations` grow by the calls."""
     replies = [""] * len(conversations)
@@ -97,7 +103,9 @@ def _answer_batch(
     return replies
 
 
-def next_messages(model: Any, prompts: Mapping[int, list[int]], *, chat: Any, max_new_tokens: int) -> dict[int, dict[str, str]]:
+def next_messages(
+    model: LanguageModel, prompts: Mapping[int, list[int]], *, chat: Chat, max_new_tokens: int
+) -> dict[int, dict[str, str]]:
     """The assistant's next message after each prompt of ids, by the prompt's key; none where the context is already full.
 
     A batch shares one limit of new tokens, so prompts that leave less room than max_new_tokens go alone.

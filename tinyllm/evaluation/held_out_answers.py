@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from tinyllm.evaluation.exact_match import ExactMatch, next_messages
+from tinyllm.models.contract import LanguageModel
 from tinyllm.nn import evaluating
 from tinyllm.storage import FormatError, strict_json, write_file
+from tinyllm.tokenizers.chat import ChatFormat
 
 FILE_NAME = "answers.json"
 MOST_ASKED = 200  # of the held-out conversations
@@ -37,7 +39,9 @@ class Answered:
         return self.answer == self.expected
 
 
-def answer_held_out(model: Any, conversations: Sequence[Encoded], *, chat: Any, max_new_tokens: int = 64) -> list[Answered]:
+def answer_held_out(
+    model: LanguageModel, conversations: Sequence[Encoded], *, chat: ChatFormat, max_new_tokens: int = 64
+) -> list[Answered]:
     """The model's greedy answers to the first MOST_ASKED conversations, each from the ids before its last answer.
 
     chat: a tokenizers.ChatFormat, which encoded the conversations
@@ -67,7 +71,7 @@ def _split(ids: Sequence[int], said: Sequence[bool]) -> tuple[list[int], list[in
     return list(ids[:first]), list(ids[first : last + 1])
 
 
-def _question(prompt: Sequence[int], chat: Any) -> str:
+def _question(prompt: Sequence[int], chat: ChatFormat) -> str:
     """The last thing that was said before the answer, by the user or the tool."""
     starts = [i for i, token in enumerate(prompt[:-1]) if token in (chat.role_ids["user"], chat.role_ids["tool"])]
     return chat.decode(prompt[starts[-1] + 1 if starts else 0 :])

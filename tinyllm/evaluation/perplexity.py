@@ -11,13 +11,14 @@ not independent): it is that of a ratio of two sums, Cochran 1977, "Sampling Tec
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from tinyllm import kernels
 from tinyllm.data import Batch
+from tinyllm.models.contract import LanguageModel
 from tinyllm.nn import evaluating
+from tinyllm.tokenizers import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,9 @@ class Perplexity:
         return self.nats_in_bytes / math.log(2) / self.n_bytes
 
 
-def measure_perplexity(model: Any, batches: Iterable[Batch], *, bytes_per_token: np.ndarray | None = None) -> Perplexity:
+def measure_perplexity(
+    model: LanguageModel, batches: Iterable[Batch], *, bytes_per_token: np.ndarray | None = None
+) -> Perplexity:
     """Run `model` over `batches` (data.EvaluationWindows, say) and measure; the model's training mode is kept.
 
     model: tokens (B, T) -> logits Tensor (B, T, V). bytes_per_token: (V,) ints, see `token_lengths`; gives bits per byte.
@@ -67,7 +70,7 @@ def measure_perplexity(model: Any, batches: Iterable[Batch], *, bytes_per_token:
     return Perplexity(float(nats / n_tokens), error, int(n_tokens), len(sums), *with_bytes)
 
 
-def _window_sums(model: Any, batch: Batch, bytes_per_token: np.ndarray | None) -> np.ndarray:
+def _window_sums(model: LanguageModel, batch: Batch, bytes_per_token: np.ndarray | None) -> np.ndarray:
     """(B, 4) float64: for each window its nats, tokens, nats over tokens that have bytes, and bytes."""
     logits = model(batch.tokens).data  # (B, T, V)
     n_vocab = logits.shape[-1]
@@ -93,7 +96,7 @@ def ratio_standard_error(sums: np.ndarray, counts: np.ndarray) -> float:
     return math.sqrt(n_windows / (n_windows - 1) * float(residuals @ residuals)) / float(counts.sum())
 
 
-def token_lengths(tokenizer: Any) -> np.ndarray:
+def token_lengths(tokenizer: Tokenizer) -> np.ndarray:
     """(V,) int64: how many bytes of text each id stands for; 0 for special tokens, which are not part of the text."""
     special = set(tokenizer.special_tokens.values())
     lengths = [0 if i in special else len(tokenizer.decode_bytes([i])) for i in range(tokenizer.vocab_size)]

@@ -17,6 +17,7 @@ import numpy as np
 from tinyllm import ops
 from tinyllm.autograd import Tensor
 from tinyllm.data.batches import Epochs, check_identity
+from tinyllm.models import SequenceClassifier
 from tinyllm.nn import evaluating
 
 
@@ -92,12 +93,12 @@ def _batch(texts: list[Sequence[int]], labels: np.ndarray) -> LabelledBatch:
     return LabelledBatch(tokens, np.arange(tokens.shape[1]) < lengths[:, None], labels)
 
 
-def classification_loss(model: Any, batch: LabelledBatch, *, n_counted: int | None = None) -> Tensor:
+def classification_loss(model: SequenceClassifier, batch: LabelledBatch, *, n_counted: int | None = None) -> Tensor:
     """Sum of -log p(label) over the texts, divided by `n_counted` (their number), in nats; model: SequenceClassifier."""
     return ops.cross_entropy(model(batch.tokens, batch.attention_mask), batch.labels, n_counted=n_counted)
 
 
-def confusion_matrix(model: Any, batches: Sequence[LabelledBatch], *, n_labels: int) -> np.ndarray:
+def confusion_matrix(model: SequenceClassifier, batches: Sequence[LabelledBatch], *, n_labels: int) -> np.ndarray:
     """(n_labels, n_labels) counts: row = true class, column = the class with the highest score. Accuracy = trace / sum."""
     counts = np.zeros((n_labels, n_labels), np.int64)
     with evaluating(model):

@@ -10,7 +10,6 @@ per micro-batch would make the result depend on how a step is cut.
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
@@ -18,9 +17,11 @@ from tinyllm import ops
 from tinyllm.autograd import Tensor
 from tinyllm.data import Batch
 from tinyllm.data.tasks.instructions import Instruction
+from tinyllm.models.contract import LanguageModel
+from tinyllm.tokenizers.chat import Chat
 
 
-def answer_loss(model: Any, batch: Batch, *, n_counted: int | None = None) -> Tensor:
+def answer_loss(model: LanguageModel, batch: Batch, *, n_counted: int | None = None) -> Tensor:
     """Sum of -log p over the targets where batch.loss_mask is True, divided by `n_counted` (their number), in nats.
 
     model: `hidden(tokens (B, T), attention_mask=, read_from=)` -> (B, T, C) and `logits` (N, C) -> (N, V), as GPT has. Only one
@@ -38,7 +39,7 @@ def answer_loss(model: Any, batch: Batch, *, n_counted: int | None = None) -> Te
     return ops.cross_entropy(model.logits(hidden), batch.targets[batch.loss_mask], n_counted=n_counted)
 
 
-def encode_instructions(instructions: Iterable[Instruction], *, chat: Any) -> list[tuple[list[int], list[bool]]]:
+def encode_instructions(instructions: Iterable[Instruction], *, chat: Chat) -> list[tuple[list[int], list[bool]]]:
     """Each instruction's conversation as (ids, loss mask), for data.PackedConversations or PaddedConversations.
 
     chat: a tokenizers.ChatFormat; the mask is True for the assistant's own tokens.

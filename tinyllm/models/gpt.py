@@ -26,6 +26,7 @@ from tinyllm.models import gpt_layout, pretrained
 from tinyllm.nn import Block, Dropout, Embedding, FeedForward, KVCache, LayerNorm, Module, SelfAttention
 from tinyllm.nn.position import positions_from_mask
 from tinyllm.storage.fields import check_number, check_whole
+from tinyllm.tokenizers import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ class GPT(Module):
         shape = (batch_size, max_length or config.block_size, config.n_heads, config.d_model // config.n_heads)
         return KVCache(config.n_layers, shape, self.norm.weight.dtype)
 
-    def save_pretrained(self, folder: str | Path, tokenizer: Any = None) -> None:
+    def save_pretrained(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> None:
         """Write config.json, model.safetensors and the tokenizer's tokenizer.json, in Hugging Face's GPT-2 layout."""
         config = gpt_layout.to_config(dataclasses.asdict(self.config))
         pretrained.save(folder, config, gpt_layout.to_tensors(self.state_dict()), tokenizer=tokenizer)

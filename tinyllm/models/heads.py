@@ -21,9 +21,11 @@ import numpy as np
 from tinyllm import ops
 from tinyllm.autograd import Tensor
 from tinyllm.models import gpt_layout, pretrained
+from tinyllm.models.contract import LanguageModel
 from tinyllm.models.gpt import GPT
 from tinyllm.nn import Linear, Module, zeros
 from tinyllm.storage import FormatError
+from tinyllm.tokenizers import Tokenizer
 
 _SCORE = gpt_layout.HEAD
 _GAIN, _BIAS = "reward_gain", "reward_bias"
@@ -52,7 +54,7 @@ def last_real(attention_mask: np.ndarray) -> np.ndarray:
     return attention_mask.shape[1] - 1 - np.argmax(attention_mask[:, ::-1], axis=1)
 
 
-def _last_hidden(trunk: Any, tokens: np.ndarray, attention_mask: np.ndarray | None) -> Tensor:
+def _last_hidden(trunk: LanguageModel, tokens: np.ndarray, attention_mask: np.ndarray | None) -> Tensor:
     """The stream at the last real token, (B, C)."""
     rows = np.arange(len(tokens))
     columns = np.full(len(tokens), tokens.shape[1] - 1) if attention_mask is None else last_real(attention_mask)
@@ -77,7 +79,7 @@ class RewardModel(Module):
         """tokens (B, T), attention_mask (B, T) bool, padding on either side or none -> rewards (B,)."""
         return self.head(_last_hidden(self.trunk, tokens, attention_mask)) * self.gain + self.bias
 
-    def save_pretrained(self, folder: str | Path, tokenizer: Any = None) -> None:
+    def save_pretrained(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> None:
         """Write the folder as GPT2ForSequenceClassification with one label; gain and bias stand in config.json."""
         extra = {_GAIN: float(self.gain.data[0]), _BIAS: float(self.bias.data[0])}
         _save(folder, self.trunk, self.head.weight.data, extra=extra, tokenizer=tokenizer)
@@ -124,7 +126,7 @@ class SequenceClassifier(Module):
         """tokens (B, T), attention_mask (B, T) bool -> a score for each label, (B, n_labels), read at the last real token."""
         return self.head(_last_hidden(self.trunk, tokens, attention_mask))
 
-    def save_pretrained(self, folder: str | Path, tokenizer: Any = None) -> None:
+    def save_pretrained(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> None:
         """Write the folder as transformers' GPT2ForSequenceClassification."""
         _save(folder, self.trunk, self.head.weight.data, extra={}, tokenizer=tokenizer)
 
@@ -140,7 +142,7 @@ class SequenceClassifier(Module):
         return model
 
 
-def _save(folder: str | Path, trunk: GPT, score: np.ndarray, *, extra: Mapping[str, Any], tokenizer: Any) -> None:
+def _save(folder: str | Path, trunk: GPT, score: np.ndarray, *, extra: Mapping[str, Any], tokenizer: Tokenizer | None) -> None:
     """config.json and weights in their layout. `score` (n_labels, C)."""
     config = gpt_layout.to_config(dataclasses.asdict(trunk.config))
     labels = {str(i): f"LABEL_{i}" for i in range(len(score))}  # how their configs spell the number of labels

@@ -28,7 +28,9 @@ GENERATION = "generation_config.json"
 _FINGERPRINT = "tokenizer_sha256"
 
 
-def save(folder: Folder, config: Mapping[str, Any], tensors: Mapping[str, np.ndarray], *, tokenizer: Any = None) -> None:
+def save(
+    folder: Folder, config: Mapping[str, Any], tensors: Mapping[str, np.ndarray], *, tokenizer: Tokenizer | None = None
+) -> None:
     """Write the files, each whole or not at all; config.json comes last, so a folder without it is unfinished."""
     folder = Path(folder)
     if rounded := [name for name, array in tensors.items() if array.dtype.kind != "f"]:

@@ -18,7 +18,7 @@ import numpy as np
 from tinyllm import ops
 from tinyllm.autograd import Tensor
 from tinyllm.nn.linear import Linear
-from tinyllm.nn.module import Module
+from tinyllm.nn.module import HasModules, Module
 
 TARGETS = ("qkv", "out", "up", "down")  # every matrix of a block; the paper's choice, attention alone, is ("qkv",)
 
@@ -104,18 +104,18 @@ def merge_lora(model: Module) -> Module:
     return model
 
 
-def lora_layers(model: Module) -> dict[str, LoRALinear]:
+def lora_layers(model: HasModules) -> dict[str, LoRALinear]:
     """Path -> layer for every LoRALinear of `model`, in the model's order."""
     return {path: module for path, module in model.named_modules() if isinstance(module, LoRALinear)}
 
 
-def has_lora(model: Module) -> bool:
+def has_lora(model: HasModules) -> bool:
     """Whether any layer of `model` is a LoRALinear."""
     return any(isinstance(module, LoRALinear) for _, module in model.named_modules())
 
 
 @contextmanager
-def lora_disabled(model: Module) -> Iterator[None]:
+def lora_disabled(model: HasModules) -> Iterator[None]:
     """Inside, `model` computes what it did before it was adapted; afterwards each layer is as it was."""
     layers = [(layer, layer.enabled) for layer in lora_layers(model).values()]
     try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -30,6 +30,14 @@ def _walk(value: Any, path: str) -> Iterator[tuple[str, Any]]:
         return
     for name, child in children:
         yield from _walk(child, f"{path}.{name}" if path else str(name))
+
+
+class HasModules(Protocol):
+    """Whatever is made of modules."""
+
+    def named_modules(self) -> Iterator[tuple[str, Module]]:
+        """(path, module), itself first."""
+        ...
 
 
 class Module:

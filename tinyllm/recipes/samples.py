@@ -8,10 +8,11 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tinyllm.decoding import TEMPERATURE, GenerationConfig, encode_prompt, write_on
+from tinyllm.models.contract import LanguageModel
 from tinyllm.storage.json_lines import append_line
+from tinyllm.tokenizers import Tokenizer
 from tinyllm.training.metrics import keep_records
 from tinyllm.training.streams import stream
 
@@ -43,7 +44,7 @@ class SampleRecord:
     temperature: float
 
 
-def check_samples(config: SampleConfig, tokenizer: Any) -> None:
+def check_samples(config: SampleConfig, tokenizer: Tokenizer) -> None:
     """ValueError if these samples cannot be begun with this tokenizer, so that it shows before a run and not in it."""
     if not config.n_samples:
         return
@@ -58,7 +59,9 @@ def check_samples(config: SampleConfig, tokenizer: Any) -> None:
         raise ValueError(f"sample_prompt: {error}") from None
 
 
-def write_samples(model: Any, tokenizer: Any, config: SampleConfig, *, step: int, seed: int) -> Iterator[SampleRecord]:
+def write_samples(
+    model: LanguageModel, tokenizer: Tokenizer, config: SampleConfig, *, step: int, seed: int
+) -> Iterator[SampleRecord]:
     """The samples of this step, one after the other."""
     settings = GenerationConfig(max_new_tokens=config.sample_tokens, temperature=config.sample_temperature)
     prompt = config.sample_prompt.encode("utf-8", "replace").decode()  # bytes of a shell that are no UTF-8 as "?"

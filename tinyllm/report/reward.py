@@ -25,6 +25,7 @@ from tinyllm.rlhf.comparisons import ComparedAnswers
 from tinyllm.rlhf.reward_model import calibrate, compare_pairs, pair_accuracy, score_sequences
 from tinyllm.rlhf.sequences import pad_sequences
 from tinyllm.storage import strict_json, write_file
+from tinyllm.tokenizers.chat import Chat
 
 FILE_NAME = "pairs.json"
 COIN = float(np.log(2))
@@ -44,7 +45,7 @@ _PAIRS_HINT = (
 )
 
 
-def measure_pairs(model: RewardModel, held_out: Sequence[ComparedAnswers], *, chat: Any) -> dict[str, Any]:
+def measure_pairs(model: RewardModel, held_out: Sequence[ComparedAnswers], *, chat: Chat) -> dict[str, Any]:
     """Loss, accuracy, calibration and some pairs in words, of comparisons that were not trained on.
 
     The loss and the confidence are on the scale the model was trained with, whatever `normalise` has made of it since.
@@ -64,7 +65,7 @@ def measure_pairs(model: RewardModel, held_out: Sequence[ComparedAnswers], *, ch
     }
 
 
-def _examples(model: RewardModel, held_out: Sequence[ComparedAnswers], chat: Any) -> list[dict[str, Any]]:
+def _examples(model: RewardModel, held_out: Sequence[ComparedAnswers], chat: Chat) -> list[dict[str, Any]]:
     """One pair of each of some prompts, in words with their rewards, the clearest right decision first."""
     found = []
     for group in evenly(list(held_out), _MOST_PAIRS):
@@ -76,7 +77,7 @@ def _examples(model: RewardModel, held_out: Sequence[ComparedAnswers], chat: Any
     return sorted(found, key=lambda one: one["rejected_reward"] - one["chosen_reward"])
 
 
-def _said(chat: Any, ids: Sequence[int]) -> str:
+def _said(chat: Chat, ids: Sequence[int]) -> str:
     return chat.decode(ids).encode("utf-8", "replace").decode()
 
 

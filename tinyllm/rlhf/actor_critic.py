@@ -7,11 +7,11 @@ backward but cannot disturb the policy. Shared: one more output on the policy's 
 pulls at the weights that write. InstructGPT took the first (Ouyang et al. 2022, section 3.5), Ziegler et al. 2019 the second.
 """
 
-from typing import Any
-
 import numpy as np
 
 from tinyllm.autograd import Tensor, no_grad
+from tinyllm.models import ScalarHead, ValueModel
+from tinyllm.models.contract import LanguageModel
 from tinyllm.nn import Module
 from tinyllm.rlhf.log_probs import response_hidden
 from tinyllm.rlhf.sequences import Sequences
@@ -20,9 +20,8 @@ from tinyllm.rlhf.sequences import Sequences
 class ActorCritic(Module):
     """policy: a GPT. critic: a ValueModel with a trunk of its own, or a ScalarHead on the policy's last layer."""
 
-    def __init__(self, policy: Any, critic: Any):
+    def __init__(self, policy: LanguageModel, critic: ValueModel | ScalarHead):
         self.policy, self.critic = policy, critic
-        self.shared = not hasattr(critic, "trunk")
 
     def logits_and_values(self, sequences: Sequences, *, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
         """Logits (B, R, V), over the temperature, and values (B, R), both where each answer token is predicted."""
@@ -37,11 +36,11 @@ class ActorCritic(Module):
             for first in range(0, len(sequences), batch_size):
                 rows = slice(first, first + batch_size)
                 part = Sequences(sequences.tokens[rows], sequences.attention_mask[rows], sequences.n_prompt)
-                parts.append(self._values(part, response_hidden(self.policy, part) if self.shared else None).data)
+                parts.append(self._values(part).data)
         return np.concatenate(parts) * sequences.response_mask
 
-    def _values(self, sequences: Sequences, hidden: Tensor | None) -> Tensor:
-        if self.shared:
-            return self.critic(hidden)
+    def _values(self, sequences: Sequences, hidden: Tensor | None = None) -> Tensor:
+        if isinstance(self.critic, ScalarHead):
+            return self.critic(response_hidden(self.policy, sequences) if hidden is None else hidden)
         first = sequences.n_prompt - 1
         return self.critic(sequences.tokens[:, :-1], sequences.attention_mask[:, :-1], read_from=first)[:, first:]

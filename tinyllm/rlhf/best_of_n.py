@@ -11,10 +11,10 @@ The price is n answers for one. Fine-tuned on the winners, the policy gives such
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from tinyllm.models.contract import LanguageModel
 from tinyllm.rlhf.rollout import Reward, RolloutConfig, Sample, check_prompts, check_scores, sample_rollout
 
 
@@ -33,7 +33,13 @@ class BestOfN:
 
 
 def best_of_n(
-    policy: Any, prompts: Sequence[list[int]], score: Reward, *, config: RolloutConfig, stop_id: int, rng: np.random.Generator
+    policy: LanguageModel,
+    prompts: Sequence[list[int]],
+    score: Reward,
+    *,
+    config: RolloutConfig,
+    stop_id: int,
+    rng: np.random.Generator,
 ) -> BestOfN:
     """n = config.group_size answers to each prompt, and the one with the highest score; of equals the first.
 

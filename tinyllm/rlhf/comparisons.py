@@ -11,11 +11,12 @@ import json
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from tinyllm.data.conversations.preferences import Preference
+from tinyllm.tokenizers import Tokenizer
+from tinyllm.tokenizers.chat import Chat
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class EncodingReport:
 
 
 def encode_preferences(
-    preferences: Iterable[Preference], chat: Any, *, block_size: int
+    preferences: Iterable[Preference], chat: Chat, *, block_size: int
 ) -> tuple[list[ComparedAnswers], EncodingReport]:
     """Groups of comparisons, one a prompt, in the order in which prompts first come; and the report of what was left out.
 
@@ -97,7 +98,7 @@ class _Group:
         return ComparedAnswers(self.prompt, answers, np.array(self.pairs), np.array(self.margins, dtype=np.float32))
 
 
-def check_same_tokenizer(policy_tokenizer: Any, other_tokenizer: Any, *, name: str = "the reward model") -> None:
+def check_same_tokenizer(policy_tokenizer: Tokenizer, other_tokenizer: Tokenizer, *, name: str = "the reward model") -> None:
     """ValueError unless both are the same tokenizer: a model that is handed other ids reads another text, fluently."""
     ours, theirs = policy_tokenizer.fingerprint(), other_tokenizer.fingerprint()
     if ours != theirs:

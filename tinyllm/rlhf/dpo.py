@@ -18,6 +18,7 @@ import numpy as np
 from tinyllm import ops
 from tinyllm.autograd import Tensor
 from tinyllm.data.batches import Epochs, check_identity
+from tinyllm.models.contract import LanguageModel, Policy
 from tinyllm.nn import evaluating
 from tinyllm.rlhf.comparisons import ComparedAnswers, checksum
 from tinyllm.rlhf.log_probs import frozen_log_probs, sequence_log_probs
@@ -142,7 +143,7 @@ class PreferencePairs:
     After that the reference is not needed any more: DPO holds one model in memory, not two.
     """
 
-    def __init__(self, groups: Sequence[ComparedAnswers], *, reference: Any, batch_size: int, rng: np.random.Generator):
+    def __init__(self, groups: Sequence[ComparedAnswers], *, reference: Policy, batch_size: int, rng: np.random.Generator):
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1 pair, got {batch_size}")
         self.groups, self.batch_size = list(groups), batch_size
@@ -187,7 +188,7 @@ class PreferencePairs:
         return {"batch_size": self.batch_size, "comparisons_crc32": self._checksum}
 
 
-def reference_log_probs(reference: Any, groups: Sequence[ComparedAnswers]) -> list[np.ndarray]:
+def reference_log_probs(reference: Policy, groups: Sequence[ComparedAnswers]) -> list[np.ndarray]:
     """log π of each group's K answers under the reference, a list of (K,), without gradients."""
     prompts = [group.prompt for group in groups for _ in group.answers]
     answers = [answer for group in groups for answer in group.answers]
@@ -200,7 +201,7 @@ def reference_log_probs(reference: Any, groups: Sequence[ComparedAnswers]) -> li
     return np.split(np.concatenate(parts), ends[:-1])
 
 
-def pair_log_probs(policy: Any, batch: PreferenceBatch) -> PairLogProbs:
+def pair_log_probs(policy: Policy, batch: PreferenceBatch) -> PairLogProbs:
     """What the losses need, of one batch: one forward for chosen and rejected answers together."""
     log_probs, lengths, n = sequence_log_probs(policy, batch.sequences), batch.sequences.lengths, batch.n_counted
     ref, lengths = batch.ref_log_probs.astype(log_probs.dtype), lengths.astype(log_probs.dtype)
@@ -221,14 +222,14 @@ class DPO:
         self.measure = StepMetrics()
         self._prepared: Any = None  # the model whose dropout has been switched off
 
-    def __call__(self, model: Any, batch: PreferenceBatch, *, n_counted: int) -> Tensor:
+    def __call__(self, model: LanguageModel, batch: PreferenceBatch, *, n_counted: int) -> Tensor:
         """Mean loss over pairs: their sum divided by n_counted."""
         if self._prepared is not model:
             disable_dropout(model)
             self._prepared = model
         pair = pair_log_probs(model, batch)
         losses = self.loss(pair, beta=self.beta, **self.settings)
-        if getattr(model, "training", False):
+        if model.training:
             self.measure.add(batch.n_counted, **pair_metrics(pair, beta=self.beta))
         return ops.sum(losses) / n_counted
 

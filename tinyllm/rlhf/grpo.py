@@ -10,12 +10,12 @@ Named choices, each a known variant: `scale` (Dr. GRPO: "none"), `normaliser` (G
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from tinyllm import ops
 from tinyllm.autograd import Tensor
+from tinyllm.models.contract import Policy
 from tinyllm.rlhf.advantages import SCALES, group_advantages
 from tinyllm.rlhf.kl import kl_estimate
 from tinyllm.rlhf.policy_gradient import (
@@ -62,7 +62,7 @@ def sequence_ratio_log_probs(log_probs: Tensor, old_log_probs: np.ndarray, mask:
     return old_log_probs + mean
 
 
-class GRPO(PolicyGradient):
+class GRPO(PolicyGradient[Policy]):
     """Use: train(policy, grpo, loss_fn=grpo.loss, measure=grpo.measure, config=...)."""
 
     def estimate(self, rollout: Rollout) -> dict[str, np.ndarray]:
@@ -75,7 +75,7 @@ class GRPO(PolicyGradient):
             arrays["weights"] = token_weights(counted, config.normaliser, config.max_new_tokens)
         return arrays
 
-    def loss(self, model: Any, batch: Experience, *, n_counted: int) -> Tensor:
+    def loss(self, model: Policy, batch: Experience, *, n_counted: int) -> Tensor:
         """The clipped loss, and β KL(π ‖ ref) if β is not 0."""
         config, arrays = self.config, batch.arrays
         logits, log_probs = policy_logits(model, batch, temperature=config.temperature)

@@ -14,34 +14,35 @@ import numpy as np
 
 from tinyllm import ops
 from tinyllm.autograd import Tensor, no_grad
+from tinyllm.models.contract import LanguageModel, Policy
 from tinyllm.nn.lora import lora_disabled
 from tinyllm.rlhf.sequences import Sequences
 
 
-def response_hidden(policy: Any, sequences: Sequences) -> Tensor:
+def response_hidden(policy: Policy, sequences: Sequences) -> Tensor:
     """The last layer's output where each answer token is predicted, (B, R, C)."""
     first = sequences.n_prompt - 1
     return policy.hidden(sequences.tokens[:, :-1], attention_mask=sequences.attention_mask[:, :-1], read_from=first)[:, first:]
 
 
-def response_logits(policy: Any, sequences: Sequences, *, temperature: float = 1.0) -> Tensor:
+def response_logits(policy: Policy, sequences: Sequences, *, temperature: float = 1.0) -> Tensor:
     """Logits for each answer token, divided by the temperature, (B, R, V)."""
     logits = policy.logits(response_hidden(policy, sequences))
     return logits if temperature == 1 else logits / temperature
 
 
-def response_log_probs(policy: Any, sequences: Sequences, *, temperature: float = 1.0) -> Tensor:
+def response_log_probs(policy: Policy, sequences: Sequences, *, temperature: float = 1.0) -> Tensor:
     """log π of each answer token, (B, R), in nats; where `response_mask` is False the number means nothing."""
     return ops.token_log_probs(response_logits(policy, sequences, temperature=temperature), sequences.responses)
 
 
-def sequence_log_probs(policy: Any, sequences: Sequences) -> Tensor:
+def sequence_log_probs(policy: Policy, sequences: Sequences) -> Tensor:
     """log π of each whole answer, (B,): the sum over its tokens, the stop token included."""
     log_probs = response_log_probs(policy, sequences)
     return ops.sum(log_probs * sequences.response_mask.astype(log_probs.dtype), axis=1)
 
 
-def frozen_log_probs(policy: Any, sequences: Sequences, *, temperature: float = 1.0, batch_size: int = 64) -> np.ndarray:
+def frozen_log_probs(policy: Policy, sequences: Sequences, *, temperature: float = 1.0, batch_size: int = 64) -> np.ndarray:
     """`response_log_probs` as an array (B, R) without gradients, `batch_size` rows at a time; 0 where nothing is real."""
     parts = []
     with no_grad():
@@ -55,7 +56,7 @@ def frozen_log_probs(policy: Any, sequences: Sequences, *, temperature: float = 
 class WithoutAdapters:
     """A LoRA policy with its adapters off: the reference it began as, without a second copy of the weights."""
 
-    def __init__(self, policy: Any):
+    def __init__(self, policy: LanguageModel):
         self.policy, self.config = policy, policy.config
 
     def hidden(self, tokens: np.ndarray, **settings: Any) -> Tensor:

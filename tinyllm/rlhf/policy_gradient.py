@@ -15,20 +15,24 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from tinyllm import ops
 from tinyllm.autograd import Tensor, no_grad
 from tinyllm.data.batches import check_identity, rng_state
+from tinyllm.models.contract import LanguageModel, Policy
 from tinyllm.nn import Dropout, Module
+from tinyllm.nn.module import HasModules
 from tinyllm.rlhf.advantages import masked_mean
 from tinyllm.rlhf.kl import kl_estimate
 from tinyllm.rlhf.log_probs import frozen_log_probs, response_logits
 from tinyllm.rlhf.rollout import Reward, Rollout, RolloutConfig, check_prompts, check_scores, sample_rollout
 from tinyllm.rlhf.sequences import Sequences
 from tinyllm.training.metrics import StepMetrics
+
+M = TypeVar("M", contravariant=True)  # what an algorithm trains: a policy, or a policy and a critic
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ def token_weights(mask: np.ndarray, normaliser: str, max_new_tokens: int) -> np.
     return np.where(mask, 1 / np.where(lengths, lengths, 1), 0).astype(np.float32)  # a row without a counted token: 0
 
 
-class PolicyGradient:
+class PolicyGradient(Generic[M]):
     """Base of the algorithms: a BatchSource whose batches are the policy's own answers.
 
     policy     a GPT (or any model with hidden, logits and new_cache)
@@ -76,8 +80,8 @@ class PolicyGradient:
     """
 
     def __init__(
-        self, policy: Any, prompts: Sequence[list[int]], reward: Reward, *, config: RolloutConfig, stop_id: int,
-        rng: np.random.Generator, reference: Any = None,
+        self, policy: LanguageModel, prompts: Sequence[list[int]], reward: Reward, *, config: RolloutConfig, stop_id: int,
+        rng: np.random.Generator, reference: Policy | None = None,
     ):  # fmt: skip
         check_prompts(prompts, block_size=policy.config.block_size, max_new_tokens=config.max_new_tokens)
         self.config: Any = config  # the algorithm's own
@@ -86,8 +90,9 @@ class PolicyGradient:
                 f"reference is None, but kl_coefficient {price} is the price of the distance to it; give a frozen copy of the "
                 "policy (for one with LoRA: WithoutAdapters(policy)), or kl_coefficient=0"
             )
-        for model in (policy, reference):
-            disable_dropout(model)
+        disable_dropout(policy)
+        if isinstance(reference, Module):
+            disable_dropout(reference)
         self.policy, self.reward, self.reference = policy, reward, reference
         self.prompts = [list(map(int, prompt)) for prompt in prompts]
         self._identity = {"algorithm": type(self).__name__, "prompts_sha256": digest(self.prompts)}
@@ -107,7 +112,7 @@ class PolicyGradient:
         """ "advantages" (B, R), and whatever else `loss` wants per token."""
         raise TypeError(f"{type(self).__name__} does not define estimate")
 
-    def loss(self, model: Any, batch: Experience, *, n_counted: int) -> Tensor:
+    def loss(self, model: M, batch: Experience, *, n_counted: int) -> Tensor:
         """The loss of a minibatch: the loss function that `train` is given."""
         raise TypeError(f"{type(self).__name__} does not define loss")
 
@@ -253,7 +258,7 @@ def clip_fraction(log_probs: Tensor, batch: Experience, *, low: float, high: flo
     return float(np.mean((ratio < 1 - low) | (ratio > 1 + high)))
 
 
-def policy_logits(policy: Any, batch: Experience, *, temperature: float) -> tuple[Tensor, Tensor]:
+def policy_logits(policy: Policy, batch: Experience, *, temperature: float) -> tuple[Tensor, Tensor]:
     """(logits (B, R, V), log-probs (B, R)) of the answers under the policy as it is now."""
     logits = response_logits(policy, batch.sequences, temperature=temperature)
     return logits, answer_log_probs(logits, batch)
@@ -265,12 +270,11 @@ def answer_log_probs(logits: Tensor, batch: Experience) -> Tensor:
     return ops.where(log_probs, np.zeros((), log_probs.dtype), condition=batch.sequences.response_mask)
 
 
-def disable_dropout(model: Any) -> None:
+def disable_dropout(model: HasModules) -> None:
     """Sets every dropout below `model` to 0: scoring an answer must not be a matter of luck."""
-    if isinstance(model, Module):
-        for _, module in model.named_modules():
-            if isinstance(module, Dropout):
-                module.p = 0.0
+    for _, module in model.named_modules():
+        if isinstance(module, Dropout):
+            module.p = 0.0
 
 
 def digest(prompts: list[list[int]]) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 
 from tinyllm import ops
 from tinyllm.autograd import Tensor
+from tinyllm.models.contract import Policy
 from tinyllm.rlhf.actor_critic import ActorCritic
 from tinyllm.rlhf.advantages import explained_variance, token_rewards, whiten
 from tinyllm.rlhf.gae import gae
@@ -87,12 +88,12 @@ class PPOConfig(RolloutConfig):
         return KLController(self.kl_coefficient, self.kl_target, self.kl_horizon)
 
 
-class PPO(PolicyGradient):
+class PPO(PolicyGradient[ActorCritic]):
     """PPO on an ActorCritic. Use: train(model, ppo, loss_fn=ppo.loss, measure=ppo.measure, config=...)."""
 
     def __init__(
         self, model: ActorCritic, prompts: Sequence[list[int]], reward: Reward, *, config: PPOConfig, stop_id: int,
-        rng: np.random.Generator, reference: Any = None,
+        rng: np.random.Generator, reference: Policy | None = None,
     ):  # fmt: skip
         super().__init__(model.policy, prompts, reward, config=config, stop_id=stop_id, rng=rng, reference=reference)
         disable_dropout(model.critic)

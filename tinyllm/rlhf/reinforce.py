@@ -9,11 +9,11 @@ Ahmadian et al., section 3.3: r - β Σ_t (log π - log π_ref).
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from tinyllm.autograd import Tensor
+from tinyllm.models.contract import Policy
 from tinyllm.rlhf.advantages import leave_one_out_advantages
 from tinyllm.rlhf.policy_gradient import Experience, PolicyGradient, policy_logits, policy_statistics, weighted_loss
 from tinyllm.rlhf.rollout import Rollout, RolloutConfig
@@ -37,7 +37,7 @@ class ReinforceConfig(RolloutConfig):
             )
 
 
-class Reinforce(PolicyGradient):
+class Reinforce(PolicyGradient[Policy]):
     """REINFORCE. Use: train(policy, reinforce, loss_fn=reinforce.loss, measure=reinforce.measure, config=...)."""
 
     def baseline(self, scores: np.ndarray) -> np.ndarray:
@@ -52,7 +52,7 @@ class Reinforce(PolicyGradient):
             scores = scores - self.config.kl_coefficient * (rollout.log_probs - rollout.ref_log_probs).sum(axis=1)
         return {"advantages": (self.baseline(scores)[:, None] * rollout.sequences.response_mask).astype(np.float32)}
 
-    def loss(self, model: Any, batch: Experience, *, n_counted: int) -> Tensor:
+    def loss(self, model: Policy, batch: Experience, *, n_counted: int) -> Tensor:
         """-A log π."""
         logits, log_probs = policy_logits(model, batch, temperature=self.config.temperature)
         self.measure.add(batch.n_counted, **policy_statistics(logits, log_probs, batch))

@@ -23,6 +23,7 @@ from tinyllm.models import RewardModel, load_tokenizer_for
 from tinyllm.nn import evaluating
 from tinyllm.rlhf.comparisons import ComparedAnswers, check_same_tokenizer, checksum
 from tinyllm.rlhf.sequences import Sequences, pad_sequences
+from tinyllm.tokenizers import Tokenizer
 
 
 def bradley_terry_loss(chosen: Tensor, rejected: Tensor, *, margin: Any = 0.0, center_coefficient: float = 0.0) -> Tensor:
@@ -183,7 +184,7 @@ def calibrate(differences: np.ndarray, *, n_bins: int = 10) -> Calibration:
     return Calibration(edges, counts, means[0], means[1], float(error))
 
 
-def load_reward_model(folder: str | os.PathLike[str], *, policy_tokenizer: Any) -> RewardModel:
+def load_reward_model(folder: str | os.PathLike[str], *, policy_tokenizer: Tokenizer) -> RewardModel:
     """The reward model in `folder`, for a policy with this tokenizer; ValueError if it was trained with another one."""
     model = RewardModel.from_pretrained(str(folder))  # first: a language model would fit even less than another's reward model
     check_same_tokenizer(policy_tokenizer, load_tokenizer_for(folder), name=f"the reward model in {folder}")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinyllm.decoding import GenerationConfig, generate
+from tinyllm.models.contract import LanguageModel
 from tinyllm.nn import evaluating
 from tinyllm.rlhf.sequences import Sequences, pad_sequences
 from tinyllm.storage.fields import check_choice, check_number, check_whole
@@ -65,7 +66,7 @@ class Rollout:
 
 
 def sample_rollout(
-    policy: Any, prompts: Sequence[list[int]], indices: np.ndarray, *, config: RolloutConfig, stop_id: int,
+    policy: LanguageModel, prompts: Sequence[list[int]], indices: np.ndarray, *, config: RolloutConfig, stop_id: int,
     rng: np.random.Generator,
 ) -> tuple[list[Sample], Sequences]:  # fmt: skip
     """An answer to each of prompts[indices], drawn from the policy itself: no top-k, no top-p."""

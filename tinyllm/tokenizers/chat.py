@@ -197,7 +197,10 @@ class PlainChatFormat:
         return self.tokenizer.decode([i for i in ids if i not in self._special_ids])
 
 
-def chat_format(tokenizer: Tokenizer) -> ChatFormat | PlainChatFormat:
+Chat = ChatFormat | PlainChatFormat
+
+
+def chat_format(tokenizer: Tokenizer) -> Chat:
     """The format that this tokenizer can write: ChatFormat if it has the control tokens, else PlainChatFormat."""
     if tokenizer.eos_id is not None and all(name in tokenizer.special_tokens for name in CONTROL_TOKENS):
         return ChatFormat(tokenizer)

@@ -20,10 +20,12 @@ from typing import Any
 import numpy as np
 
 from tinyllm.data.batches import BatchSource, rng_state
+from tinyllm.models.contract import HasLayout
 from tinyllm.nn import Module, has_lora
 from tinyllm.optim import Optimizer
 from tinyllm.storage import FormatError, manifest, remove_folder, safetensors, strict_json, write_file, write_folder
 from tinyllm.storage.strict_json import MapOf, Optional
+from tinyllm.tokenizers import Tokenizer
 from tinyllm.training.environment import describe_environment
 from tinyllm.training.metrics import StepMetrics
 
@@ -87,7 +89,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return [path for match, path in sorted(found, key=lambda item: (int(item[0][1]), int(item[0][2] or 0)))]
 
 
-def save_checkpoint(folder: Path, state: TrainState, *, settings: dict[str, Any], tokenizer: Any = None) -> Path:
+def save_checkpoint(folder: Path, state: TrainState, *, settings: dict[str, Any], tokenizer: Tokenizer | None = None) -> Path:
     """Writes `folder`/step-.../ atomically, reads it back, and returns its path.
 
     OSError (a full disk, say) and FormatError (what was written cannot be read) leave all older checkpoints as they were.
@@ -140,23 +142,18 @@ def join_arrays(state: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> dict
     return state
 
 
-def _save_model(folder: Path, model: Any, tokenizer: Any) -> None:
-    """The model in its own layout if it has one, else its weights by name (adapters beside their frozen layers, too)."""
-    if _has_own_layout(model):
+def _save_model(folder: Path, model: Module, tokenizer: Tokenizer | None) -> None:
+    """The model in its own layout; weights by name if it has none, or adapters, for which no published layout has a place."""
+    if isinstance(model, HasLayout) and not has_lora(model):
         model.save_pretrained(folder, tokenizer)
     else:
         folder.mkdir()
         safetensors.save(folder / "model.safetensors", model.state_dict())
 
 
-def _has_own_layout(model: Any) -> bool:
-    """Whether from_pretrained could read the model; the published layouts have no place for adapters inside layers."""
-    return hasattr(model, "save_pretrained") and not has_lora(model)
-
-
-def load_weights(folder: Path, model: Any) -> dict[str, np.ndarray]:
+def load_weights(folder: Path, model: Module) -> dict[str, np.ndarray]:
     """Name -> array for a model of the same kind as `model`, as `_save_model` wrote them."""
-    if _has_own_layout(model):
+    if isinstance(model, HasLayout) and not has_lora(model):
         return type(model).from_pretrained(folder).state_dict()
     return safetensors.load(folder / "model.safetensors")
 
@@ -166,7 +163,7 @@ def gradients_of(model: Module) -> dict[str, np.ndarray]:
     return {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
 
 
-def _content(state: TrainState, settings: dict[str, Any], tokenizer: Any) -> dict[str, Any]:
+def _content(state: TrainState, settings: dict[str, Any], tokenizer: Tokenizer | None) -> dict[str, Any]:
     """What state.json holds."""
     plain = ("step", "micro_step", "step_loss", "tokens_seen", "val_loss", "best_val_loss")
     return {

@@ -27,6 +27,7 @@ from tinyllm.training.step import (
     DIVERGED,
     LossFunction,
     NonFiniteStepError,
+    Trained,
     add_gradients,
     count_tokens,
     find_culprit,
@@ -35,7 +36,9 @@ from tinyllm.training.step import (
 )
 
 
-def evaluate(model: Module, batches: Sequence[Any], *, loss_fn: LossFunction, poll: Callable[[], None] = lambda: None) -> float:
+def evaluate(
+    model: Trained, batches: Sequence[Any], *, loss_fn: LossFunction[Trained], poll: Callable[[], None] = lambda: None
+) -> float:
     """Mean loss in nats over all counted tokens of `batches`, without dropout and without gradients.
 
     `poll` is called between batches and may raise; the model is put back into the mode it was in either way.
@@ -49,8 +52,9 @@ def evaluate(model: Module, batches: Sequence[Any], *, loss_fn: LossFunction, po
 
 
 def train(
-    model: Module, source: BatchSource, *, config: TrainConfig, loss_fn: LossFunction, optimizer: Optimizer | None = None,
-    evaluation: Sequence[Any] = (), run: RunFolder | None = None, measure: Callable[[], Mapping[str, float]] = dict,
+    model: Trained, source: BatchSource, *, config: TrainConfig, loss_fn: LossFunction[Trained],
+    optimizer: Optimizer | None = None, evaluation: Sequence[Any] = (), run: RunFolder | None = None,
+    measure: Callable[[], Mapping[str, float]] = dict,
 ) -> Iterator[Record]:  # fmt: skip
     """Trains `model` for config.max_steps steps and yields a StepRecord a step and an EvalRecord an evaluation.
 
@@ -128,7 +132,7 @@ def _checkpoint_due(state: TrainState, config: TrainConfig) -> bool:
     return bool(due) or state.step >= config.max_steps
 
 
-def _evaluate(state: TrainState, evaluation: Sequence[Any], loss_fn: LossFunction, poll: Callable[[], None]) -> EvalRecord:
+def _evaluate(state: TrainState, evaluation: Sequence[Any], loss_fn: LossFunction[Any], poll: Callable[[], None]) -> EvalRecord:
     """One evaluation, noted in the state."""
     start = time.perf_counter()
     refuse_diverged(state.model, state.optimizer, step=state.step)
@@ -142,7 +146,7 @@ def _evaluate(state: TrainState, evaluation: Sequence[Any], loss_fn: LossFunctio
 
 
 def _step(
-    state: TrainState, config: TrainConfig, loss_fn: LossFunction, poll: Callable[[], None],
+    state: TrainState, config: TrainConfig, loss_fn: LossFunction[Any], poll: Callable[[], None],
     measure: Callable[[], Mapping[str, float]],
 ) -> StepRecord:  # fmt: skip
     """One optimizer step, or what is left of one that was interrupted between micro-batches."""

@@ -20,6 +20,7 @@ from tinyllm.storage import FormatError, remove_leftovers, strict_json, write_fi
 from tinyllm.storage.lock import lock
 from tinyllm.storage.names import change_texts, name_as_text
 from tinyllm.storage.strict_json import MapOf
+from tinyllm.tokenizers import Tokenizer
 from tinyllm.training.checkpoint import (
     TrainState,
     latest_checkpoint,
@@ -41,7 +42,7 @@ class RunFolder:
 
     path: Path
     settings: dict[str, Any]
-    tokenizer: Any
+    tokenizer: Tokenizer | None
     resuming: bool
 
     @property
@@ -102,14 +103,14 @@ def _happened(record: dict[str, Any], state: TrainState) -> bool:
     return record["step"] <= state.step and not pending
 
 
-def _fingerprint(tokenizer: Any) -> str | None:
+def _fingerprint(tokenizer: Tokenizer | None) -> str | None:
     """The tokenizer's sha256, None without a tokenizer."""
     return None if tokenizer is None else tokenizer.fingerprint()
 
 
 @contextmanager
 def open_run(
-    path: str | os.PathLike[str], *, settings: Mapping[str, Any], tokenizer: Any = None, resume: bool = False
+    path: str | os.PathLike[str], *, settings: Mapping[str, Any], tokenizer: Tokenizer | None = None, resume: bool = False
 ) -> Iterator[RunFolder]:
     """Locks (and makes) a run folder while the block runs.
 

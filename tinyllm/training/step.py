@@ -9,13 +9,16 @@ of activations is that of one micro-batch. A loss or gradient that is not finite
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from tinyllm.autograd import NonFiniteError, Tensor, detect_nonfinite
 from tinyllm.nn import Module
 from tinyllm.optim import Optimizer, clip_factor, grad_norm
+
+M = TypeVar("M", contravariant=True)
+Trained = TypeVar("Trained", bound=Module)
 
 
 class Batch(Protocol):
@@ -27,10 +30,10 @@ class Batch(Protocol):
         ...
 
 
-class LossFunction(Protocol):
+class LossFunction(Protocol[M]):
     """`loss_fn(model, batch, n_counted=n)` -> scalar Tensor: the sum over the batch's counted tokens, divided by n."""
 
-    def __call__(self, model: Any, batch: Any, *, n_counted: int) -> Tensor:
+    def __call__(self, model: M, batch: Any, *, n_counted: int) -> Tensor:
         """The loss."""
         ...
 
@@ -50,7 +53,7 @@ def count_tokens(batches: Sequence[Batch]) -> int:
     return n_counted
 
 
-def add_gradients(model: Module, batch: Batch, *, loss_fn: LossFunction, n_counted: int) -> float:
+def add_gradients(model: Trained, batch: Batch, *, loss_fn: LossFunction[Trained], n_counted: int) -> float:
     """Forward and backward on one micro-batch; gradients add to what is there. Returns its share of the loss.
 
     A loss that is not finite raises FloatingPointError, before the backward.
