@@ -490,3 +490,24 @@ def test_the_table_has_what_everybody_looks_for():
     for subject in ("attention", "causal mask", "PPO loss", "GAE", "BPE merge loop", "top-p", "Adam", "LoRA", "KL estimator",
                     "loss mask", "KV cache", "reward model's loss", "backward walk"):  # fmt: skip
         assert subject in shown, subject
+
+
+# ---- types
+
+
+def untyped(tree):
+    """Parameters and fields that are a model, a tokenizer or a chat, and say Any."""
+    named = [(arg.arg, arg.annotation, arg.lineno) for function in functions(tree)
+             for arg in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)]  # fmt: skip
+    named += [(node.target.id, node.annotation, node.lineno) for node in ast.walk(tree)
+              if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)]  # fmt: skip
+    subjects = re.compile(r"(.*_)?(model|policy|reference|trunk|critic|tokenizer|chat)")
+    return [f"{line} {name}" for name, annotation, line in named
+            if subjects.fullmatch(name) and annotation is not None and "Any" in ast.unparse(annotation).split(" | ")]  # fmt: skip
+
+
+@every_file
+def test_models_tokenizers_and_chats_have_types_above_the_layers(path):
+    """What a model is stands in models/contract.py; who takes Any has to guess, and so has the reader."""
+    if package_of(path) in FLOOR_OF and FLOOR_OF[package_of(path)] > FLOOR_OF["nn"]:
+        assert untyped(TREES[path]) == []

@@ -6,24 +6,18 @@ One pass gives T lessons for a window of T tokens, because the causal mask keeps
 The questions (`next_tokens`, which the sources of windows ask unless told otherwise): targets[t] = tokens[t + 1].
 """
 
-from collections.abc import Callable
-
 from tinyllm.autograd import Tensor
 from tinyllm.data import Batch
 from tinyllm.data.text.windows import next_tokens
-from tinyllm.ops import cross_entropy
+from tinyllm.models.contract import LanguageModel
 
 __all__ = ["next_token_loss", "next_tokens"]
 
 
-def next_token_loss(model: Callable[..., Tensor], batch: Batch, *, n_counted: int | None = None) -> Tensor:
+def next_token_loss(model: LanguageModel, batch: Batch, *, n_counted: int | None = None) -> Tensor:
     """Mean -log p(target) over the counted targets of `batch`, a scalar in nats.
 
-    model: tokens (B, T) -> logits (B, T, V), or a model with a method `loss` that does the same without making all logits at
-    once. n_counted: what the sum is divided by; gradient accumulation gives the number counted in all its micro-batches, so
-    that their losses add up to the loss of one large batch.
+    n_counted  what the sum is divided by; gradient accumulation gives the number counted in all its micro-batches, so that
+               their losses add up to the loss of one large batch
     """
-    settings = {"loss_mask": batch.loss_mask, "n_counted": n_counted or batch.n_counted}
-    if hasattr(model, "loss"):
-        return model.loss(batch.tokens, batch.targets, **settings)
-    return cross_entropy(model(batch.tokens), batch.targets, **settings)
+    return model.loss(batch.tokens, batch.targets, loss_mask=batch.loss_mask, n_counted=n_counted or batch.n_counted)

@@ -31,8 +31,8 @@ from tinyllm.training.metrics import StepMetrics
 class PairLogProbs:
     """log-probabilities of N pairs of answers, each (N,): of the policy (Tensors) and of the reference, and token counts."""
 
-    policy_chosen: Any
-    policy_rejected: Any
+    policy_chosen: Tensor
+    policy_rejected: Tensor
     ref_chosen: Any
     ref_rejected: Any
     chosen_length: np.ndarray
