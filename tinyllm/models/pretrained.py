@@ -71,6 +71,12 @@ def weights_file(folder: Folder) -> Path:
     raise FileNotFoundError(f"{folder} is not a model folder: it has no {WEIGHTS}")
 
 
+def refuse_missing_config(folder: Folder) -> None:
+    """FileNotFoundError for a folder without config.json."""
+    if not (Path(folder) / "config.json").is_file():
+        raise FileNotFoundError(f"{folder} is not a model folder: it has no config.json")
+
+
 def read_config(folder: Folder) -> dict[str, Any]:
     """config.json as a dict; FormatError if it is not a JSON object."""
     return strict_json.read(Path(folder) / "config.json", schema=strict_json.MapOf(object))
@@ -82,8 +88,7 @@ def load(folder: Folder, *, model_type: str) -> tuple[dict[str, Any], dict[str, 
     FileNotFoundError says which file is missing; FormatError what is wrong in one.
     """
     folder = Path(folder)
-    if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"{folder} is not a model folder: it has no config.json")
+    refuse_missing_config(folder)
     file, config = weights_file(folder), read_config(folder)
     if config.get("model_type") != model_type:
         raise FormatError(

@@ -33,7 +33,15 @@ def _walk(value: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 class HasModules(Protocol):
-    """Whatever is made of modules."""
+    """A Module, or a model that is known by its contract alone (`models/contract.py`)."""
+
+    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """(path, weight), each tensor once."""
+        ...
+
+    def eval(self) -> object:
+        """Switch dropout off."""
+        ...
 
     def named_modules(self) -> Iterator[tuple[str, Module]]:
         """(path, module), itself first."""

@@ -8,14 +8,17 @@ perplexity is measured by benchmarks/int8.py. These layers are for use, not for 
 Calculus: `ops/int8.py`.
 """
 
+from typing import TypeVar
+
 import numpy as np
 
 from tinyllm import ops
 from tinyllm.autograd import Tensor
 from tinyllm.nn.embedding import Embedding
 from tinyllm.nn.linear import Linear
-from tinyllm.nn.module import Module
+from tinyllm.nn.module import HasModules, Module
 
+Whole = TypeVar("Whole", bound=HasModules)  # a model
 ROWS_AT_ONCE = 1024  # rows rounded at a time, so that the float copies stay small
 
 
@@ -66,7 +69,7 @@ class QuantizedEmbedding(Module):
         return ops.int8_linear(x, self.weight, self.scale)
 
 
-def quantize(model: Module, *, keep: tuple[str, ...] = ("positions",)) -> Module:
+def quantize(model: Whole, *, keep: tuple[str, ...] = ("positions",)) -> Whole:
     """Turn every Linear and Embedding of `model` into its int8 twin, in place, and return it frozen and in eval mode.
 
     `keep`: attributes left in floating point; a table of positions is small, and added to everything. Each float weight is
@@ -79,4 +82,5 @@ def quantize(model: Module, *, keep: tuple[str, ...] = ("positions",)) -> Module
                 setattr(module, name, twins[type(child)](child))
     for _, parameter in model.named_parameters():
         parameter.requires_grad = False
-    return model.eval()
+    model.eval()
+    return model

@@ -24,14 +24,14 @@ from tinyllm.finetuning import (
     confusion_matrix,
     labelled_batches,
 )
-from tinyllm.models import SequenceClassifier
+from tinyllm.models import GPT, SequenceClassifier, load_tokenizer_for
 from tinyllm.nn import evaluating
+from tinyllm.recipes.compile_ahead import ensure_compiled
 from tinyllm.recipes.events import Said, Show, silent, watched
-from tinyllm.recipes.loading import load_writer
 from tinyllm.recipes.runs import refuse_used_folder, start_run
 from tinyllm.recipes.tuning import TUNING
 from tinyllm.tokenizers import Tokenizer
-from tinyllm.training import TrainConfig, train
+from tinyllm.training import TrainConfig, find_model, train
 from tinyllm.training.streams import stream
 
 CLASSIFYING = replace(TUNING, max_steps=100, batch_size=32, min_learning_rate=1e-5, eval_interval=0)
@@ -75,7 +75,9 @@ def classify(
     """
     folder = Path(os.path.expanduser(out))
     refuse_used_folder(folder, resume=False)
-    trunk, tokenizer = load_writer(model, show=show)
+    known = find_model(model)
+    trunk, tokenizer = GPT.from_pretrained(known), load_tokenizer_for(known)
+    ensure_compiled(show)
     labels = sorted({label for _, label in examples})
     if len(labels) < 2:
         raise ValueError(f"examples: {len(examples)} texts of {len(labels)} class; expected at least two classes")

@@ -16,7 +16,8 @@ from tinyllm.data.tasks.instructions import Instruction, is_correct, make_instru
 from tinyllm.data.tasks.news import Story, story_prompt
 from tinyllm.decoding import TEMPERATURE, GenerationConfig
 from tinyllm.evaluation.exact_match import ExactMatch, measure_exact_match
-from tinyllm.models import GPT, RewardModel
+from tinyllm.models import RewardModel
+from tinyllm.models.contract import LanguageModel
 from tinyllm.recipes.label import sample_answers
 from tinyllm.rlhf.reward_model import score_sequences
 from tinyllm.rlhf.sequences import pad_sequences
@@ -68,7 +69,7 @@ class TestSet:
     seed: int = 0
 
 
-def evaluate(name: str, model: GPT, test: TestSet, *, best_of: int = 1, same: Row | None = None) -> Row:
+def evaluate(name: str, model: LanguageModel, test: TestSet, *, best_of: int = 1, same: Row | None = None) -> Row:
     """One model on held-out tasks (greedy) and stories (sampled at temperature 1); with `best_of` the reward model picks.
 
     Picking is for summaries only: of anything else the reward model has never seen a comparison. `same`: the row of the same
@@ -87,14 +88,14 @@ def evaluate(name: str, model: GPT, test: TestSet, *, best_of: int = 1, same: Ro
     return Row(name, tasks, by_kind, mean_and_error(golds), mean_and_error(scores.max(axis=1)), words, chosen[:6])
 
 
-def _tasks(model: GPT, test: TestSet) -> tuple[tuple[float, float], dict[str, ExactMatch]]:
+def _tasks(model: LanguageModel, test: TestSet) -> tuple[tuple[float, float], dict[str, ExactMatch]]:
     """Share of right answers with its standard error, and the results kind by kind."""
     found = measure_exact_match(model, test.instructions, chat=ChatFormat(test.tokenizer), calculate=calculate)
     right = found.pop("all")
     return (right.accuracy, right.standard_error), found
 
 
-def suggestions(row: Row, model: GPT, tokenizer: Tokenizer, *, seed: int) -> list[Instruction]:
+def suggestions(row: Row, model: LanguageModel, tokenizer: Tokenizer, *, seed: int) -> list[Instruction]:
     """Up to six questions of the test split, each of another kind: of those that the row's model has learned, and each of them
     one that it answers right again and again at the temperature of a chat. What it is not sure of it does not offer."""
     rng = stream(seed, "suggestions")
@@ -106,7 +107,7 @@ def suggestions(row: Row, model: GPT, tokenizer: Tokenizer, *, seed: int) -> lis
     return found
 
 
-def is_sure(model: GPT, tokenizer: Tokenizer, item: Instruction, *, rng: np.random.Generator, n: int = 10) -> bool:
+def is_sure(model: LanguageModel, tokenizer: Tokenizer, item: Instruction, *, rng: np.random.Generator, n: int = 10) -> bool:
     """Whether the model answers right n times of n, as in a chat."""
     config = GenerationConfig(max_new_tokens=48, temperature=TEMPERATURE)
     replies = (list(reply(model, tokenizer, item.prompt, config=config, rng=rng))[-1] for _ in range(n))

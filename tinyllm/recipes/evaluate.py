@@ -20,7 +20,7 @@ import numpy as np
 from tinyllm.data import Batch, EvaluationWindows, conversation_batches, open_shard, read_corpus
 from tinyllm.evaluation import ExactMatch, measure_exact_match, measure_perplexity, token_lengths
 from tinyllm.evaluation.task_file import holds_questions, read_tasks
-from tinyllm.models import GPT
+from tinyllm.models.contract import LanguageModel
 from tinyllm.recipes.events import Event, Said, Show, silent
 from tinyllm.recipes.finetune import FinetuneConfig, FinetuneSettings, demonstrations_of
 from tinyllm.recipes.loading import load_writer
@@ -53,7 +53,7 @@ class EvaluateConfig:
 class Setup:
     """What is measured, and how."""
 
-    model: GPT
+    model: LanguageModel
     tokenizer: Tokenizer
     config: EvaluateConfig
     show: Show

@@ -7,7 +7,7 @@ import numpy as np
 
 from tinyllm.chat import Piece, Reply, reply
 from tinyllm.decoding import GenerationConfig, encode_prompt, generate_text, keep_tail, write_on
-from tinyllm.models import GPT
+from tinyllm.models.contract import LanguageModel
 from tinyllm.tokenizers import Tokenizer
 from tinyllm.tokenizers.chat import ChatFormat, Message
 
@@ -16,7 +16,7 @@ from tinyllm.tokenizers.chat import ChatFormat, Message
 class Writer:
     """A model that writes. `notice` is told what a reader should know, such as that a long prompt was cut."""
 
-    model: GPT
+    model: LanguageModel
     tokenizer: Tokenizer
     config: GenerationConfig
     notice: Callable[[str], None]

@@ -20,7 +20,7 @@ from tinyllm.labels import LabelStore, pairs_from_labels, read_items, write_item
 from tinyllm.labels.items import FEWEST_ANSWERS, MOST_ANSWERS, Item
 from tinyllm.labels.news_items import news_item, news_labeler
 from tinyllm.labels.pairs import PairReport
-from tinyllm.models import GPT
+from tinyllm.models.contract import LanguageModel
 from tinyllm.recipes.events import Show, counting, silent
 from tinyllm.recipes.loading import load_writer
 from tinyllm.recipes.prompts import Prompt, read_prompts
@@ -95,7 +95,7 @@ def new_file(path: str | Path) -> Path:
 
 
 def sample_items(
-    model: GPT, tokenizer: Tokenizer, prompts: Sequence[Prompt], *, n_answers: int, config: GenerationConfig, seed: int
+    model: LanguageModel, tokenizer: Tokenizer, prompts: Sequence[Prompt], *, n_answers: int, config: GenerationConfig, seed: int
 ) -> Iterator[Item]:
     """Yield an item for each prompt, with up to `n_answers` different answers: fewer where the model finds no more.
 
@@ -112,7 +112,7 @@ def sample_items(
 
 
 def _answers(
-    model: GPT, chat: ChatFormat | PlainChatFormat, messages: list[dict[str, str]], *, n_answers: int,
+    model: LanguageModel, chat: ChatFormat | PlainChatFormat, messages: list[dict[str, str]], *, n_answers: int,
     rng: np.random.Generator, config: GenerationConfig,
 ) -> list[str]:  # fmt: skip
     """Different answers to one conversation, each as the assistant's text; a call of a tool is shown as one.
@@ -136,7 +136,7 @@ def _answers(
 
 
 def label_stories(
-    model: GPT, tokenizer: Tokenizer, stories: Sequence[Story], *, folder: Path, seed: int, k: int = 5
+    model: LanguageModel, tokenizer: Tokenizer, stories: Sequence[Story], *, folder: Path, seed: int, k: int = 5
 ) -> tuple[list[Preference], PairReport]:
     """The model answers each story k times, the simulated labeler rates. (preferences, report).
 
@@ -157,7 +157,13 @@ def label_stories(
 
 
 def sample_answers(
-    model: GPT, tokenizer: Tokenizer, stories: Sequence[Story], *, k: int, rng: np.random.Generator, temperature: float = 1.0
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    stories: Sequence[Story],
+    *,
+    k: int,
+    rng: np.random.Generator,
+    temperature: float = 1.0,
 ) -> list[list[str]]:
     """`k` sampled answers of the model to each story."""
     chat = ChatFormat(tokenizer)

@@ -19,7 +19,8 @@ import numpy as np
 from tinyllm.chat import Reply, newest_turns, read_chat_settings, reply
 from tinyllm.decoding import GenerationConfig, encode_prompt, generate_text, write_on
 from tinyllm.decoding.config import TEMPERATURE, make_config
-from tinyllm.models import GPT, GPTConfig, RewardModel, SequenceClassifier, load_tokenizer_for
+from tinyllm.models import GPT, GPTConfig, RewardModel, SequenceClassifier, load_model, load_tokenizer_for
+from tinyllm.models.contract import LanguageModel
 from tinyllm.models.gpt_layout import HEAD
 from tinyllm.models.pretrained import load as read_folder
 from tinyllm.nn import quantize
@@ -41,7 +42,7 @@ WITH_A_HEAD = "GPT2ForSequenceClassification"  # how config.json names a model t
 class LoadedModel:
     """A language model with its tokenizer. All its draws come from `rng`, so a program with one seed writes one text."""
 
-    model: GPT
+    model: LanguageModel
     tokenizer: Tokenizer
     rng: np.random.Generator
     turns: int | None = None  # newest turns of a conversation that it is given; None: as many as its context holds
@@ -104,16 +105,16 @@ def load(path: str | os.PathLike[str], *, seed: int = 1337) -> LoadedModel | Loa
     if _architecture(folder) == WITH_A_HEAD:
         return LoadedRewardModel(RewardModel.from_pretrained(folder), load_tokenizer_for(folder))
     turns = read_chat_settings(folder).turns
-    return LoadedModel(GPT.from_pretrained(folder), load_tokenizer_for(folder), np.random.default_rng(seed), turns)
+    return LoadedModel(load_model(folder), load_tokenizer_for(folder), np.random.default_rng(seed), turns)
 
 
-def load_writer(path: str | os.PathLike[str], *, int8: bool = False, show: Show = silent) -> tuple[GPT, Tokenizer]:
+def load_writer(path: str | os.PathLike[str], *, int8: bool = False, show: Show = silent) -> tuple[LanguageModel, Tokenizer]:
     """The language model that `path` stands for and its tokenizer; kernels are compiled if need be.
 
     int8  with its weights rounded to 8 bits: a quarter of the memory, faster, a little less exact
     """
     folder = find_model(path)
-    model, tokenizer = GPT.from_pretrained(folder), load_tokenizer_for(folder)
+    model, tokenizer = load_model(folder), load_tokenizer_for(folder)
     if int8:
         quantize(model)
     ensure_compiled(show)
