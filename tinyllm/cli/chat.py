@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING, Any
 
 from tinyllm.cli.options import add_settings
 from tinyllm.cli.parser import lesson
-from tinyllm.models.contract import LanguageModel
-from tinyllm.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
     from tinyllm.chat.conversation import Conversation
     from tinyllm.cli.settings import Group
+    from tinyllm.models.contract import LanguageModel
+    from tinyllm.tokenizers import Tokenizer
 
 EPILOG = """examples:
   tinyllm chat runs/quickstart
