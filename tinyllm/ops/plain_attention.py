@@ -39,9 +39,9 @@ def attend_backward(dout: np.ndarray, inputs: tuple[np.ndarray, np.ndarray, np.n
 def causal_mask(n_queries: int, n_keys: int) -> np.ndarray:
     """(T, S) bool: query t sees keys s <= t + S - T, that is, nothing that comes later in the text. T = 3, S = 5:
 
-            s 0 1 2 3 4
-        t 0   1 1 1 . .        position 2 of the text
-        t 1   1 1 1 1 .
-        t 2   1 1 1 1 1
+        s 0 1 2 3 4
+    t 0   1 1 1 . .        position 2 of the text
+    t 1   1 1 1 1 .
+    t 2   1 1 1 1 1
     """
     return np.arange(n_keys) <= np.arange(n_queries)[:, None] + (n_keys - n_queries)
