@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tinyllm import kernels
+from tinyllm.kernels.attention.visibility import CAUSAL
 
 B, T, C, H, G, D, V = 2, 3, 8, 2, 1, 4, 5
 
@@ -34,7 +35,7 @@ def warmup(dtype: str = "float32") -> Iterator[tuple[str, int, int]]:
 def _products(x: np.ndarray) -> dict[str, Callable[[], Any]]:
     """Matrix products (B, T, C) x (C, V) and attention."""
     query, key = x.reshape(B, T, H, D), x[..., : G * D].reshape(B, T, G, D)
-    scores = {"scale": D**-0.5, "causal": True}
+    scores: dict[str, Any] = {"scale": D**-0.5, "visible": CAUSAL}
     flat, square, work = x.reshape(B * T, C), np.ones((C, C), x.dtype), np.ones((2, B * T, C), x.dtype)
     return {
         "matmul_add": lambda: kernels.matmul_add(flat, square, work[0]),

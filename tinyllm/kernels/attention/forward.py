@@ -7,7 +7,7 @@ Here is the way in: arrays become a job (attention_operands.py), a job becomes t
     few queries    a task is a chunk of 96 keys for all heads at once, as generation wants    attention_few.py
     backward       a task is one key/value head, or a chunk of its keys if heads are few      attention_gradient.py
 What is cut up, and where, depends on the shapes alone, so that any number of threads gives the same bits. Sequences of different
-lengths may lie end to end, without padding (`lengths`): each then comes out as it would alone, to the bit; therefore backward
+lengths may lie end to end, without padding (`sequences`): each then comes out as it would alone, to the bit; therefore backward
 never cuts their keys into chunks, and one long sequence with few heads does not keep many cores busy.
 """
 
@@ -21,6 +21,7 @@ from tinyllm.kernels.attention.gradient import backward_task
 from tinyllm.kernels.attention.operands import batch_sizes, check_operands, check_results, make_job, readable, run_job
 from tinyllm.kernels.attention.softmax_tiles import forward_task
 from tinyllm.kernels.attention.tiles import KEY_BLOCK, LOG2_E
+from tinyllm.kernels.attention.visibility import Visibility
 from tinyllm.kernels.pointers import vector_registers
 from tinyllm.kernels.product.register_tile import make_symbol, prepare
 
@@ -42,18 +43,16 @@ def tile_width(dtype: np.dtype) -> int:
 
 
 def attention_forward(
-    query: ndarray, key: ndarray, value: ndarray, *, scale: float, causal: bool, key_mask: ndarray | None = None,
-    lengths: ndarray | None = None,
-) -> tuple[ndarray, ndarray]:  # fmt: skip
+    query: ndarray, key: ndarray, value: ndarray, *, scale: float, visible: Visibility
+) -> tuple[ndarray, ndarray]:
     """Return out (B, T, H, D) and log_normalizer (B, H, T), the log of each query's Σ exp(score).
 
     query (B, T, H, D); key, value (B, S, G, D), H % G == 0: head h reads key/value head h // (H // G). Any strides, the last
-    axis contiguous. key_mask (B, S): True = may be seen. causal: query t sees keys s <= t + (S - T). A query that sees nothing
-    gets zeros and -inf. lengths (B, 2) int: the arrays are (1, ...), B sequences end to end with so many queries and keys each.
+    axis contiguous. visible: who sees whom (visibility.py). A query that sees nothing gets zeros and -inf.
     """
-    check_operands(query, key, value, key_mask=key_mask, lengths=lengths)
-    (n_batch, n_queries, n_keys), (n_heads, width), dtype = batch_sizes(query, key, lengths), query.shape[2:], query.dtype
-    few = n_queries <= FEW_QUERIES and lengths is None
+    check_operands(query, key, value, visible)
+    (n_batch, n_queries, n_keys), (n_heads, width), dtype = batch_sizes(query, key, visible), query.shape[2:], query.dtype
+    few = n_queries <= FEW_QUERIES and visible.sequences is None
     n_chunks = max(1, -(-n_keys // KEYS_PER_CHUNK)) if few else 1
     out = np.empty((n_chunks, *query.shape), dtype)
     log_normalizer = np.empty((n_chunks, len(query), n_heads, query.shape[1]), dtype)
@@ -61,13 +60,13 @@ def attention_forward(
         prepare_attention(dtype.name)
         query, key, value = readable(query), readable(key), readable(value)  # named, so that a copy lives until the end
         operands, chunks = (query, key, value, out[0], log_normalizer[0].swapaxes(1, 2)), (n_chunks, -(-n_keys // n_chunks))
-        job = make_job(operands, causal=causal, masked=key_mask is not None, chunks=chunks, lengths=lengths)
+        job = make_job(operands, visible, chunks=chunks)
         if few:
             tasks, work = n_batch * n_chunks, n_heads * chunks[1]
         else:
             side = tile_width(dtype)
             tasks, work = n_batch * n_heads * -(-n_queries // side), width * side
-        run_job(job, key_mask, dtype.type(scale * LOG2_E), tasks=tasks, work=work, backward=False, merge=n_chunks > 1)
+        run_job(job, visible.key_mask, dtype.type(scale * LOG2_E), tasks=tasks, work=work, backward=False, merge=n_chunks > 1)
     return out[0], log_normalizer[0]
 
 
@@ -79,14 +78,13 @@ def chunk_length(n_tasks: int, n_keys: int) -> int:
 
 def attention_backward(
     dout: ndarray, query: ndarray, key: ndarray, value: ndarray, out: ndarray, log_normalizer: ndarray, *, scale: float,
-    causal: bool, key_mask: ndarray | None = None, lengths: ndarray | None = None,
-    grads: tuple[ndarray, ndarray, ndarray] | None = None,
+    visible: Visibility, grads: tuple[ndarray, ndarray, ndarray] | None = None,
 ) -> tuple[ndarray, ndarray, ndarray]:  # fmt: skip
     """Return dquery (B, T, H, D), dkey and dvalue (B, S, G, D), given out and log_normalizer from the forward pass.
 
     grads: three arrays, or views with the last axis contiguous, that receive the gradients.
     """
-    check_operands(query, key, value, key_mask=key_mask, lengths=lengths)
+    check_operands(query, key, value, visible)
     if grads is None:
         grads = np.empty_like(query, order="C"), np.empty_like(key, order="C"), np.empty_like(value, order="C")
     if not log_normalizer.size or not key.size:
@@ -95,16 +93,18 @@ def attention_backward(
         return grads
     check_results(query, key, like_query=(dout, out, grads[0]), like_key=grads[1:], log_normalizer=log_normalizer)
     prepare_attention(query.dtype.name)
-    n_batch, _, n_keys = batch_sizes(query, key, lengths)
-    chunk_size = n_keys if lengths is not None else chunk_length(n_batch * key.shape[2], n_keys)  # alone or not: the same bits
+    n_batch, _, n_keys = batch_sizes(query, key, visible)
+    chunk_size = (
+        n_keys if visible.sequences is not None else chunk_length(n_batch * key.shape[2], n_keys)
+    )  # alone or not: the same bits
     n_chunks, normalizer = -(-n_keys // chunk_size), np.array(log_normalizer, order="C").swapaxes(1, 2)
     query, key, value, out, dout = (readable(x) for x in (query, key, value, out, dout))
     dqueries = grads[0][None] if n_chunks == 1 else np.empty((n_chunks, *query.shape), query.dtype)
     operands = (query, key, value, out, normalizer, dout, dqueries[0], *grads[1:])
     chunks = (n_chunks, chunk_size)
-    job = make_job(operands, causal=causal, masked=key_mask is not None, chunks=chunks, lengths=lengths)
+    job = make_job(operands, visible, chunks=chunks)
     tasks, work = n_chunks * n_batch * key.shape[2], 2 * tile_width(query.dtype) * query.shape[3]
-    run_job(job, key_mask, query.dtype.type(scale), tasks=tasks, work=work, backward=True, merge=False)
+    run_job(job, visible.key_mask, query.dtype.type(scale), tasks=tasks, work=work, backward=True, merge=False)
     if n_chunks > 1:
         np.sum(dqueries, axis=0, out=grads[0])
     return grads

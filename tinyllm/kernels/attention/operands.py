@@ -14,6 +14,7 @@ import numpy as np
 from numba import carray, get_num_threads, types
 from numpy import ndarray
 
+from tinyllm.kernels.attention.visibility import Visibility
 from tinyllm.kernels.jit import inlined, intrinsic, jit, prange
 from tinyllm.kernels.pointers import INT64, Matrix, constant, load, move, pointer, start, take_number
 from tinyllm.kernels.product.register_tile import call_symbol
@@ -31,19 +32,28 @@ def readable(x: ndarray) -> ndarray:
     return x if x.strides[-1] == x.itemsize and x.flags.aligned else np.array(x, order="C")
 
 
-def check_operands(query: ndarray, key: ndarray, value: ndarray, *, key_mask: ndarray | None, lengths: ndarray | None) -> None:
+def check_operands(query: ndarray, key: ndarray, value: ndarray, visible: Visibility) -> None:
     """ValueError unless the arrays fit each other: the tasks follow addresses and see no array."""
+    key_mask, sequences = visible.key_mask, visible.sequences
     fits = query.ndim == key.ndim == 4 and query.dtype == key.dtype == value.dtype
     fits = fits and query.dtype in (np.float32, np.float64) and query.shape[0] == key.shape[0]
     fits = fits and key.shape == value.shape and query.shape[3] == key.shape[3] and query.shape[2] % max(key.shape[2], 1) == 0
-    if fits and lengths is not None:
-        fits = lengths.ndim == 2 and len(query) == 1 and bool((lengths >= 0).all()) and key_mask is None
-        fits = fits and lengths.sum(axis=0).tolist() == [query.shape[1], key.shape[1]]
+    if fits and sequences is not None:
+        fits = len(query) == 1 and are_sequences(sequences, query.shape[1], key.shape[1])
     if not fits or (key_mask is not None and key_mask.shape != (key.shape[0], key.shape[1])):
         came = ", ".join(f"{x.dtype} {x.shape}" for x in (query, key, value))
         came += "" if key_mask is None else f", key_mask {key_mask.shape}"
-        came += f", lengths {lengths.tolist()}" if lengths is not None else ""
+        came += "" if sequences is None else f", sequences {sequences.tolist()}"
         raise ValueError(f"attention: {came} came; expected (B, T, H, D), (B, S, G, D) twice of one float dtype, mask (B, S)")
+
+
+def are_sequences(sequences: ndarray, n_queries: int, n_keys: int) -> bool:
+    """Whether these (B, 4) cover all queries in order, each once, and lie within the keys."""
+    if sequences.ndim != 2 or sequences.shape[1] != 4 or sequences.dtype != np.int64 or (sequences < 0).any():
+        return False
+    first_query, queries, first_key, keys = sequences.T
+    in_order = np.array_equal(first_query, np.cumsum(queries) - queries) and int(queries.sum()) == n_queries
+    return in_order and bool((first_key + keys <= n_keys).all())
 
 
 def check_results(
@@ -61,17 +71,15 @@ def check_results(
         raise ValueError(f"attention_backward: {came} came; {expected} expected")
 
 
-def batch_sizes(query: ndarray, key: ndarray, lengths: ndarray | None) -> tuple[int, int, int]:
-    """Return B, T, S; of a ragged batch, lengths (B, 2), how many sequences it has and the most queries and keys of one."""
-    if lengths is None:
+def batch_sizes(query: ndarray, key: ndarray, visible: Visibility) -> tuple[int, int, int]:
+    """Return B, T, S; of sequences end to end how many there are, and the most queries and keys of one."""
+    if visible.sequences is None:
         return query.shape[0], query.shape[1], key.shape[1]
-    n_queries, n_keys = lengths.max(axis=0, initial=0).tolist()
-    return len(lengths), n_queries, n_keys
+    _, n_queries, _, n_keys = visible.sequences.max(axis=0, initial=0).tolist()
+    return len(visible.sequences), n_queries, n_keys
 
 
-def make_job(
-    operands: tuple[ndarray, ...], *, causal: bool, masked: bool, chunks: tuple[int, int], lengths: ndarray | None = None
-) -> ndarray:
+def make_job(operands: tuple[ndarray, ...], visible: Visibility, *, chunks: tuple[int, int]) -> ndarray:
     """Return all that a task needs to know as one array of integers; `read_job` is the other end.
 
     First the number of operands, the number of chunks of keys, the keys in each, and whether the batch is ragged; a row for
@@ -79,13 +87,19 @@ def make_job(
     is a mask; H, G, D, causal. Of a ragged batch then, for each sequence, its first query, queries, first key and keys.
     """
     (n_heads, width), n_groups = operands[0].shape[2:], operands[1].shape[2]
-    size, job = operands[0].itemsize, [len(operands), *chunks, lengths is not None]
+    size, job = operands[0].itemsize, [len(operands), *chunks, visible.sequences is not None]
     for x in operands:
         batch, position, head = x.strides[:3]
-        job += (x.__array_interface__["data"][0], batch // size if lengths is None else 0, position // size, head // size)
-    job += (*batch_sizes(operands[0], operands[1], lengths), masked, n_heads, n_groups, width, causal)
-    if lengths is not None:
-        job += np.stack([np.cumsum(lengths, axis=0) - lengths, lengths], axis=2).ravel().tolist()
+        job += (
+            x.__array_interface__["data"][0],
+            batch // size if visible.sequences is None else 0,
+            position // size,
+            head // size,
+        )
+    masked = visible.key_mask is not None
+    job += (*batch_sizes(operands[0], operands[1], visible), masked, n_heads, n_groups, width, visible.causal)
+    if visible.sequences is not None:
+        job += visible.sequences.ravel().tolist()
     return np.array(job, dtype=np.int64)
 
 

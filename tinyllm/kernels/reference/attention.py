@@ -1,29 +1,30 @@
 """Attention in plain NumPy: all scores at once, then a weighted mean."""
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import numpy as np
 from numpy import ndarray
 
+from tinyllm.kernels.attention.visibility import Visibility
 from tinyllm.kernels.reference.softmax import hide, shifted_exp
 
 
 def attention_forward(
-    query: ndarray, key: ndarray, value: ndarray, *, scale: float, causal: bool,
-    key_mask: ndarray | None = None, lengths: ndarray | None = None,
-) -> tuple[ndarray, ndarray]:  # fmt: skip
+    query: ndarray, key: ndarray, value: ndarray, *, scale: float, visible: Visibility
+) -> tuple[ndarray, ndarray]:
     """out = softmax(scale · query keyᵀ) value, head by head      (Vaswani et al. 2017, eq. 1)
 
-    query (B, T, H, D), key and value (B, S, G, D), key_mask (B, S) -> out (B, T, H, D), log_normalizer (B, H, T).
-    Head h reads key/value head h // (H // G). Causal: query t sees keys s ≤ t + (S - T), so that the last query sees
-    the last key. A query that may see nothing gets zeros and log_normalizer -inf.
-    lengths (B, 2): the arrays hold B sequences end to end, (1, ...), with so many queries and keys; each is on its own.
+    query (B, T, H, D), key and value (B, S, G, D) -> out (B, T, H, D), log_normalizer (B, H, T).
+    Head h reads key/value head h // (H // G). A query that may see nothing gets zeros and log_normalizer -inf.
     """
-    if lengths is not None:
+    if visible.sequences is not None:
         out, log_normalizer = np.empty(query.shape, query.dtype), np.empty((1, query.shape[2], query.shape[1]), query.dtype)
-        for t, s in _sequences(lengths):
-            one = attention_forward(query[:, t], key[:, s], value[:, s], scale=scale, causal=causal)
+        for t, s, alone in _sequences(visible):
+            one = attention_forward(query[:, t], key[:, s], value[:, s], scale=scale, visible=alone)
             out[:, t], log_normalizer[:, :, t] = one
         return out, log_normalizer
-    scores, seen = _attention_scores(query, key, scale, causal, key_mask)
+    scores, seen = _attention_scores(query, key, scale, visible)
     e, total, largest = shifted_exp(scores, seen)
     probability = e / np.where(total == 0, 1.0, total).astype(query.dtype)
     with np.errstate(divide="ignore"):
@@ -34,22 +35,23 @@ def attention_forward(
 
 def attention_backward(
     dout: ndarray, query: ndarray, key: ndarray, value: ndarray, out: ndarray, log_normalizer: ndarray, *,
-    scale: float, causal: bool, key_mask: ndarray | None = None, lengths: ndarray | None = None,
-    grads: tuple[ndarray, ndarray, ndarray] | None = None,
+    scale: float, visible: Visibility, grads: tuple[ndarray, ndarray, ndarray] | None = None,
 ) -> tuple[ndarray, ndarray, ndarray]:  # fmt: skip
     """With P the probabilities and dP = dout valueᵀ:
 
     dvalue = Pᵀ dout,   dS = P (dP - Σ dout · out),   dquery = scale dS key,   dkey = scale dSᵀ query.
     Heads that share a key/value head add their gradients. Writes into `grads` (three arrays) if given.
     """
-    if lengths is not None:
+    if visible.sequences is not None:
         grads = grads or (np.empty(query.shape, query.dtype), np.empty(key.shape, key.dtype), np.empty(key.shape, key.dtype))
-        for t, s in _sequences(lengths):
+        for gradient in grads:
+            gradient[...] = 0
+        for t, s, alone in _sequences(visible):
             one = dout[:, t], query[:, t], key[:, s], value[:, s], out[:, t], log_normalizer[:, :, t]
-            attention_backward(*one, scale=scale, causal=causal, grads=(grads[0][:, t], grads[1][:, s], grads[2][:, s]))
+            attention_backward(*one, scale=scale, visible=alone, grads=(grads[0][:, t], grads[1][:, s], grads[2][:, s]))
         return grads
     n_heads, n_groups = query.shape[2], key.shape[2]
-    scores, seen = _attention_scores(query, key, scale, causal, key_mask)
+    scores, seen = _attention_scores(query, key, scale, visible)
     shift = np.where(np.isneginf(log_normalizer), 0.0, log_normalizer)[..., None].astype(query.dtype)
     probability = np.exp(hide(scores, seen) - shift)
     dout_, query_ = dout.transpose(0, 2, 1, 3), query.transpose(0, 2, 1, 3)
@@ -65,25 +67,19 @@ def attention_backward(
     return grads
 
 
-def _sequences(lengths: ndarray) -> list[tuple[slice, slice]]:
-    """Where each sequence of a ragged batch has its queries and its keys."""
-    ends = np.cumsum(lengths, axis=0)
-    return [(slice(t - n, t), slice(s - m, s)) for (t, s), (n, m) in zip(ends, lengths, strict=True)]
+def _sequences(visible: Visibility) -> Iterator[tuple[slice, slice, Visibility]]:
+    """Where each sequence has its queries and its keys, and who sees whom in it."""
+    assert visible.sequences is not None
+    for b, (t, n, s, m) in enumerate(visible.sequences.tolist()):
+        prefix = None if visible.prefix is None else visible.prefix[b : b + 1]
+        yield slice(t, t + n), slice(s, s + m), replace(visible, sequences=None, prefix=prefix)
 
 
-def _attention_scores(
-    query: ndarray, key: ndarray, scale: float, causal: bool, key_mask: ndarray | None
-) -> tuple[ndarray, ndarray]:
+def _attention_scores(query: ndarray, key: ndarray, scale: float, visible: Visibility) -> tuple[ndarray, ndarray]:
     """scale · query keyᵀ (B, H, T, S), and which of them may be looked at (broadcastable to the same shape)."""
-    n_queries, n_keys = query.shape[1], key.shape[1]
     keys = _heads_first(key, query.shape[2])
     scores = (query.transpose(0, 2, 1, 3) @ keys.swapaxes(-1, -2)) * scale
-    seen = np.ones((1, 1, n_queries, n_keys), bool)
-    if causal:
-        seen = seen & (np.arange(n_keys) <= np.arange(n_queries)[:, None] + (n_keys - n_queries))
-    if key_mask is not None:
-        seen = seen & key_mask[:, None, None, :]
-    return scores, seen
+    return scores, visible.mask(query.shape[1], key.shape[1])[:, None]
 
 
 def _heads_first(x: ndarray, n_heads: int) -> ndarray:

@@ -1,0 +1,111 @@
+"""Who may see whom in attention: one small object, made once a batch and handed through all blocks down to the kernels.
+
+    causal mask      window = 3       prefix = 2       end to end, lengths 2 and 3        key s →
+    1 . . . .        1 . . . .        1 1 . . .        1 . . . .                       query t
+    1 1 . . .        1 1 . . .        1 1 . . .        1 1 . . .                         ↓
+    1 1 1 . .        1 1 1 . .        1 1 1 . .        . . 1 . .
+    1 1 1 1 .        . 1 1 1 .        1 1 1 1 .        . . 1 1 .
+    1 1 1 1 1        . . 1 1 1        1 1 1 1 1        . . 1 1 1
+
+In each of them a query sees one unbroken run of keys; only padding (`key_mask`) makes holes. The
+kernels need no more than that to leave out whole tiles of scores that nobody would look at.
+Causal: Vaswani et al. 2017, section 3.2.3; window: Beltagy et al. 2020 (Longformer), Jiang et al. 2023 (Mistral 7B), section 2;
+prefix: Raffel et al. 2020 (T5), figure 4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+
+def causal_mask(n_queries: int, n_keys: int) -> np.ndarray:
+    """(T, S) bool: query t sees keys s <= t + S - T, that is, nothing that comes later in the text. T = 3, S = 5:
+
+        s 0 1 2 3 4
+    t 0   1 1 1 . .        position 2 of the text
+    t 1   1 1 1 1 .
+    t 2   1 1 1 1 1
+    """
+    return np.arange(n_keys) <= np.arange(n_queries)[:, None] + (n_keys - n_queries)
+
+
+@dataclass(frozen=True, eq=False)
+class Visibility:
+    """Which keys each query may attend to. The queries are the last T of the S positions that the keys have.
+
+    causal     position t sees nothing that comes later
+    window     it sees the last `window` positions only, itself included; with causal
+    prefix     (B,) whole numbers: the first of each sequence's keys that everybody in it sees, later or not; with causal
+    key_mask   (B, S) bool, False = padding, seen by nobody
+    sequences  (B, 4): the arrays are (1, N, ...) and hold B sequences one behind the other; each one's first query, number of
+               queries, first key, number of keys. Each gives the same bits whatever the others are
+    read       (N,) bool: only these positions ask; the last of each sequence. For layers: they leave out the other queries
+    cached     the keys are those of a cache: a step of generation, whose few queries are computed in the way that reads fastest
+    """
+
+    causal: bool = False
+    window: int | None = None
+    prefix: np.ndarray | None = None
+    key_mask: np.ndarray | None = None
+    sequences: np.ndarray | None = None
+    read: np.ndarray | None = None
+    cached: bool = False
+
+    def __post_init__(self) -> None:
+        if self.window is not None and (isinstance(self.window, bool) or self.window != int(self.window) or self.window < 1):
+            raise ValueError(f"window is {self.window!r}; expected a whole number of at least 1, or None")
+        if not self.causal and (self.window is not None or self.prefix is not None):
+            raise ValueError("a window and a prefix are said of causal attention; give causal=True, or leave them out")
+        if self.key_mask is not None and self.sequences is not None:
+            raise ValueError("key_mask came with sequences end to end, among which there is no padding; leave one of them out")
+
+    def within(self, window: int | None) -> Visibility:
+        """The same, but that nobody sees more than the last `window` positions (None: as it is)."""
+        return self if window is None else replace(self, window=window)
+
+    def of_batch(self, query: np.ndarray, key: np.ndarray) -> np.ndarray:
+        """The sequences of a batch, (B, 4): those given, or the rows of query (B, T, ...) and key (B, S, ...)."""
+        if self.sequences is not None:
+            return self.sequences
+        (B, T), S = query.shape[:2], key.shape[1]
+        rows = np.arange(B)
+        return np.stack([rows * T, np.full(B, T), rows * S, np.full(B, S)], axis=1)
+
+    def mask(self, n_queries: int, n_keys: int, *, row: int | slice = slice(None)) -> np.ndarray:
+        """(B or 1, T, S) bool, True = may be seen, of rectangular rows; or (1, T, S) of one row or sequence, `row`."""
+        seen = causal_mask(n_queries, n_keys)[None] if self.causal else np.ones((1, n_queries, n_keys), bool)
+        if self.prefix is not None:
+            seen = seen | (np.arange(n_keys) < np.reshape(self.prefix[row], (-1, 1, 1)))
+        if self.window is not None:
+            positions = np.arange(n_keys - n_queries, n_keys)  # of the queries
+            seen = seen & (np.arange(n_keys) > positions[:, None] - self.window)
+        if self.key_mask is not None:
+            seen = seen & np.reshape(self.key_mask[row], (-1, 1, n_keys))
+        return seen
+
+
+EVERYTHING = Visibility()  # everybody sees everybody: an encoder
+CAUSAL = Visibility(causal=True)  # nobody sees the future: a decoder
+
+
+def end_to_end(lengths: np.ndarray, *, read: np.ndarray | None = None, causal: bool = True) -> Visibility:
+    """Of sequences (B,) of these lengths that lie one behind the other, (1, N, ...); `read` (N,): only these positions ask.
+
+    padded   . . a a a         end to end   a a a b b b b b c c        lengths 3, 5, 2
+             b b b b b
+             . . . c c
+    """
+    n_positions = int(lengths.sum())
+    if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or (lengths < 0).any():
+        raise ValueError(f"lengths {lengths} came, whole numbers (B,) expected, 0 or more")
+    ends, asked = np.cumsum(lengths), lengths
+    if read is not None:
+        fits = read.dtype == np.bool_ and read.shape == (n_positions,)
+        if not fits or not np.isin(np.flatnonzero(read[:-1] > read[1:]) + 1, ends).all():
+            expected = f"bool {(n_positions,)} expected, True at the last positions of each sequence"
+            raise ValueError(f"read {read.dtype} {read.shape} came, {expected}")
+        asked = np.bincount(np.repeat(np.arange(len(lengths)), lengths)[read], minlength=len(lengths))
+    sequences = np.stack([np.cumsum(asked) - asked, asked, ends - lengths, lengths], axis=1).astype(np.int64)
+    return Visibility(causal=causal, sequences=sequences, read=read)
