@@ -6,18 +6,20 @@ import pytest
 from tinyllm import Tensor, no_grad, ops
 from tinyllm.autograd import gradcheck
 from tinyllm.nn import (
-    Block,
     Dropout,
     Embedding,
     FeedForward,
     KVCache,
-    LayerCache,
     LayerNorm,
     Linear,
     RMSNorm,
+    Rotary,
+    RotaryScaling,
     SelfAttention,
-    positions_from_mask,
-    rotary_angles,
+    Sinusoidal,
+    lay_out,
+    rotary_frequencies,
+    run_blocks,
 )
 
 
@@ -77,8 +79,9 @@ def test_a_dropout_that_is_no_probability_is_refused(p):
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_self_attention_gradients(bias):
-    layer = SelfAttention(4, 2, causal=True, bias=bias, std=0.5, out_std=0.5, rng=rng())
+    layer = SelfAttention(4, 2, bias=bias, std=0.5, out_std=0.5, rng=rng())
     mask = np.array([[True] * 3, [False, True, True]])
+    layout = lay_out(np.zeros((2, 3), int), block_size=3, attention_mask=mask)
     names, weights = zip(*layer.named_parameters(), strict=True)
     assert names == (("qkv.weight", "qkv.bias", "out.weight", "out.bias") if bias else ("qkv.weight", "out.weight"))
 
@@ -87,58 +90,69 @@ def test_self_attention_gradients(bias):
         for part in (layer.qkv, layer.out):
             path = "qkv" if part is layer.qkv else "out"
             part.weight, part.bias = values[f"{path}.weight"], values.get(f"{path}.bias")
-        return layer(x, key_mask=mask)
+        return layer(x, layout)
 
-    gradcheck(function, randn(2, 3, 4).astype(float), *(w.data.astype(float) for w in weights))
+    gradcheck(function, randn(1, 5, 4).astype(float), *(w.data.astype(float) for w in weights))
 
 
 def test_heads_that_do_not_divide_the_width_are_refused():
     with pytest.raises(ValueError, match="d_model 10 is not divisible by n_heads 4"):
-        SelfAttention(10, 4, causal=True, rng=rng())
+        SelfAttention(10, 4, rng=rng())
 
 
 @pytest.mark.parametrize("cuts", [[6], [1] * 6, [2, 1, 3], [5, 1]])
 def test_attention_in_pieces_with_a_cache_is_attention_at_once(cuts):
-    layer = SelfAttention(8, 2, causal=True, std=0.5, rng=rng())
+    layer = SelfAttention(8, 2, std=0.5, rng=rng())
     x = randn(3, 6, 8)
-    cache = LayerCache((3, 10, 2, 4), np.float32)
+    cache = KVCache(1, (3, 10, 2, 4), np.float32)
+    pieces = []
     with no_grad():
-        whole = layer(Tensor(x)).data
-        pieces = [layer(Tensor(piece), cache=cache).data for piece in np.split(x, np.cumsum(cuts)[:-1], axis=1)]
-    assert cache.length == 6
+        whole = layer(Tensor(x), lay_out(np.zeros((3, 6), int), block_size=6)).data
+        for piece in np.split(x, np.cumsum(cuts)[:-1], axis=1):
+            layout = lay_out(np.zeros(piece.shape[:2], int), block_size=6, cache=cache)
+            out = run_blocks([layer], Tensor(piece.reshape(1, -1, 8)), layout, cache=cache)
+            pieces.append(out.data.reshape(piece.shape))
+    assert cache.lengths.tolist() == [6, 6, 6]
     np.testing.assert_allclose(np.concatenate(pieces, axis=1), whole, atol=1e-6)
 
 
 # ---- cache
 
 
-def test_a_cache_returns_all_it_holds_in_order():
-    cache = LayerCache((1, 4, 1, 2), np.float64)
-    keys, values = cache.append(np.full((1, 3, 1, 2), 1.0), np.full((1, 3, 1, 2), -1.0))
-    keys, values = cache.append(np.full((1, 1, 1, 2), 2.0), np.full((1, 1, 1, 2), -2.0))
-    assert keys[0, :, 0, 0].tolist() == [1, 1, 1, 2] and values[0, :, 0, 0].tolist() == [-1, -1, -1, -2]
+def fill(cache, n_new, numbers):
+    """Append so many tokens to each row, all numbers of a token being that of `numbers`."""
+    cache.make_place(np.array(n_new))
+    for layer in cache.layers:
+        new = np.array(numbers, float)[None, :, None, None] * np.ones((1, 1, 1, 2))
+        keys, values = layer.append(new, -new)
+    cache.lengths = cache.lengths + n_new
+    rows = [keys.reshape(cache.batch_size, -1, 2)[row, :n, 0].tolist() for row, n in enumerate(cache.lengths)]
+    assert [(-values.reshape(cache.batch_size, -1, 2)[row, :n, 0]).tolist() for row, n in enumerate(cache.lengths)] == rows
+    return rows
+
+
+def test_each_row_of_a_cache_goes_on_from_its_own_length():
+    cache = KVCache(2, (3, 4, 1, 2), np.float64)
+    assert fill(cache, [2, 0, 1], [1, 2, 3]) == [[1, 2], [], [3]]
+    assert fill(cache, [1, 3, 1], [4, 5, 6, 7, 8]) == [[1, 2, 4], [5, 6, 7], [3, 8]]
 
 
 def test_select_reorders_and_repeats_rows():
     cache = KVCache(2, (3, 5, 1, 2), np.float32)
-    rows = np.arange(3.0)[:, None, None, None] * np.ones((3, 2, 1, 2))
-    for layer in cache.layers:
-        layer.append(rows, -rows)
+    fill(cache, [2, 2, 1], [0, 0, 1, 1, 2])
     cache.select(np.array([2, 0, 2, 1]))
-    assert cache.batch_size == 4 and cache.length == 2
-    for layer in cache.layers:
-        keys, values = layer.append(np.zeros((4, 1, 1, 2)), np.zeros((4, 1, 1, 2)))
-        assert keys[:, 0, 0, 0].tolist() == [2, 0, 2, 1] and values[:, 1, 0, 0].tolist() == [-2, 0, -2, -1]
+    assert cache.batch_size == 4 and cache.lengths.tolist() == [1, 2, 1, 2]
+    assert fill(cache, [1, 1, 1, 1], [7, 7, 7, 7]) == [[2, 7], [0, 0, 7], [2, 7], [1, 1, 7]]
 
 
 def test_a_full_cache_and_another_batch_size_are_refused():
     cache = KVCache(1, (2, 5, 1, 2), np.float32)
-    cache.layers[0].append(np.zeros((2, 3, 1, 2)), np.zeros((2, 3, 1, 2)))
-    cache.check_room(2, 2)
-    with pytest.raises(ValueError, match="room for 5 positions, 3 are filled and 3 more came; make it longer"):
-        cache.check_room(2, 3)
+    fill(cache, [1, 3], [0, 0, 0, 0])
+    cache.check_room(np.array([4, 2]))
+    with pytest.raises(ValueError, match="room for 5 positions, row 1 has 3 and 3 more came; make it longer"):
+        cache.check_room(np.array([1, 3]))
     with pytest.raises(ValueError, match="cache holds 2 rows, tokens have 3"):
-        cache.check_room(3, 1)
+        cache.check_room(np.array([1, 1, 1]))
 
 
 # ---- positions
@@ -146,48 +160,57 @@ def test_a_full_cache_and_another_batch_size_are_refused():
 
 def test_positions_count_real_tokens_only():
     mask = np.array([[True, True, True, True], [False, False, True, True], [False] * 4])
-    assert positions_from_mask(mask, 4).tolist() == [[0, 1, 2, 3], [0, 0, 0, 1], [0, 0, 0, 0]]
-    assert positions_from_mask(mask, 1).tolist() == [[3], [1], [0]]
+    layout = lay_out(np.zeros((3, 4), int), block_size=4, attention_mask=mask)
+    assert layout.positions.tolist() == [[0, 1, 2, 3, 0, 1]] and layout.n_new.tolist() == [4, 2, 0]
 
 
-def test_rotary_angles_follow_the_equation():
-    cos, sin = rotary_angles(np.array([[0, 3]]), 4)
-    np.testing.assert_allclose(cos, [[[1, 1], [np.cos(3), np.cos(0.03)]]], rtol=1e-6)
-    np.testing.assert_allclose(sin, [[[0, 0], [np.sin(3), np.sin(0.03)]]], rtol=1e-6)
-    assert cos.dtype == np.float32
-    with pytest.raises(ValueError, match="head_width must be even"):
-        rotary_angles(np.arange(3), 5)
+def test_sinusoids_follow_the_equation():
+    table = Sinusoidal(4, 4)(np.array([[0, 3]]), dtype=np.float64).data
+    np.testing.assert_allclose(table, [[[0, 1, 0, 1], [np.sin(3), np.cos(3), np.sin(0.03), np.cos(0.03)]]], atol=1e-15)
+    with pytest.raises(ValueError, match="positions up to 4 came, the table has 4"):
+        Sinusoidal(4, 4)(np.array([4]), dtype=np.float64)
+    with pytest.raises(ValueError, match="width must be even"):
+        Sinusoidal(4, 3)
 
 
-# ---- block
+def test_rotary_turns_by_position_times_frequency():
+    np.testing.assert_allclose(rotary_frequencies(4), [1, 0.01])
+    x = np.ones((1, 2, 1, 4))
+    turned = Rotary(4)(Tensor(x), np.array([[0, 3]])).data
+    np.testing.assert_allclose(turned[0, 0, 0], 1)
+    angles = np.array([3, 0.03])
+    np.testing.assert_allclose(turned[0, 1, 0], np.r_[np.cos(angles) - np.sin(angles), np.cos(angles) + np.sin(angles)])
+    with pytest.raises(ValueError, match="head_dim must be even"):
+        rotary_frequencies(5)
 
 
-class Silent(Linear):
-    def __call__(self, x, *, residual=None, **_):
-        return x * 0.0 if residual is None else x * 0.0 + residual
+def test_the_table_of_angles_grows_with_the_text():
+    rotary = Rotary(8, base=500.0)
+    long = Rotary(8, base=500.0)
+    x = np.ones((1, 1, 1, 8), np.float32)
+    rotary(Tensor(x), np.array([[3]]))
+    for position in (3, 5000):
+        place = np.array([[position]])
+        np.testing.assert_array_equal(rotary(Tensor(x), place).data, long(Tensor(x), place).data)
 
 
-@pytest.mark.parametrize("p", [0.0, 0.5])
-def test_a_block_whose_layers_say_nothing_passes_the_stream_on(p):
-    silent = Silent(1, 1, rng=None)
-    drop = Dropout(p, rng=rng())
-    block = Block(norm1=LayerNorm(4), attention=silent, norm2=LayerNorm(4), feedforward=silent, dropout=drop)
-    x = randn(2, 3, 4)
-    np.testing.assert_array_equal(block(Tensor(x)).data, x)
+@pytest.mark.parametrize("kind", ["linear", "llama3", "yarn"])
+def test_scaled_angles_stay_between_the_old_ones_and_those_stretched_by_the_factor(kind):
+    plain = rotary_frequencies(32)
+    scaled = rotary_frequencies(32, scaling=RotaryScaling(kind, 4.0, original_context=128))
+    assert (scaled <= plain).all() and (scaled >= plain / 4 - 1e-15).all()
+    assert scaled[-1] == pytest.approx(plain[-1] / 4)
+    assert scaled[0] == pytest.approx(plain[0] / (4 if kind == "linear" else 1))
 
 
-def test_a_block_adds_both_layers_and_normalises_what_they_read():
-    seen = []
-
-    class Spy(Linear):
-        def __call__(self, x, *, residual, **_):
-            seen.append(x.data)
-            return residual + 1.0
-
-    spy, drop = Spy(1, 1, rng=None), Dropout(0.0, rng=rng())
-    block = Block(norm1=LayerNorm(4), attention=spy, norm2=LayerNorm(4), feedforward=spy, dropout=drop)
-    x = randn(2, 3, 4) * 9
-    np.testing.assert_allclose(block(Tensor(x)).data, x + 2, rtol=1e-6)
-    assert len(seen) == 2
-    for read in seen:
-        np.testing.assert_allclose(read.var(axis=-1), 1, atol=1e-3)
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kind": "dynamic", "factor": 2.0}, "kind is 'dynamic'; expected one of linear, llama3, yarn"),
+        ({"kind": "linear", "factor": 0.5}, "factor is 0.5; expected a number of at least 1"),
+        ({"kind": "yarn", "factor": 2.0}, "original_context is None; yarn needs it"),
+    ],
+)
+def test_scalings_that_mean_nothing_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        RotaryScaling(**settings)

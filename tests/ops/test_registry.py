@@ -6,9 +6,10 @@ A case is the op's inputs, its settings and the same thing written as plain NumP
 
 import dataclasses
 import inspect
+import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 
 from tinyllm import Tensor, no_grad, ops
 from tinyllm.autograd import OPS, gradcheck
+from tinyllm.ops import CAUSAL, EVERYTHING, Visibility, end_to_end
 
 RNG = np.random.default_rng(7)
 erf = np.vectorize(math.erf, otypes=[float])
@@ -72,29 +74,41 @@ def plain_layer_norm(x, weight, bias, eps=1e-5):
     return y if bias is None else y + bias
 
 
-def plain_attention(query, key, value, causal=False, key_mask=None, attention_mask=True):
+def plain_attention(query, key, value, bias=0, visible=EVERYTHING, attention_mask=True):
     (B, T, H, D), S = query.shape, key.shape[1]
     key, value = (np.repeat(x, H // x.shape[2], axis=2) for x in (key, value))
     seen = np.ones((B, 1, T, S), bool)
-    if causal:
-        seen &= np.arange(S) <= np.arange(T)[:, None] + S - T
-    if key_mask is not None:
-        seen &= key_mask[:, None, None, :]
+    for b, t, s in itertools.product(range(B), range(T), range(S)):
+        place = t + S - T
+        if visible.causal:
+            seen[b, :, t, s] = s <= place or (visible.prefix is not None and s < visible.prefix[b])
+        if visible.window is not None:
+            seen[b, :, t, s] &= place - visible.window < s
+        if visible.key_mask is not None:
+            seen[b, :, t, s] &= visible.key_mask[b, s]
     seen = seen & attention_mask
-    scores = np.einsum("bthd,bshd->bhts", query, key) / math.sqrt(D)
+    scores = np.einsum("bthd,bshd->bhts", query, key) / math.sqrt(D) + (0 if bias is None else bias)
     return np.einsum("bhts,bshd->bthd", plain_softmax(scores, seen), value)
 
 
-def plain_self_attention(qkv, n_heads, **settings):
+def plain_self_attention(qkv, n_heads, n_kv_heads=None, **settings):
     B, T, width = qkv.shape
-    query, key, value = (part.reshape(B, T, n_heads, -1) for part in np.split(qkv, 3, axis=-1))
-    return plain_attention(query, key, value, **settings).reshape(B, T, width // 3)
+    n_kv_heads = n_kv_heads or n_heads
+    heads = qkv.reshape(B, T, n_heads + 2 * n_kv_heads, -1)
+    query, key, value = np.split(heads, [n_heads, n_heads + n_kv_heads], axis=2)
+    return plain_attention(query, key, value, **settings).reshape(B, T, -1)
 
 
-def plain_ragged_attention(qkv, lengths, n_heads=2, causal=True):
-    settings = {"n_heads": n_heads, "causal": causal}
+def plain_ragged_attention(qkv, lengths, visible):
     sequences = np.split(qkv, np.cumsum(lengths)[:-1], axis=1)
-    return np.concatenate([plain_self_attention(part, **settings) for part in sequences if part.size], axis=1)
+    parts = [
+        plain_self_attention(
+            part, 2, visible=replace(visible, prefix=None if visible.prefix is None else visible.prefix[b : b + 1])
+        )
+        for b, part in enumerate(sequences)
+        if part.size
+    ]
+    return np.concatenate(parts, axis=1)
 
 
 def plain_cross_entropy(logits, targets, loss_mask=None, n_counted=None):
@@ -123,10 +137,15 @@ def plain_linear_cross_entropy(hidden, weight, *arguments, **settings):
     return plain_cross_entropy(np.einsum("...c,vc->...v", hidden, weight), *arguments, **settings)
 
 
-def plain_rotary(x, cos, sin):
+def plain_rotary(x, cos, sin, positions):
     z = x[..., : x.shape[-1] // 2] + 1j * x[..., x.shape[-1] // 2 :]  # a pair is a complex number, a turn is a product
-    z = z * (cos + 1j * sin)[:, :, None, :]
+    z = z * (cos + 1j * sin)[positions][:, :, None, :]
     return np.concatenate([z.real, z.imag], axis=-1)
+
+
+def plain_gated_feedforward(x, gate, up, down, residual):
+    g = x @ gate.T
+    return (g / (1 + np.exp(-g)) * (x @ up.T)) @ down.T + (0 if residual is None else residual)
 
 
 def plain_feedforward(x, up, up_bias, down, down_bias, residual):
@@ -136,9 +155,10 @@ def plain_feedforward(x, up, up_bias, down, down_bias, residual):
     return y if residual is None else y + residual
 
 
-ANGLES = RNG.uniform(-3, 3, (2, 3, 2))
-COS_SIN = {"cos": np.cos(ANGLES), "sin": np.sin(ANGLES)}
-COS_SIN_SHARED = {"cos": np.cos(ANGLES[:1]), "sin": np.sin(ANGLES[:1])}
+ANGLES = RNG.standard_normal((6, 2))
+TURNS = {"cos": np.cos(ANGLES), "sin": np.sin(ANGLES)}
+COS_SIN = {**TURNS, "positions": np.array([[0, 3, 1], [5, 0, 0]])}
+COS_SIN_SHARED = {**TURNS, "positions": np.array([[4, 0, 2]])}
 MASK = RNG.random((2, 3, 5)) < 0.6
 MASK[0, 1] = False  # a row with nothing to look at
 ROW_MASK = np.array([True, False, True, True, False])
@@ -301,6 +321,11 @@ CASES = [
         for s in [(2, 3), (), (0,), (3, 5)]
         for up_bias, down_bias, residual in [(normal(6), normal(3), normal(*s, 3)), (None, None, None)]
     ],
+    *[
+        Case("silu_feedforward", (normal(*s, 4), normal(6, 4), normal(6, 4), normal(3, 6), residual), plain_gated_feedforward)
+        for s in [(2, 3), (), (0,), (3, 5), (40,)]
+        for residual in [normal(*s, 3), None]
+    ],
     Case("linear", (normal(2, 0), normal(3, 0), normal(3)), lambda x, w, b: np.stack([b, b])),
     Case("linear", (normal(2, 4), normal(0, 4), None), lambda x, w, b: np.zeros((2, 0))),
     Case("embedding", (normal(5, 3),), lambda w: w[[[4, 0], [4, 4]]], always(ids=np.array([[4, 0], [4, 4]]))),
@@ -317,7 +342,9 @@ CASES = [
         Case("attention", (normal(2, T, H, 4), normal(2, 5, G, 4), normal(2, 5, G, 4)),
              lambda *qkv, s=s: plain_attention(*qkv, **s), always(**s))
         for T, H, G in [(5, 2, 2), (3, 4, 2), (1, 2, 1), (7, 1, 1), (0, 2, 2)]
-        for s in [{}, {"causal": True}, {"causal": True, "key_mask": KEY_MASK}, {"key_mask": ~KEY_MASK}]
+        for s in [{}, *({"visible": v} for v in (
+            CAUSAL, Visibility(causal=True, key_mask=KEY_MASK), Visibility(key_mask=~KEY_MASK), Visibility(causal=True, window=2),
+            Visibility(causal=True, prefix=np.array([3, 0])), Visibility(causal=True, prefix=np.array([4, 1]), window=3)))]
     ],
     Case("attention", (normal(0, 3, 2, 4), normal(0, 5, 2, 4), normal(0, 5, 2, 4)), lambda q, k, v: q),
     Case("attention", (normal(1, 3, 2, 4), normal(1, 0, 2, 4), normal(1, 0, 2, 4)), lambda q, k, v: 0 * q),
@@ -325,23 +352,32 @@ CASES = [
         Case("attention", (normal(2, 3, H, 4), normal(2, 5, G, 4), normal(2, 5, G, 4)),
              lambda *qkv, s=s: plain_attention(*qkv, **s), always(**s))
         for H, G in [(2, 2), (4, 2)]
-        for s in [{"attention_mask": MASK[0]}, {"attention_mask": MASK[:, None], "causal": True, "key_mask": KEY_MASK}]
+        for s in [{"attention_mask": MASK[0]},
+                  {"attention_mask": MASK[:, None], "visible": Visibility(causal=True, key_mask=KEY_MASK)}]
+    ],
+    *[
+        Case("attention", (normal(2, 3, 4, 4), normal(2, 5, 2, 4), normal(2, 5, 2, 4), normal(*shape)),
+             lambda *qkv: plain_attention(*qkv, visible=Visibility(causal=True, window=3)),
+             always(visible=Visibility(causal=True, window=3)))
+        for shape in [(3, 5), (4, 3, 5), (2, 1, 1, 5), (1, 4, 3, 1)]
     ],
     *[
         Case("self_attention", (normal(2, 5, 24),), lambda x, s=s: plain_self_attention(x, **s), always(**s))
-        for s in [{"n_heads": 2, "causal": True}, {"n_heads": 4, "causal": False, "key_mask": KEY_MASK}]
+        for s in [{"n_heads": 2, "visible": CAUSAL}, {"n_heads": 4, "visible": Visibility(key_mask=KEY_MASK)},
+                  {"n_heads": 4, "n_kv_heads": 2, "visible": Visibility(causal=True, window=2)}]
     ],
     *[
-        Case("ragged_self_attention", (normal(1, 9, 12),), lambda x, s=s: plain_ragged_attention(x, **s), always(**s))
-        for s in [{"n_heads": 2, "causal": causal, "lengths": np.array([2, 0, 6, 1])} for causal in (True, False)]
+        Case("self_attention", (normal(1, 9, 12),), lambda x, s=s: plain_ragged_attention(x, np.array([2, 0, 6, 1]), s),
+             always(n_heads=2, visible=replace(s, sequences=end_to_end(np.array([2, 0, 6, 1])).sequences)))
+        for s in [CAUSAL, EVERYTHING, Visibility(causal=True, window=3), Visibility(causal=True, prefix=np.array([2, 0, 4, 1]))]
     ],
-    Case("ragged_self_attention", (normal(1, 9, 12),), lambda x: plain_ragged_attention(x, RAGGED["lengths"])[:, RAGGED["read"]],
-         always(n_heads=2, causal=True, **RAGGED)),
+    Case("self_attention", (normal(1, 9, 12),), lambda x: plain_ragged_attention(x, RAGGED["lengths"], CAUSAL)[:, RAGGED["read"]],
+         always(n_heads=2, visible=end_to_end(**RAGGED))),
     Case("pad_rows", (normal(1, 3, 4),), lambda x: np.stack([x[0, :2], [x[0, 2], 0 * x[0, 2]], np.zeros((2, 4))]),
          always(mask=np.array([[True, True], [True, False], [False, False]]))),
     Case("pad_rows", (normal(0, 4),), lambda x: np.zeros((2, 4)), always(mask=np.zeros(2, bool))),
-    Case("self_attention", (normal(0, 5, 12),), lambda x: x[..., :4], always(n_heads=2, causal=True)),
-    Case("self_attention", (normal(2, 1, 6),), lambda x: x[..., 4:], always(n_heads=1, causal=True)),
+    Case("self_attention", (normal(0, 5, 12),), lambda x: x[..., :4], always(n_heads=2, visible=CAUSAL)),
+    Case("self_attention", (normal(2, 1, 6),), lambda x: x[..., 4:], always(n_heads=1, visible=CAUSAL)),
 ]  # fmt: skip
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 
@@ -369,15 +405,16 @@ def library_ops():
     return {n for n, f in OPS.items() if f.__module__.startswith("tinyllm.") and not n.startswith("_")}
 
 
-WITHOUT_GRADIENT = {"cached_attention", "int8_embedding", "int8_linear"}  # ops/test_attention.py, nn/test_quantized.py
+WHO_SEES_WHOM = {"CAUSAL", "EVERYTHING", "Visibility", "causal_mask", "end_to_end"}
+WITHOUT_GRADIENT = {"int8_embedding", "int8_linear"}  # ops/test_attention.py, nn/test_quantized.py
 
 
 def test_every_op_has_a_case():
-    assert (library_ops() | set(ops.__all__)) - {case.op for case in CASES} == WITHOUT_GRADIENT
+    assert (library_ops() | set(ops.__all__)) - {case.op for case in CASES} == WITHOUT_GRADIENT | WHO_SEES_WHOM
 
 
 def test_every_op_of_the_package_is_registered_and_says_what_it_computes():
-    assert set(ops.__all__) - library_ops() == set(NOT_OPS)
+    assert set(ops.__all__) - library_ops() == {*NOT_OPS, *WHO_SEES_WHOM}
     assert [name for name in library_ops() if not (OPS[name].__doc__ or "").strip()] == []
 
 

@@ -129,22 +129,26 @@ def _cached_attention(to: _Writer, call: Call) -> None:
     to.program.attend(to.array(qkv), keys, values, to.result(call), n_heads=n_heads, scale=1 / math.sqrt(keys.shape[2]))
 
 
+def _reshape(to: _Writer, call: Call) -> None:
+    to.arrays[id(call.out)] = to.array(call.inputs[0])
+
+
 INSTRUCTIONS: dict[str, Callable[[_Writer, Call], None]] = {
     "layer_norm": _norm,
     "rms_norm": _norm,
     "linear": _linear,
+    "reshape": _reshape,
     "gelu_feedforward": _gelu_feedforward,
-    "cached_attention": _cached_attention,
+    "self_attention": _cached_attention,
 }
 
 
 def compile_step(
-    model: LanguageModel, calls: list[Call], *, tokens: np.ndarray, logits: np.ndarray, cache: KVCache, real: np.ndarray | None
+    model: LanguageModel, calls: list[Call], *, tokens: np.ndarray, logits: np.ndarray, cache: KVCache
 ) -> CompiledStep | None:
     """The step whose `calls` led from tokens (R,) to logits (R, V); None if it cannot be compiled.
 
     cache  what has been read so far, these tokens included, with room for what is to come; it is copied
-    real   (R, S) bool over it, True = a real token, or None
     """
     first = next((i for i, call in enumerate(calls) if call.op in INSTRUCTIONS), len(calls))
     calls = calls[first:]  # before it: what `embed` does
@@ -153,9 +157,8 @@ def compile_step(
         return None
     x = calls[0].inputs[0]
     program = kernels.RowProgram(len(tokens), x.dtype)
-    columns = [np.arange(cache.length)] * program.n_rows if real is None else [np.flatnonzero(row) for row in real]
-    program.slots[:], program.lengths[:] = np.arange(program.n_rows), [len(own) - 1 for own in columns]
-    caches = {id(layer): _own_cache(layer, columns, cache.max_length + SPARE) for layer in cache.layers}
+    program.slots[:], program.lengths[:] = np.arange(program.n_rows), cache.lengths - 1
+    caches = {id(layer): _own_cache(layer, cache.lengths, cache.room + SPARE) for layer in cache.layers}
     writer = _Writer(program, calls, caches)
     writer.arrays[id(x)] = start = program.array(x.shape[-1])
     writer.last_use[id(x)] = len(calls)  # filled anew at each step, so never free
@@ -165,18 +168,18 @@ def compile_step(
     except NotCompilable:
         return None
     last = writer.array(calls[-1].out)
-    step = CompiledStep(model, program, start, logits=last, room=cache.max_length)
+    step = CompiledStep(model, program, start, logits=last, room=cache.room)
     again = step(tokens)  # its keys and values come once more to where they are
     same = again.shape == logits.shape and np.allclose(again, logits, rtol=0, atol=CLOSE * np.abs(logits).max())
     return step if same else None
 
 
-def _own_cache(layer: Any, columns: list[np.ndarray], room: int) -> tuple[np.ndarray, np.ndarray]:
-    """A layer's keys (R, G, D, room) and values (R, G, room, D), without what was padding."""
+def _own_cache(layer: Any, lengths: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:
+    """A layer's keys (R, G, D, room) and values (R, G, room, D)."""
     n_rows, _, n_groups, width = layer.keys.shape
     keys = np.zeros((n_rows, n_groups, width, room), layer.keys.dtype)
     values = np.zeros((n_rows, n_groups, room, width), layer.keys.dtype)
-    for row, real in enumerate(columns):
-        keys[row, :, :, : len(real)] = layer.keys[row, real].transpose(1, 2, 0)
-        values[row, :, : len(real)] = layer.values[row, real].transpose(1, 0, 2)
+    for row, n in enumerate(lengths.tolist()):
+        keys[row, :, :, :n] = layer.keys[row, :n].transpose(1, 2, 0)
+        values[row, :, :n] = layer.values[row, :n].transpose(1, 0, 2)
     return keys, values

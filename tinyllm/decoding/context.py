@@ -2,7 +2,7 @@
 
 The prompt is read in one pass (prefill), then each step reads one token a row. With enough rows and steps to come, the first of
 these is watched and compiled (`compiled.py`); before that, and for models that cannot be compiled, the model itself is called,
-with its key/value cache and a mask that hides the padding of shorter prompts.
+with its key/value cache.
 """
 
 import numpy as np
@@ -16,32 +16,26 @@ ENOUGH_ROWS, ENOUGH_STEPS = 8, 4  # from here on compiling a step pays
 
 
 class PlainStep:
-    """The model itself, with what it has read of R rows in its cache; `real` (R, S): False = padding, None: there is none."""
+    """The model itself, with what it has read of R rows in its cache."""
 
     def __init__(self, model: LanguageModel, n_rows: int, max_length: int):
         self.model, self.cache = model, model.new_cache(n_rows, max_length)
-        self.real: np.ndarray | None = None
 
     def __call__(self, tokens: np.ndarray, attention_mask: np.ndarray | None = None) -> np.ndarray:
         """Reads tokens (R, T), of which `attention_mask` (R, T) leaves some out; logits (R, V)."""
-        if attention_mask is not None or self.real is not None:
-            parts = [np.ones((len(tokens), self.cache.length), dtype=bool) if self.real is None else self.real]
-            new = np.ones(tokens.shape, dtype=bool) if attention_mask is None else attention_mask
-            self.real = np.concatenate([*parts, new], axis=1)
-        return next_logits(self.model, tokens, cache=self.cache, attention_mask=self.real)
+        return next_logits(self.model, tokens, cache=self.cache, attention_mask=attention_mask)
 
     def compiled(self, tokens: np.ndarray, attention_mask: np.ndarray | None = None) -> tuple[np.ndarray, CompiledStep | None]:
         """The same for one token a row (R, 1), and the compiled step that can go on from there, if there can be one."""
         calls: list[Call] = []
         with observe_ops(calls.append):
             logits = self(tokens, attention_mask)
-        step = compile_step(self.model, calls, tokens=tokens[:, 0], logits=logits, cache=self.cache, real=self.real)
+        step = compile_step(self.model, calls, tokens=tokens[:, 0], logits=logits, cache=self.cache)
         return logits, step
 
     def keep(self, rows: np.ndarray) -> None:
         """Goes on with these rows, in this order."""
         self.cache.select(rows)
-        self.real = None if self.real is None else self.real[rows]
 
 
 class Context:
@@ -53,7 +47,7 @@ class Context:
     def __init__(self, model: LanguageModel, n_rows: int, max_length: int):
         self.step: PlainStep | CompiledStep = PlainStep(model, n_rows, max_length)
         self.columns_left = max_length
-        self.may_compile = True
+        self.begun, self.may_compile = False, True
 
     def read(self, tokens: np.ndarray, attention_mask: np.ndarray | None = None) -> np.ndarray:
         """tokens (R, T), which continue the texts -> logits (R, V) for the token after them, good until the next call.
@@ -66,7 +60,8 @@ class Context:
             check_logits(logits)
             return logits
         enough = len(tokens) >= ENOUGH_ROWS and self.columns_left >= ENOUGH_STEPS
-        if not (self.may_compile and enough and tokens.shape[1] == 1 and self.step.cache.length):
+        goes_on, self.begun = self.begun and tokens.shape[1] == 1, True
+        if not (self.may_compile and enough and goes_on):
             return self.step(tokens, attention_mask)
         logits, step = self.step.compiled(tokens, attention_mask)
         self.step, self.may_compile = step or self.step, False

@@ -87,14 +87,14 @@ def _call(name: str, *arguments: np.ndarray) -> Any:
 
 
 def _lookups(x: np.ndarray) -> dict[str, Callable[[], Any]]:
-    """Embedding (V, C) by token ids, and rotary positions (B, T, H, D) by angles (1, T, D / 2)."""
+    """Embedding (V, C) by token ids, and rotary positions (B, T, H, D) by angles (M, D / 2)."""
     table, ids = np.ones((V, C), x.dtype), np.zeros((B, T), np.int64)
-    heads, angles = x.reshape(B, T, H, D), np.ones((1, T, D // 2), x.dtype)
+    heads, angles, places = x.reshape(B, T, H, D), np.ones((T, D // 2), x.dtype), np.zeros((1, T), np.int64)
     return {
         "embedding_forward": lambda: kernels.embedding_forward(table, ids),
         "embedding_backward": lambda: kernels.embedding_backward(x, ids, V),
-        "rotary_forward": lambda: kernels.rotary_forward(heads, angles, angles),
-        "rotary_backward": lambda: kernels.rotary_backward(heads, angles, angles),
+        "rotary_forward": lambda: kernels.rotary_forward(heads, angles, angles, places),
+        "rotary_backward": lambda: kernels.rotary_backward(heads, angles, angles, places),
     }
 
 

@@ -26,32 +26,33 @@ def _turn(x, cos, sin, sign, y):
 
 
 @jit(parallel=True)
-def _rotary(x, cos, sin, sign, y):
-    """x and y (N, H, D); cos and sin (M, D/2), N a multiple of M: their rows are used again for each batch row."""
-    angles = cos.shape[0]
+def _rotary(x, cos, sin, positions, sign, y):
+    """x and y (N, H, D); cos and sin (M, D/2); positions (P,), N a multiple of P: used again for each batch row."""
+    n_places = positions.size
     if x.size <= SERIAL:
         for n in range(x.shape[0]):
-            _turn(x[n], cos[n % angles], sin[n % angles], sign, y[n])
+            m = positions[n % n_places]
+            _turn(x[n], cos[m], sin[m], sign, y[n])
     else:
         for n in prange(x.shape[0]):
-            m = np.int64(n) % angles
+            m = positions[np.int64(n) % n_places]
             _turn(x[n], cos[m], sin[m], sign, y[n])
 
 
-def _rotate(x: ndarray, cos: ndarray, sin: ndarray, sign: float) -> ndarray:
+def _rotate(x: ndarray, cos: ndarray, sin: ndarray, positions: ndarray, sign: float) -> ndarray:
     batch, n_positions, n_heads, width = x.shape
     y = np.empty(x.shape, x.dtype)
     if x.size:
-        shape = (batch * n_positions, n_heads, width)
-        _rotary(rows(x).reshape(shape), rows(cos), rows(sin), x.dtype.type(sign), y.reshape(shape))
+        shape, places = (batch * n_positions, n_heads, width), np.array(positions, np.int64, order="C").ravel()
+        _rotary(rows(x).reshape(shape), rows(cos), rows(sin), places, x.dtype.type(sign), y.reshape(shape))
     return y
 
 
-def rotary_forward(x: ndarray, cos: ndarray, sin: ndarray) -> ndarray:
-    """x (B, T, H, D), cos and sin (B or 1, T, D/2) -> (B, T, H, D)."""
-    return _rotate(x, cos, sin, 1.0)
+def rotary_forward(x: ndarray, cos: ndarray, sin: ndarray, positions: ndarray) -> ndarray:
+    """x (B, T, H, D), cos and sin (M, D/2), positions (B or 1, T), below M -> (B, T, H, D)."""
+    return _rotate(x, cos, sin, positions, 1.0)
 
 
-def rotary_backward(dy: ndarray, cos: ndarray, sin: ndarray) -> ndarray:
+def rotary_backward(dy: ndarray, cos: ndarray, sin: ndarray, positions: ndarray) -> ndarray:
     """The transpose of a rotation is the rotation back: dy (B, T, H, D) -> dx."""
-    return _rotate(dy, cos, sin, -1.0)
+    return _rotate(dy, cos, sin, positions, -1.0)

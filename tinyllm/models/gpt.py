@@ -4,7 +4,8 @@
 
 E, the token table, is used twice: to read tokens in and to score them on the way out (tied; Press & Wolf 2017). Every
 position predicts its own next token, so one pass over T tokens gives T lessons. A causal mask makes that honest: position
-t sees tokens 0..t only. Differs from the paper: no dropout on attention probabilities (see `nn/attention.py`).
+t sees tokens 0..t only (`causal_mask` in kernels/attention/visibility.py). Differs from the paper: no dropout on attention
+probabilities (see `nn/attention.py`).
 The way through it, from tokens to logits, as one page of plain NumPy: `plain_gpt.py`. Read that first.
 """
 
@@ -21,10 +22,9 @@ import numpy as np
 
 from tinyllm import ops
 from tinyllm.autograd import Tensor
-from tinyllm.autograd.modes import MODE
 from tinyllm.models import gpt_layout, pretrained
 from tinyllm.nn import Block, Dropout, Embedding, FeedForward, KVCache, LayerNorm, Module, SelfAttention
-from tinyllm.nn.position import positions_from_mask
+from tinyllm.nn.ragged import lay_out, run_blocks
 from tinyllm.storage.fields import check_number, check_whole
 from tinyllm.tokenizers import Tokenizer
 
@@ -61,15 +61,6 @@ class GPTConfig:
         return 4 * self.d_model if self.n_inner is None else self.n_inner
 
 
-def _check_columns(read_from: int | np.ndarray, shape: tuple[int, ...]) -> None:
-    """ValueError unless read_from is a column of (B, T), or one for each row."""
-    columns = np.asarray(read_from)
-    fits = columns.dtype.kind in "iu" and columns.shape in ((), shape[:1])
-    if not fits or columns.min() < 0 or columns.max() > shape[1]:
-        expected = f"a whole number from 0 to {shape[1]}, or one for each of the {shape[0]} rows"
-        raise ValueError(f"read_from is {columns.tolist()}; expected {expected}")
-
-
 class GPT(Module):
     """model(tokens) gives logits. Weights: tokens (V, C), positions (block_size, C), blocks, norm.
 
@@ -88,7 +79,7 @@ class GPT(Module):
         self.blocks = [
             Block(
                 norm1=LayerNorm(C, bias=config.bias),
-                attention=SelfAttention(C, config.n_heads, causal=True, rng=rng, **shared),
+                attention=SelfAttention(C, config.n_heads, rng=rng, **shared),
                 norm2=LayerNorm(C, bias=config.bias),
                 feedforward=FeedForward(C, config.d_feedforward, rng=rng, **shared),
                 dropout=self.dropout,
@@ -117,45 +108,20 @@ class GPT(Module):
     ) -> Tensor:  # fmt: skip
         """tokens (B, T) int -> the stream after the last norm, (B, T, C).
 
-        cache           keys and values of earlier calls; `tokens` continue them (under no_grad only)
-        attention_mask  (B, S) bool over all positions so far, cached ones included; False = padding, on the left. Without a
-                        cache padding may stand anywhere, left, right or between: it is not computed, and zeros come out
+        cache           keys and values of earlier calls; `tokens` continue each row's own (under no_grad only)
+        attention_mask  (B, T) bool, False = padding, left, right or between: it is not computed, and zeros come out
         read_from       the column, or one for each row (B,), before which nobody will look at the result: zeros there, and the
-                        last block computes only what is left (no effect with a cache)
+                        last block computes only what is left
         """
-        tokens = np.asarray(tokens)
-        past = self._check(tokens, cache, attention_mask)
-        if cache is None and attention_mask is not None and attention_mask.all():
-            attention_mask = None
-        if read_from is not None:
-            _check_columns(read_from, tokens.shape)
-        if cache is None and (attention_mask is not None or read_from is not None):
-            return self._hidden_of_real(
-                tokens, np.ones(tokens.shape, bool) if attention_mask is None else attention_mask, read_from
-            )
-        B, T = tokens.shape
-        if attention_mask is None:
-            positions = np.arange(past, past + T)  # (T,)
-        else:
-            positions = positions_from_mask(attention_mask, T)  # (B, T)
-        x = self.embed(tokens, positions)  # (B, T, C)
-        for i, block in enumerate(self.blocks):
-            x = block(x, cache=None if cache is None else cache.layers[i], key_mask=attention_mask)
-        return self.norm(x)
+        layout = lay_out(
+            np.asarray(tokens), block_size=self.config.block_size, attention_mask=attention_mask, read_from=read_from, cache=cache
+        )
+        x = self.embed(layout.tokens, layout.positions)  # (B, T, C)
+        return layout.back(self.norm(run_blocks(self.blocks, x, layout, cache=cache)))
 
     def embed(self, tokens: np.ndarray, positions: np.ndarray) -> Tensor:
-        """tokens (B, T) and their positions, (T,) or (B, T) -> the stream before the first block, (B, T, C)."""
+        """tokens (B, T) and their positions (B or 1, T) -> the stream before the first block, (B, T, C)."""
         return self.dropout(self.tokens(tokens) + self.positions(positions))
-
-    def _hidden_of_real(self, tokens: np.ndarray, real: np.ndarray, read_from: int | np.ndarray | None) -> Tensor:
-        """`hidden` of a ragged batch: the real tokens end to end, (1, N), go through the blocks and back to their places."""
-        read = real if read_from is None else real & (np.arange(real.shape[1]) >= np.reshape(read_from, (-1, 1)))  # (B, T)
-        positions, lengths = positions_from_mask(real, real.shape[1])[real], real.sum(axis=1)
-        x = self.embed(tokens[real][None], positions)  # (1, N, C)
-        for block in self.blocks[:-1]:
-            x = block(x, lengths=lengths)
-        x = self.blocks[-1](x, lengths=lengths, read=None if read_from is None else read[real])  # (1, M, C)
-        return ops.pad_rows(self.norm(x), mask=read)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden (..., C) -> (..., V), by the token table itself."""
@@ -169,27 +135,6 @@ class GPT(Module):
         if table.dtype != hidden.dtype:  # int8: no gradient needs the chunks
             return ops.cross_entropy(self.logits(hidden), targets, loss_mask=loss_mask, n_counted=n_counted)
         return ops.linear_cross_entropy(hidden, table, targets, loss_mask=loss_mask, n_counted=n_counted)
-
-    def _check(self, tokens: np.ndarray, cache: KVCache | None, real: np.ndarray | None) -> int:
-        """Refuse what cannot be computed; returns the number of cached positions."""
-        if tokens.ndim != 2 or not tokens.size:
-            raise ValueError(f"tokens must be (B, T) with at least one token, got shape {tokens.shape}")
-        past = cache.length if cache else 0
-        n_columns = past + tokens.shape[1]
-        if real is not None and (real.shape != (tokens.shape[0], n_columns) or real.dtype != np.bool_):
-            expected = (tokens.shape[0], n_columns)
-            raise ValueError(f"attention_mask must be bool of shape (B, S) = {expected}, got {real.dtype} {real.shape}")
-        length = n_columns if real is None else int(real.sum(axis=1).max())  # padding takes a column, but no position
-        if length > self.config.block_size:
-            raise ValueError(
-                f"{length} tokens came, the context holds block_size = {self.config.block_size}; crop the text or use "
-                "a model with a longer context"
-            )
-        if cache is not None:
-            if MODE.recording:
-                raise ValueError("a KV cache keeps no gradients: call the model under no_grad()")
-            cache.check_room(*tokens.shape)
-        return past
 
     def new_cache(self, batch_size: int, max_length: int | None = None) -> KVCache:
         """An empty cache for `batch_size` rows of up to `max_length` tokens (block_size by default)."""

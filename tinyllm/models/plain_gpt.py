@@ -11,7 +11,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tinyllm.ops.plain_attention import attend, causal_mask
+from tinyllm.ops import causal_mask
+from tinyllm.ops.plain_attention import attend
 
 Weights = Mapping[str, np.ndarray]
 

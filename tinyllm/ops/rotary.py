@@ -11,14 +11,21 @@ import numpy as np
 
 from tinyllm import kernels
 from tinyllm.autograd import check_dtypes, op
+from tinyllm.ops.cross_entropy import check_ids
 
 
 @op
-def rotary(x, *, cos: np.ndarray, sin: np.ndarray):
-    """x (B, T, H, D), cos and sin (B or 1, T, D/2) -> (B, T, H, D)."""
+def rotary(x, *, cos: np.ndarray, sin: np.ndarray, positions: np.ndarray):
+    """x (B, T, H, D), of tokens at positions (B or 1, T) whole numbers -> (B, T, H, D).
+
+    cos, sin  (M, D/2): a row for each position, `nn/rotary.py` makes them
+    """
     check_dtypes("rotary", x=x)
     B, T, _, D = x.shape
-    if cos.shape != sin.shape or 2 * cos.shape[-1] != D or cos.shape[:-1] not in ((1, T), (B, T)):
-        raise ValueError(f"rotary: cos {cos.shape} and sin {sin.shape} do not fit x {x.shape}; (B or 1, T, D/2) expected")
+    if cos.ndim != 2 or cos.shape != sin.shape or 2 * cos.shape[1] != D:
+        raise ValueError(f"rotary: cos {cos.shape} and sin {sin.shape} do not fit x {x.shape}; (positions, D/2) expected")
+    if positions.shape not in ((1, T), (B, T)):
+        raise ValueError(f"rotary: positions {positions.shape} do not fit x {x.shape}; (B or 1, T) expected")
+    check_ids(positions, len(cos), "positions")
     cos, sin = cos.astype(x.dtype, copy=False), sin.astype(x.dtype, copy=False)
-    return kernels.rotary_forward(x, cos, sin), lambda dy: kernels.rotary_backward(dy, cos, sin)
+    return kernels.rotary_forward(x, cos, sin, positions), lambda dy: kernels.rotary_backward(dy, cos, sin, positions)

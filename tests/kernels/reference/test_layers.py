@@ -79,7 +79,7 @@ def test_attention_gradients_match_central_differences():
 
 def test_rotary_turns_by_a_right_angle():
     x = np.arange(4.0).reshape(1, 1, 1, 4)
-    y = reference.rotary_forward(x, np.zeros((1, 1, 2)), np.ones((1, 1, 2)))
+    y = reference.rotary_forward(x, np.zeros((1, 2)), np.ones((1, 2)), np.zeros((1, 1), int))
     assert y.tolist() == [[[[-2.0, -3.0, 0.0, 1.0]]]]
 
 

@@ -65,13 +65,18 @@ class Visibility:
         """The same, but that nobody sees more than the last `window` positions (None: as it is)."""
         return self if window is None else replace(self, window=window)
 
-    def of_batch(self, query: np.ndarray, key: np.ndarray) -> np.ndarray:
-        """The sequences of a batch, (B, 4): those given, or the rows of query (B, T, ...) and key (B, S, ...)."""
-        if self.sequences is not None:
-            return self.sequences
-        (B, T), S = query.shape[:2], key.shape[1]
-        rows = np.arange(B)
-        return np.stack([rows * T, np.full(B, T), rows * S, np.full(B, S)], axis=1)
+    def check(self, query: np.ndarray, key: np.ndarray) -> None:
+        """ValueError unless it is said of query (B, T, H, D) and key (B, S, G, D)."""
+        (B, T), S, mask, sequences = query.shape[:2], key.shape[1], self.key_mask, self.sequences
+        if mask is not None and (mask.shape != (B, S) or mask.dtype != np.bool_):
+            raise ValueError(f"attention: key_mask {mask.dtype} {mask.shape} came, bool (B, S) = {(B, S)} expected")
+        if sequences is not None and (B != 1 or not _are_sequences(sequences, n_queries=T, n_keys=S)):
+            expected = f"(B, 4) that cover {T} queries and lie within {S} keys expected, and all sequences in one row"
+            raise ValueError(f"attention: {B} rows and sequences {sequences.tolist()} came, {expected}")
+        n_rows = B if sequences is None else len(sequences)
+        if self.prefix is not None and (self.prefix.shape != (n_rows,) or self.prefix.dtype.kind not in "iu"):
+            found = f"{self.prefix.dtype} {self.prefix.shape}"
+            raise ValueError(f"attention: prefix {found} came, whole numbers (B,) = ({n_rows},) expected")
 
     def mask(self, n_queries: int, n_keys: int, *, row: int | slice = slice(None)) -> np.ndarray:
         """(B or 1, T, S) bool, True = may be seen, of rectangular rows; or (1, T, S) of one row or sequence, `row`."""
@@ -84,6 +89,15 @@ class Visibility:
         if self.key_mask is not None:
             seen = seen & np.reshape(self.key_mask[row], (-1, 1, n_keys))
         return seen
+
+
+def _are_sequences(sequences: np.ndarray, *, n_queries: int, n_keys: int) -> bool:
+    """Whether these (B, 4) cover all queries in order, each once, and lie within the keys."""
+    if sequences.ndim != 2 or sequences.shape[1] != 4 or sequences.dtype != np.int64 or (sequences < 0).any():
+        return False
+    first_query, queries, first_key, keys = sequences.T
+    in_order = np.array_equal(first_query, np.cumsum(queries) - queries) and int(queries.sum()) == n_queries
+    return in_order and bool((first_key + keys <= n_keys).all())
 
 
 EVERYTHING = Visibility()  # everybody sees everybody: an encoder

@@ -12,7 +12,7 @@ x is (N, in), W (out, in). The product is matrix_product.py's, the epilogues are
 import numpy as np
 from numpy import ndarray
 
-from tinyllm.kernels.elementwise import gelu_tanh_forward
+from tinyllm.kernels.elementwise import gelu_tanh_forward, silu_forward
 from tinyllm.kernels.jit import rows
 from tinyllm.kernels.product.epilogue import ADD_TO, GELU, GELU_BACKWARD, LINEAR, SILU_GATE, SILU_GATE_BACKWARD, epilogue
 from tinyllm.kernels.product.matrix_product import matmul, multiply_with
@@ -60,6 +60,9 @@ def gelu_linear_backward(dy: ndarray, weight: ndarray, hidden: ndarray) -> ndarr
 
 def linear_silu_gate_forward(x: ndarray, weight: ndarray, gate: ndarray) -> tuple[ndarray, ndarray]:
     """x (N, in), weight (F, in), gate (N, F) -> up = x weightᵀ (N, F), y = silu(gate) ∘ up (N, F)."""
+    if x.shape[0] <= DOT_ROWS:
+        up = linear_forward(x, weight)
+        return up, silu_forward(gate) * up
     y = np.empty(gate.shape, x.dtype)
     return _product(SILU_GATE, x, weight.T, first=rows(gate), second=y), y
 

@@ -16,17 +16,18 @@ def embedding_backward(dy: ndarray, ids: ndarray, n_rows: int, out: ndarray | No
     return dweight
 
 
-def rotary_forward(x: ndarray, cos: ndarray, sin: ndarray) -> ndarray:
+def rotary_forward(x: ndarray, cos: ndarray, sin: ndarray, positions: ndarray) -> ndarray:
     """Turn the pair (xᵢ, xᵢ₊D/₂) by an angle that grows with the position      (Su et al. 2021, eq. 34)
 
-    yᵢ = xᵢ cos - xᵢ₊D/₂ sin,   yᵢ₊D/₂ = xᵢ₊D/₂ cos + xᵢ sin.      x (B, T, H, D), cos and sin (B or 1, T, D/2)
+    yᵢ = xᵢ cos - xᵢ₊D/₂ sin,   yᵢ₊D/₂ = xᵢ₊D/₂ cos + xᵢ sin.      x (B, T, H, D), positions (B or 1, T)
+    cos and sin (M, D/2) have a row for each position.
     The paper pairs neighbours (x₂ᵢ, x₂ᵢ₊₁). Halves, as in Llama's published weights, only reorder the columns.
     """
     first, second = np.split(x, 2, axis=-1)
-    cos, sin = cos[:, :, None, :], sin[:, :, None, :]  # the same angle for every head
+    cos, sin = cos[positions][:, :, None, :], sin[positions][:, :, None, :]  # the same angle for every head
     return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
 
-def rotary_backward(dy: ndarray, cos: ndarray, sin: ndarray) -> ndarray:
+def rotary_backward(dy: ndarray, cos: ndarray, sin: ndarray, positions: ndarray) -> ndarray:
     """The transpose of a rotation is the rotation back."""
-    return rotary_forward(dy, cos, -sin)
+    return rotary_forward(dy, cos, -sin, positions)
