@@ -5,13 +5,32 @@ import pytest
 
 from tinyllm import kernels, no_grad, ops
 from tinyllm.decoding import context, generate
-from tinyllm.models import GPT, MODELS, GPTConfig, load_model
+from tinyllm.models import GPT, MODELS, GPTConfig, Llama, LlamaConfig, load_model
 from tinyllm.nn import add_lora, lora_disabled, merge_lora, quantize
 from tinyllm.optim import AdamW
 from tinyllm.storage import safetensors
 
 SMALL = {"vocab_size": 61, "block_size": 16, "n_layers": 2, "n_heads": 2, "d_model": 16}
-TINY = {"gpt2": lambda rng, **shape: GPT(GPTConfig(**shape), rng=rng)}
+
+
+def llama(rng, **shape):
+    return Llama(LlamaConfig(**{"n_kv_heads": 1, "n_inner": 24, **shape}), rng=rng)
+
+
+TINY = {
+    "gpt2": lambda rng, **shape: GPT(GPTConfig(**shape), rng=rng),
+    "llama": llama,
+    "mistral": lambda rng, **shape: llama(rng, **{"window": 5, **shape}),
+    "qwen2": lambda rng, **shape: llama(rng, **{"qkv_bias": True, "tied": True, **shape}),
+    "qwen3": lambda rng, **shape: llama(rng, **{"qk_norm": True, "head_dim": 6, "n_kv_heads": 2, **shape}),
+}
+PARAMETERS = {  # by formula
+    "gpt2": lambda V, T, L, C, F, H, G, D: V * C + T * C + L * (4 * C * C + 2 * C * F + F + 9 * C) + 2 * C,
+    "llama": lambda V, T, L, C, F, H, G, D: 2 * V * C + L * (2 * C * (H + G) * D + 3 * C * F + 2 * C) + C,
+    "mistral": lambda V, T, L, C, F, H, G, D: 2 * V * C + L * (2 * C * (H + G) * D + 3 * C * F + 2 * C) + C,
+    "qwen2": lambda V, T, L, C, F, H, G, D: V * C + L * (2 * C * (H + G) * D + (H + 2 * G) * D + 3 * C * F + 2 * C) + C,
+    "qwen3": lambda V, T, L, C, F, H, G, D: 2 * V * C + L * (2 * C * (H + G) * D + 2 * D + 3 * C * F + 2 * C) + C,
+}
 
 
 @pytest.fixture(params=MODELS)
@@ -44,6 +63,13 @@ def logits(model, *arguments, **settings):
 
 def test_every_registered_model_has_a_tiny_shape():
     assert TINY.keys() == MODELS.keys()
+
+
+def test_parameters_by_formula_are_those_that_are_counted(kind):
+    model = make(kind)
+    shape = model.config
+    sizes = shape.vocab_size, shape.block_size, shape.n_layers, shape.d_model, shape.d_feedforward
+    assert model.num_parameters() == PARAMETERS[kind](*sizes, shape.n_heads, shape.n_groups, shape.d_head)
 
 
 def test_a_tiny_model_overfits_one_batch(kind):
@@ -291,7 +317,8 @@ def test_operations_are_two_for_each_number_that_multiplies_and_grow_with_the_co
     model = make(kind)
     per_key = model.flops_per_token(context=9) - model.flops_per_token(context=8)
     assert model.flops_per_token() == model.flops_per_token(context=16)
-    assert per_key == 4 * SMALL["n_layers"] * SMALL["d_model"]
+    shape = model.config
+    assert per_key == 4 * shape.n_layers * shape.n_heads * shape.d_head
     products = (model.flops_per_token(context=8) - 8 * per_key) / 2
     assert 0 < model.num_parameters() - products < 0.2 * model.num_parameters(), (
         "all but norms, biases and what is only looked up"

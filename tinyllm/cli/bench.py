@@ -13,12 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinyllm.cli.options import add_settings
+from tinyllm.cli.architectures import add_kind
 from tinyllm.cli.parser import lesson
 
 if TYPE_CHECKING:
     from tinyllm.cli.settings import Group
-    from tinyllm.models.gpt import GPTConfig
+    from tinyllm.models import ModelConfig
 
 EPILOG = """examples:
   tinyllm bench                                nanoGPT's CPU recipe
@@ -40,22 +40,22 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--profile", nargs="?", const=PAGE, metavar="FILE", help=f"show where the time goes; the page is FILE ({PAGE})"
     )
-    add_settings(parser, lambda: [_group()])
+    add_kind(parser, _group)
 
 
-def _group() -> Group:
+def _group(kind: str) -> Group:
     from tinyllm.cli.settings import Group
-    from tinyllm.models.gpt import GPTConfig
+    from tinyllm.models import ARCHITECTURES
 
-    nano = GPTConfig(vocab_size=65, block_size=64, n_layers=4, n_heads=4, d_model=128, bias=False, init_std=0.05)
-    return Group("model", nano)  # nanoGPT's recipe for a CPU
+    nano = {"vocab_size": 65, "block_size": 64, "n_layers": 4, "n_heads": 4, "d_model": 128, "init_std": 0.05}
+    plain = {"bias": False} if kind == "gpt2" else {}
+    return Group("model", ARCHITECTURES[kind].Config(**nano, **plain))  # nanoGPT's recipe for a CPU
 
 
 def run(args: argparse.Namespace) -> int:
     """Time the step, and profile it if that is asked for."""
     from tinyllm.cli.info import shape_of
     from tinyllm.cli.terminal import Terminal
-    from tinyllm.models.gpt import GPT
     from tinyllm.recipes.compile_ahead import ensure_compiled
     from tinyllm.report.profile import time_steps
     from tinyllm.report.speed import speed_table, training_step
@@ -64,11 +64,12 @@ def run(args: argparse.Namespace) -> int:
     for name in ("batch_size", "steps"):
         if getattr(args, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} is {getattr(args, name)}; expected at least 1")
-    title, config = shape_of(args, _group())
-    check_memory(config, batch_size=args.batch_size)
+    title, model = shape_of(args, _group(args.kind))
+    config = model.config
+    check_memory(model, batch_size=args.batch_size)
     ensure_compiled(Terminal())
     shape = f"{config.n_layers} layers, width {config.d_model}, {config.n_heads} heads"
-    n_weights, window = GPT(config, rng=None).num_parameters(), f"{args.batch_size} x {config.block_size}"
+    n_weights, window = model.num_parameters(), f"{args.batch_size} x {config.block_size}"
     print(f"{title}: {shape}, {n_weights:,} parameters; batches of {window} tokens", flush=True)
     step = training_step(config, batch_size=args.batch_size)
     if args.profile is None:
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _profile(args: argparse.Namespace, step: Callable[[], None], config: GPTConfig) -> None:
+def _profile(args: argparse.Namespace, step: Callable[[], None], config: ModelConfig) -> None:
     """The profile as tables here, as a picture in the page."""
     from tinyllm.report.flame import profile_page
     from tinyllm.report.profile import profile
@@ -93,5 +94,5 @@ def _profile(args: argparse.Namespace, step: Callable[[], None], config: GPTConf
     print(f"\nThe picture of a step is {path}")
 
 
-def _title(config: GPTConfig, batch_size: int) -> str:
+def _title(config: ModelConfig, batch_size: int) -> str:
     return f"{config.n_layers} layers, width {config.d_model}, {batch_size} x {config.block_size} tokens"

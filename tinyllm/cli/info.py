@@ -11,16 +11,17 @@ import argparse
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from tinyllm.cli.options import add_settings
+from tinyllm.cli.architectures import add_kind
 from tinyllm.cli.parser import lesson
 
 if TYPE_CHECKING:
     from tinyllm.cli.settings import Group
-    from tinyllm.models.gpt import GPTConfig
+    from tinyllm.models import Model
 
 EPILOG = """examples:
   tinyllm info                                             GPT-2 small
   tinyllm info runs/mine                                   a model of yours
+  tinyllm info --model llama                               Llama 7B
   tinyllm info --n-layers 48 --n-heads 25 --d-model 1600   GPT-2 XL
 """
 
@@ -32,30 +33,29 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("model", nargs="?", metavar="MODEL", help="folder of a model or a run (default: the shape below)")
     parser.add_argument("--batch-size", type=int, default=12, metavar="N", help="rows in a training batch (default: 12)")
-    add_settings(parser, lambda: [_group()])
+    add_kind(parser, _group)
 
 
-def _group() -> Group:
+def _group(kind: str) -> Group:
     from tinyllm.cli.settings import Group
-    from tinyllm.models.gpt import GPTConfig
+    from tinyllm.models import ARCHITECTURES
 
-    return Group("model", GPTConfig())
+    return Group("model", ARCHITECTURES[kind].Config())
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the three tables."""
-    from tinyllm.models.gpt import GPT
     from tinyllm.report.model_size import flops_rows, memory_rows, parameter_rows, table
 
     if args.batch_size < 1:
         raise ValueError(f"--batch-size is {args.batch_size}; expected at least 1")
-    title, config = shape_of(args, _group())
-    settings, model = dataclasses.asdict(config).items(), GPT(config, rng=None)
+    title, model = shape_of(args, _group(args.kind))
+    settings = dataclasses.asdict(model.config).items()
     print(title)
     print("  " + "  ".join(f"{name} {_plain(value)}" for name, value in settings))
     for heading, rows in (
         ("Parameters", parameter_rows(model)),
-        ("Memory, in float32", memory_rows(config, batch_size=args.batch_size)),
+        ("Memory, in float32", memory_rows(model, batch_size=args.batch_size)),
         ("Floating point operations", flops_rows(model, batch_size=args.batch_size)),
     ):
         print(f"\n{heading}")
@@ -63,12 +63,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def shape_of(args: argparse.Namespace, group: Group) -> tuple[str, GPTConfig]:
-    """What is looked at, in words, and its shape: that of the folder args.model, or that of `group`'s flags."""
+def shape_of(args: argparse.Namespace, group: Group) -> tuple[str, Model]:
+    """What is looked at, in words, and a model like it: that of the folder args.model, or of the shape by `group`'s flags."""
+    from tinyllm.cli.architectures import refuse_others
     from tinyllm.cli.settings import read_groups, values_of
+    from tinyllm.models import make_model
 
     if args.model is None:
-        return "A GPT of this shape", read_groups([group], args)[group.name]
+        refuse_others(args)
+        model = make_model(read_groups([group], args)[group.name], rng=None)
+        return f"A {type(model).__name__} of this shape", model
     if given := values_of([group], args)[group.name]:
         flag = group.flag(next(iter(given)))
         raise ValueError(f"{flag} and a model folder came; a trained model has its own shape: leave one of them out")

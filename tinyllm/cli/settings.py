@@ -27,12 +27,13 @@ METAVARS = {int: "N", float: "X", str: "TEXT"}
 class Group:
     """A settings dataclass on the command line.
 
-    name      its table in the TOML file, and its title in --help
+    name      its table in the TOML file
     default   an instance with the recipe's defaults
     flags     field -> flag without its dashes, where that is not the field's name
     without   fields that the verb fills itself
     words     field -> help in place of the field's comment, where that speaks of another default
     hidden    fields whose flag --help does not list, since there is a shorter way to give them
+    title     its title in --help, where that is not its name
     """
 
     name: str
@@ -41,6 +42,7 @@ class Group:
     without: tuple[str, ...] = ()
     words: Mapping[str, str] = field(default_factory=dict)
     hidden: tuple[str, ...] = ()
+    title: str = ""
 
     @property
     def settings(self) -> dict[str, Setting]:
@@ -61,12 +63,15 @@ class Group:
         return "--" + self.flags.get(name, name).replace("_", "-")
 
 
-def add_options(parser: argparse.ArgumentParser, groups: Sequence[Group]) -> None:
+def add_options(parser: argparse.ArgumentParser, groups: Sequence[Group], *, config: bool = True) -> None:
     """An option for each setting of each group, under the group's title, and --config."""
-    parser.add_argument("--config", metavar="FILE", help="settings from a TOML file; flags come before it")
+    if config:
+        parser.add_argument("--config", metavar="FILE", help="settings from a TOML file; flags come before it")
     for group in groups:
-        section = parser.add_argument_group(f"{group.name} settings")
+        section = parser.add_argument_group(group.title or f"{group.name} settings")
         for name, setting in group.settings.items():
+            if setting.nested:
+                continue
             option = _option(setting) | ({"help": argparse.SUPPRESS} if name in group.hidden else {})
             section.add_argument(group.flag(name), dest=f"{group.name}.{name}", **option)
 

@@ -1,4 +1,4 @@
-"""`tinyllm train`: from your text to a GPT of your own.
+"""`tinyllm train`: from your text to a language model of your own.
 
 Reads the text, learns a tokenizer from it, turns it into token files, and trains a model to predict each next token.
 It measures the loss on text held out from training, shows what the model writes by then, and saves checkpoints from
@@ -12,6 +12,7 @@ import dataclasses
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from tinyllm.cli.architectures import KINDS, add_kind, refuse_others
 from tinyllm.cli.parser import lesson
 from tinyllm.cli.resuming import out_folder, read_settings, resumable
 
@@ -33,7 +34,7 @@ Ctrl-C saves a checkpoint and stops.
 
 def add_parser(subparsers: Any) -> None:
     """Describe the verb to argparse."""
-    parser = subparsers.add_parser("train", help="a GPT on your own text", description=lesson(__doc__), epilog=EPILOG)
+    parser = subparsers.add_parser("train", help="a language model on your own text", description=lesson(__doc__), epilog=EPILOG)
     add = parser.add_argument
     add(
         "files",
@@ -47,23 +48,26 @@ def add_parser(subparsers: Any) -> None:
     add("--init-from", metavar="MODEL", help="go on from this model's weights, with its tokenizer and shape")
     add("--size", metavar="NAME", help="a shape by name, see below; flags such as --n-layers change it")
 
+    add_kind(parser, lambda kind: groups(kind)[1])
+
     def fill() -> None:
         from tinyllm.cli.settings import add_options
         from tinyllm.recipes import sizes
         from tinyllm.training import TrainConfig
 
-        add_options(parser, groups())
+        add_options(parser, [group for group in groups(KINDS[0]) if group.name != "model"], config=False)
         parser.epilog = f"{sizes.table(TrainConfig())}\n\n{parser.epilog}"
 
     parser.later(fill)
 
 
-def groups() -> list[Group]:
+def groups(kind: str) -> list[Group]:
     """The settings of a run: what to read, the shape of the model, how to train, what to write on the way."""
     from tinyllm.cli.settings import Group
+    from tinyllm.recipes import sizes
     from tinyllm.recipes.pretrain import PretrainSettings
 
-    default = PretrainSettings()
+    default = PretrainSettings(model=sizes.SHAPES[kind][sizes.DEFAULT])
     return [
         Group("data", default.data, hidden=("data",)),  # the files
         Group("model", default.model, without=("vocab_size",)),  # the tokenizer's
@@ -90,27 +94,44 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     from tinyllm.cli.settings import values_of
     from tinyllm.recipes import sizes
 
-    if args.size is not None and args.size not in sizes.SHAPES:
-        raise ValueError(f"--size is {args.size!r}; expected one of {', '.join(sizes.SHAPES)}")
+    kind = _kind(args)
+    shapes, own = sizes.SHAPES[kind], groups(kind)
+    if args.size is not None and args.size not in shapes:
+        raise ValueError(f"--size is {args.size!r}; expected one of {', '.join(shapes)}")
     if args.files:
         if hasattr(args, "data.data"):
             raise ValueError("files came as arguments and with --data; give them once")
         setattr(args, "data.data", args.files)
-    settings = read_settings(groups(), args)
-    given = values_of(groups(), args)
+    refuse_others(args)
+    settings = read_settings(own, args)
+    given = values_of(own, args)
     if args.size:  # the shape by name, and what flags change of it
-        settings["model"] = dataclasses.replace(sizes.SHAPES[args.size], **given["model"])
+        settings["model"] = dataclasses.replace(shapes[args.size], **given["model"])
     if args.init_from is not None:
-        _refuse_other_shape(args, given)
+        _refuse_other_shape(args, given, own)
     return settings
 
 
-def _refuse_other_shape(args: argparse.Namespace, given: dict[str, dict[str, Any]]) -> None:
+def _kind(args: argparse.Namespace) -> str:
+    """Which architecture: that of the run that is resumed, of the model that is gone on from, or --model."""
+    from tinyllm.models.registry import ARCHITECTURES, model_kind
+    from tinyllm.recipes.runs import saved_settings
+    from tinyllm.training import find_model
+
+    if args.resume:
+        args.kind = saved_settings(out_folder(args)).get("architecture", args.kind)
+    elif args.init_from is not None:
+        found = model_kind(find_model(args.init_from, name="--init-from"))
+        args.kind = next(name for name, kind in ARCHITECTURES.items() if kind is found)
+    return args.kind
+
+
+def _refuse_other_shape(args: argparse.Namespace, given: dict[str, dict[str, Any]], own: list[Group]) -> None:
     """ValueError for a shape or a tokenizer that was asked for, when the weights of --init-from decide them."""
     from tinyllm.recipes.pretrain import shape_of
     from tinyllm.training import find_model
 
-    config, (data, model, *_) = shape_of(args.init_from), groups()
+    config, (data, model, *_) = shape_of(args.init_from), own
     folder, free = find_model(args.init_from, name="--init-from"), ("dropout", "init_std")
     for name, value in given["model"].items():
         if name not in free and value != getattr(config, name):

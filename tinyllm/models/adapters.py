@@ -3,8 +3,8 @@
     adapter_config.json        rank, alpha, which layers
     adapter_model.safetensors  base_model.model.transformer.h.0.attn.c_attn.lora_A.weight (r, in), lora_B.weight (out, r), ...
 
-Names are those of Hugging Face's GPT-2 (`gpt_layout.py`), so PEFT can put the adapters on a GPT2LMHeadModel and the other way
-round. The layer itself: `nn/lora.py`.
+Names are those of the model's family on Hugging Face (its layout), so PEFT can put the adapters on a model of transformers, and
+the other way round. The layer itself: `nn/lora.py`.
 """
 
 import json
@@ -14,14 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from tinyllm.models.gpt import GPT
-from tinyllm.models.gpt_layout import their_name
+from tinyllm.models.folder_layout import FolderLayout
 from tinyllm.models.pretrained import Folder
+from tinyllm.models.registry import Model
 from tinyllm.nn import Linear, add_lora, lora_layers
 from tinyllm.storage import FormatError, safetensors, strict_json, write_file
 
 _PREFIX = "base_model.model."
-_LAYERS = {"qkv": "attn.c_attn", "out": "attn.c_proj", "up": "mlp.c_fc", "down": "mlp.c_proj"}  # ours -> PEFT's target_modules
 _ONLY = {  # settings of PEFT that change what is computed, and the one value that LoRALinear computes
     "peft_type": "LORA",
     "bias": "none",
@@ -39,17 +38,18 @@ _WITHOUT_EFFECT = {  # what they say is done, is about training, or is where the
 }  # fmt: skip
 
 
-def save_adapters(model: GPT, folder: Folder) -> None:
+def save_adapters(model: Model, folder: Folder) -> None:
     """Write the adapters of `model` (made by add_lora) to `folder`. ValueError if it has none."""
     layers = lora_layers(model)
     if not layers:
         raise ValueError("model has no LoRA adapters to save; add_lora(model, ...) makes them, save_pretrained saves the model")
     first = next(iter(layers.values()))
     tensors = {name: array for path, layer in layers.items() for name, array in zip(
-        _names(path), (layer.lora_a.data, layer.lora_b.data), strict=True)}  # fmt: skip
-    settings = {"task_type": "CAUSAL_LM", "base_model_name_or_path": None, "inference_mode": True, "fan_in_fan_out": True}
+        _names(path, model.layout), (layer.lora_a.data, layer.lora_b.data), strict=True)}  # fmt: skip
+    settings = {"task_type": "CAUSAL_LM", "base_model_name_or_path": None, "inference_mode": True}
+    settings["fan_in_fan_out"] = model.layout.TRANSPOSED
     shape = {"r": first.rank, "lora_alpha": first.alpha, "lora_dropout": 0.0}
-    targets = sorted({_LAYERS[path.rpartition(".")[2]] for path in layers})
+    targets = sorted({model.layout.LORA_NAMES[path.rpartition(".")[2]] for path in layers})
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     safetensors.save(folder / "adapter_model.safetensors", tensors, metadata={"format": "pt"})
@@ -57,14 +57,14 @@ def save_adapters(model: GPT, folder: Folder) -> None:
     write_file(folder / "adapter_config.json", json.dumps(content, indent=2).encode() + b"\n")
 
 
-def load_adapters(model: GPT, folder: Folder) -> GPT:
+def load_adapters(model: Model, folder: Folder) -> Model:
     """Put the adapters in `folder` on `model`, in place, and return it.
 
     FormatError names the file and what does not fit; the model is then as it was, for all is checked before it is touched.
     """
     file = Path(folder) / "adapter_config.json"
     settings = strict_json.read(file, schema=strict_json.MapOf(object))
-    targets = _check_settings(settings, file)
+    targets = _check_settings(settings, model.layout.LORA_NAMES, file)
     file = Path(folder) / "adapter_model.safetensors"
     tensors = safetensors.load(file)
     _check_tensors(tensors, _shapes(model, targets, settings["r"]), file)
@@ -73,18 +73,18 @@ def load_adapters(model: GPT, folder: Folder) -> GPT:
     except ValueError as error:
         raise FormatError(file, field="adapter_config.json", expected="adapters that fit this model", found=str(error)) from None
     for path, layer in lora_layers(model).items():
-        for name, weight in zip(_names(path), (layer.lora_a, layer.lora_b), strict=True):
+        for name, weight in zip(_names(path, model.layout), (layer.lora_a, layer.lora_b), strict=True):
             weight.assign(tensors[name])
     return model
 
 
-def _shapes(model: GPT, targets: list[str], rank: int) -> dict[str, tuple[int, int]]:
+def _shapes(model: Model, targets: list[str], rank: int) -> dict[str, tuple[int, int]]:
     """The name and shape of each array that adapters of that rank on these layers of `model` have."""
     shapes: dict[str, tuple[int, int]] = {}
     for path, module in model.named_modules():
         if type(module) is Linear and path.rpartition(".")[2] in targets:
             n_out, n_in = module.weight.shape
-            shapes |= dict(zip(_names(path), ((rank, n_in), (n_out, rank)), strict=True))
+            shapes |= dict(zip(_names(path, model.layout), ((rank, n_in), (n_out, rank)), strict=True))
     return shapes
 
 
@@ -102,13 +102,13 @@ def _check_tensors(tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple
             raise FormatError(file, field=name, expected="finite floating-point numbers", found=found)
 
 
-def _names(path: str) -> tuple[str, str]:
+def _names(path: str, layout: FolderLayout) -> tuple[str, str]:
     """The names of A and B of the layer at `path`."""
-    layer = _PREFIX + their_name(path + ".").rstrip(".")
+    layer = _PREFIX + layout.their_name(path + ".").rstrip(".")
     return f"{layer}.lora_A.weight", f"{layer}.lora_B.weight"
 
 
-def _check_settings(settings: dict[str, Any], file: Path) -> list[str]:
+def _check_settings(settings: dict[str, Any], known: Mapping[str, str], file: Path) -> list[str]:
     """Our names of the adapted layers; FormatError for a kind of adapter that LoRALinear is not."""
     for key, only in _ONLY.items():
         if settings.get(key, only) != only:
@@ -126,7 +126,7 @@ def _check_settings(settings: dict[str, Any], file: Path) -> list[str]:
             raise FormatError(file, field=key, expected="no such setting, or one that is off", found=repr(value))
     named = settings.get("target_modules")
     found = [named] if isinstance(named, str) else named if isinstance(named, list) else []
-    ours = [name for name, theirs in _LAYERS.items() if any(theirs == one or theirs.endswith(f".{one}") for one in found)]
+    ours = [name for name, theirs in known.items() if any(theirs == one or theirs.endswith(f".{one}") for one in found)]
     if not ours:
-        raise FormatError(file, field="target_modules", expected=f"some of {', '.join(_LAYERS.values())}", found=repr(named))
+        raise FormatError(file, field="target_modules", expected=f"some of {', '.join(known.values())}", found=repr(named))
     return ours

@@ -10,14 +10,18 @@
 Their GPT-2 always has biases: a model without is written with zeros in their place and `"bias": false` beside.
 """
 
-import os
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from tinyllm.models.config_file import ONLY, check_count, check_flag, check_only, check_positive, warn_unknown
+from tinyllm.models.folder_layout import File, Tensors, check_shapes
 from tinyllm.storage import FormatError
+
+MODEL_TYPES = ("gpt2",)
+LORA_NAMES = {"qkv": "attn.c_attn", "out": "attn.c_proj", "up": "mlp.c_fc", "down": "mlp.c_proj"}
+TRANSPOSED = True  # their layers are "Conv1D"
 
 _RENAMED = {
     "tokens.": "wte.",
@@ -37,23 +41,10 @@ _ONLY: dict[str, tuple[Any, ...]] = {  # settings of theirs that change what is 
     "layer_norm_epsilon": (1e-5,),
     "scale_attn_weights": (True,),
     "scale_attn_by_inverse_layer_idx": (False,),
-    "add_cross_attention": (False,),
-    "is_encoder_decoder": (False,),
-    "quantization_config": (None,),
-    "pruned_heads": ({}, None),
+    **ONLY,
 }
-_READ = {*_KEYS.values(), "n_inner", "tie_word_embeddings", "resid_pdrop", "initializer_range", "bias", "model_type",
-         "architectures", "bos_token_id", "eos_token_id", "pad_token_id", "num_labels", "reward_gain", "reward_bias"}  # fmt: skip
-_WITHOUT_EFFECT = set(  # on what a trained model computes: names, how it was trained, how transformers keeps and calls it
-    "attn_pdrop embd_pdrop n_ctx use_cache reorder_and_upcast_attn transformers_version torch_dtype dtype _name_or_path "
-    "task_specific_params id2label label2id problem_type tokenizer_class use_bfloat16 torchscript return_dict "
-    "chunk_size_feed_forward gradient_checkpointing finetuning_task output_past attn_implementation "
-    "_attn_implementation_autoset is_decoder prefix max_length min_length do_sample temperature top_k top_p num_beams "
-    "repetition_penalty length_penalty num_return_sequences diversity_penalty num_beam_groups typical_p".split()
-)
-
-
-HEAD = "score.weight"  # what transformers' GPT2ForSequenceClassification has beside the trunk
+_READ = {*_KEYS.values(), "n_inner", "tie_word_embeddings", "resid_pdrop", "initializer_range", "bias"}
+_WITHOUT_EFFECT = {"attn_pdrop", "embd_pdrop", "n_ctx", "reorder_and_upcast_attn"}
 
 
 def _is_transposed(name: str) -> bool:
@@ -67,73 +58,57 @@ def their_name(name: str) -> str:
     return "transformer." + name
 
 
-def to_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """GPTConfig's fields as a config.json that transformers' GPT2LMHeadModel reads."""
-    dropout = {name: config["dropout"] for name in ("embd_pdrop", "resid_pdrop")}
-    sizes = {theirs: config[ours] for ours, theirs in _KEYS.items()} | {"n_inner": config["n_inner"]}
+def head_architecture(config: Any) -> str:
+    """Their class of a trunk with a head that scores labels."""
+    return "GPT2ForSequenceClassification"
+
+
+def to_config(config: Any) -> dict[str, Any]:
+    """A GPTConfig as a config.json that transformers' GPT2LMHeadModel reads."""
+    dropout = {name: config.dropout for name in ("embd_pdrop", "resid_pdrop")}
+    sizes = {theirs: getattr(config, ours) for ours, theirs in _KEYS.items()} | {"n_inner": config.n_inner}
     head = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}
-    only = {key: _ONLY[key][0] for key in list(_ONLY)[:5]} | {"tie_word_embeddings": True}
+    only = {key: _ONLY[key][0] for key in list(_ONLY)[:4]} | {"add_cross_attention": False, "tie_word_embeddings": True}
     # GPT-2's own end-of-text id lies outside a smaller vocabulary: `pretrained.save` puts the tokenizer's ids here
     no_ids = {"bos_token_id": None, "eos_token_id": None}
-    own = {"initializer_range": config["init_std"], "bias": config["bias"]}
+    own = {"initializer_range": config.init_std, "bias": config.bias}
     return {**head, **sizes, **dropout, "attn_pdrop": 0.0, **only, **no_ids, **own}
 
 
-def from_config(settings: Mapping[str, Any], *, file: str | os.PathLike[str]) -> dict[str, Any]:
+def from_config(settings: Mapping[str, Any], *, file: File) -> dict[str, Any]:
     """GPTConfig's fields from a config.json, ours or theirs. FormatError for a missing key or a variant gpt.py is not.
 
     A setting that is neither known nor empty is named in a warning: what it would change is not done.
     """
-    for key in _KEYS.values():
-        check_count(settings, key, file=file)
-    for key, known in _ONLY.items():
-        if settings.get(key, known[0]) not in known:
-            expected = " or ".join(map(repr, known)) + " (all that GPT knows)"
-            raise FormatError(file, field=key, expected=expected, found=repr(settings[key]))
-    if settings["n_embd"] % settings["n_head"]:
-        raise FormatError(file, field="n_head", expected=f"a divisor of n_embd {settings['n_embd']}", found=settings["n_head"])
-    if settings.get("n_inner") is not None:
-        check_count(settings, "n_inner", file=file)
-    for key in ("bias", "tie_word_embeddings"):
-        if not isinstance(settings.get(key, True), bool):
-            raise FormatError(file, field=key, expected="true or false", found=repr(settings[key]))
-    dropout, std = settings.get("resid_pdrop", 0.0), settings.get("initializer_range", 0.02)
+    sizes = {ours: check_count(settings, theirs, file=file) for ours, theirs in _KEYS.items()}
+    check_only(settings, _ONLY, file=file, kind="GPT")
+    if sizes["d_model"] % sizes["n_heads"]:
+        raise FormatError(file, field="n_head", expected=f"a divisor of n_embd {sizes['d_model']}", found=sizes["n_heads"])
+    n_inner = None if settings.get("n_inner") is None else check_count(settings, "n_inner", file=file)
+    check_flag(settings, "tie_word_embeddings", default=True, file=file)
+    bias = check_flag(settings, "bias", default=True, file=file)
+    dropout, std = settings.get("resid_pdrop", 0.0), check_positive(settings, "initializer_range", default=0.02, file=file)
     if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
         raise FormatError(file, field="resid_pdrop", expected="a probability below 1", found=repr(dropout))
-    if isinstance(std, bool) or not isinstance(std, (int, float)) or not std > 0:
-        raise FormatError(file, field="initializer_range", expected="a number above 0", found=repr(std))
-    _tell_unknown(settings, file)
-    config = {ours: settings[theirs] for ours, theirs in _KEYS.items()} | {"n_inner": settings.get("n_inner")}
-    return {**config, "dropout": float(dropout), "bias": settings.get("bias", True), "init_std": float(std)}
+    warn_unknown(settings, {*_READ, *_ONLY, *_WITHOUT_EFFECT}, file=file, kind="GPT")
+    return {**sizes, "n_inner": n_inner, "dropout": float(dropout), "bias": bias, "init_std": std}
 
 
-def check_count(settings: Mapping[str, Any], key: str, *, file: str | os.PathLike[str]) -> int:
-    """The whole number of at least 1 that config.json must have under `key`; FormatError for anything else."""
-    value = settings.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise FormatError(file, field=key, expected="a whole number of at least 1", found=repr(value))
-    return value
+def arrange(tensors: Tensors, config: Any, *, settings: Mapping[str, Any], file: File) -> dict[str, np.ndarray]:
+    """Their arrays under full names, of the sizes that config.json declares."""
+    full = one_table(tensors, tied=settings.get("tie_word_embeddings", True), file=file)
+    width, last = config.d_model, f"transformer.h.{config.n_layers - 1}."
+    expected = {
+        "transformer.wte.weight": (config.vocab_size, width),
+        "transformer.wpe.weight": (config.block_size, width),
+        last + "ln_1.weight": (width,),
+        last + "mlp.c_fc.weight": (width, config.d_feedforward),
+    }
+    check_shapes(full, expected, file=file)
+    return full
 
 
-def _tell_unknown(settings: Mapping[str, Any], file: str | os.PathLike[str]) -> None:
-    """Warns of settings that are not known here. Those that are off (null, false, 0 or empty) say nothing."""
-    known = _READ | _ONLY.keys() | _WITHOUT_EFFECT
-    unknown = [
-        key for key, value in settings.items() if value and key not in known and not key.startswith(("summary_", "output_"))
-    ]
-    if unknown:
-        text = f"{file}: {', '.join(unknown)}: not known to GPT and ignored; if the model needs it, its answers will be wrong"
-        warnings.warn(text, stacklevel=2)
-
-
-def refuse_head(tensors: Mapping[str, Any], *, file: str | os.PathLike[str]) -> None:
-    """FormatError for the weights of a reward model or a classifier, which read a text but cannot write one."""
-    if HEAD in tensors:
-        expected = "a language model (the one that it was trained from, say)"
-        raise FormatError(file, field=HEAD, expected=expected, found="the head of a reward model or a classifier")
-
-
-def one_table(tensors: Mapping[str, np.ndarray], *, tied: bool, file: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def one_table(tensors: Tensors, *, tied: bool, file: File) -> dict[str, np.ndarray]:
     """The arrays under full names ("transformer.wte.weight"), with one token table, which reads and scores.
 
     Files hold it as wte, as lm_head, or as both, since in the model the two are one array. FormatError if both are there
@@ -159,23 +134,7 @@ def one_table(tensors: Mapping[str, np.ndarray], *, tied: bool, file: str | os.P
     return full
 
 
-def check_sizes(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray], *, file: str | os.PathLike[str]) -> None:
-    """FormatError unless `tensors` hold what `config` declares: asked before arrays of the declared sizes are made."""
-    width, last = config["d_model"], f"h.{config['n_layers'] - 1}."
-    expected: dict[str, tuple[int, ...]] = {
-        "wte.weight": (config["vocab_size"], width),
-        "wpe.weight": (config["block_size"], width),
-        last + "ln_1.weight": (width,),
-        last + "mlp.c_fc.weight": (width, config["n_inner"] or 4 * width),
-    }
-    for name, shape in expected.items():
-        array = tensors.get(f"transformer.{name}")
-        if array is None or array.shape != shape:
-            found = "no such array" if array is None else f"shape {array.shape}"
-            raise FormatError(file, field=name, expected=f"shape {shape}, as config.json says", found=found)
-
-
-def to_tensors(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def to_tensors(state: Tensors) -> dict[str, np.ndarray]:
     """Our state_dict under their names and in their orientation; absent biases as zeros."""
     tensors = {}
     for name, array in state.items():
@@ -186,7 +145,7 @@ def to_tensors(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return tensors
 
 
-def from_tensors(tensors: Mapping[str, np.ndarray], names: list[str], *, file: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def from_tensors(tensors: Tensors, names: list[str], *, file: File) -> dict[str, np.ndarray]:
     """Arrays for our `names` from those of `one_table`: views, except that what they store transposed is turned, once, here.
 
     A token generated reads every weight once, and rows (out, in) that lie in a straight line come from memory up to twice as

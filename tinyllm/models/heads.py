@@ -5,12 +5,11 @@
 h_last is the stream (after the last norm) at the last *real* token: what follows is padding, and what stands before has not
 read the whole text. The reward's initial weights are N(0, 1/(C+1)), so that rewards start near size 1 (Ziegler et al. 2019;
 Stiennon et al. 2020); a value starts at 0, for it is to correct, not to disturb. On disk: transformers'
-GPT2ForSequenceClassification, "score.weight" without a bias; their score is w · h_last, ours times gain plus bias.
+...ForSequenceClassification, "score.weight" without a bias; their score is w · h_last, ours times gain plus bias.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,14 +19,14 @@ import numpy as np
 
 from tinyllm import ops
 from tinyllm.autograd import Tensor
-from tinyllm.models import gpt_layout, pretrained
+from tinyllm.models import pretrained
 from tinyllm.models.contract import LanguageModel
-from tinyllm.models.gpt import GPT
+from tinyllm.models.folder_layout import HEAD
+from tinyllm.models.registry import Model, model_kind
 from tinyllm.nn import Linear, Module, zeros
 from tinyllm.storage import FormatError
 from tinyllm.tokenizers import Tokenizer
 
-_SCORE = gpt_layout.HEAD
 _GAIN, _BIAS = "reward_gain", "reward_bias"
 
 
@@ -62,13 +61,13 @@ def _last_hidden(trunk: LanguageModel, tokens: np.ndarray, attention_mask: np.nd
 
 
 class RewardModel(Module):
-    """A GPT that gives a text one number: how good it is. The trunk is trained with it, so give it a copy of its own.
+    """A language model that gives a text one number: how good it is. The trunk is trained with it, so give it a copy of its own.
 
     The head has no bias: a constant added to every reward changes no comparison. `gain` and `bias` (1,) are not trained,
     they are set afterwards so that the reference policy's samples have mean 0 and deviation 1 (rlhf/reward_model.py).
     """
 
-    def __init__(self, trunk: GPT, *, rng: np.random.Generator | None):
+    def __init__(self, trunk: Model, *, rng: np.random.Generator | None):
         self.trunk = trunk
         self.config = trunk.config
         self.head = ScalarHead(trunk.config.d_model, bias=False, rng=rng)
@@ -80,7 +79,7 @@ class RewardModel(Module):
         return self.head(_last_hidden(self.trunk, tokens, attention_mask)) * self.gain + self.bias
 
     def save_pretrained(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> None:
-        """Write the folder as GPT2ForSequenceClassification with one label; gain and bias stand in config.json."""
+        """Write the folder as transformers' sequence classifier with one label; gain and bias stand in config.json."""
         extra = {_GAIN: float(self.gain.data[0]), _BIAS: float(self.bias.data[0])}
         _save(folder, self.trunk, self.head.weight.data, extra=extra, tokenizer=tokenizer)
 
@@ -100,9 +99,9 @@ class RewardModel(Module):
 
 
 class ValueModel(Module):
-    """A GPT that says at every token how much reward is still to come. The head starts at 0: so does every value."""
+    """A language model that says at every token how much reward is still to come. The head starts at 0: so does every value."""
 
-    def __init__(self, trunk: GPT):
+    def __init__(self, trunk: Model):
         self.trunk = trunk
         self.config = trunk.config
         self.head = ScalarHead(trunk.config.d_model, zero=True, rng=None)
@@ -113,9 +112,9 @@ class ValueModel(Module):
 
 
 class SequenceClassifier(Module):
-    """A GPT that sorts texts into `n_labels` classes. Trained with cross-entropy over its scores."""
+    """A language model that sorts texts into `n_labels` classes. Trained with cross-entropy over its scores."""
 
-    def __init__(self, trunk: GPT, n_labels: int, *, rng: np.random.Generator | None):
+    def __init__(self, trunk: Model, n_labels: int, *, rng: np.random.Generator | None):
         if n_labels < 2:
             raise ValueError(f"n_labels must be at least 2 (for one number there is RewardModel), got {n_labels}")
         self.trunk = trunk
@@ -127,7 +126,7 @@ class SequenceClassifier(Module):
         return self.head(_last_hidden(self.trunk, tokens, attention_mask))
 
     def save_pretrained(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> None:
-        """Write the folder as transformers' GPT2ForSequenceClassification."""
+        """Write the folder as transformers' sequence classifier."""
         _save(folder, self.trunk, self.head.weight.data, extra={}, tokenizer=tokenizer)
 
     @classmethod
@@ -142,26 +141,27 @@ class SequenceClassifier(Module):
         return model
 
 
-def _save(folder: str | Path, trunk: GPT, score: np.ndarray, *, extra: Mapping[str, Any], tokenizer: Tokenizer | None) -> None:
+def _save(folder: str | Path, trunk: Model, score: np.ndarray, *, extra: Mapping[str, Any], tokenizer: Tokenizer | None) -> None:
     """config.json and weights in their layout. `score` (n_labels, C)."""
-    config = gpt_layout.to_config(dataclasses.asdict(trunk.config))
+    config = trunk.layout.to_config(trunk.config)
     labels = {str(i): f"LABEL_{i}" for i in range(len(score))}  # how their configs spell the number of labels
-    head = {"architectures": ["GPT2ForSequenceClassification"], "num_labels": len(score), "id2label": labels}
-    tensors = {**gpt_layout.to_tensors(trunk.state_dict()), _SCORE: score}
+    head = {"architectures": [trunk.layout.head_architecture(trunk.config)], "num_labels": len(score), "id2label": labels}
+    tensors = {**trunk.layout.to_tensors(trunk.state_dict()), HEAD: score}
     pretrained.save(folder, {**config, **head, **extra}, tensors, tokenizer=tokenizer)
 
 
-def _load(folder: str | Path) -> tuple[dict[str, Any], GPT, np.ndarray]:
+def _load(folder: str | Path) -> tuple[dict[str, Any], Model, np.ndarray]:
     """config.json, the trunk, and score (n_labels, C)."""
-    settings, tensors, file = pretrained.load(folder, model_type="gpt2")
-    score = tensors.pop(_SCORE, None)
+    kind = model_kind(folder)
+    settings, tensors, file = pretrained.load(folder, model_types=kind.layout.MODEL_TYPES)
+    score = tensors.pop(HEAD, None)
     if score is None:
-        raise FormatError(file, field=_SCORE, expected="a head's weights (is this a language model?)", found="no such array")
-    trunk = GPT.from_arrays(settings, tensors, folder=folder)
+        raise FormatError(file, field=HEAD, expected="a head's weights (is this a language model?)", found="no such array")
+    trunk = kind.from_arrays(settings, tensors, folder=folder)
     width = trunk.config.d_model
     if score.ndim != 2 or score.shape[1] != width or not len(score) or score.dtype != np.float32:
         expected = f"floating point (labels, {width})"
-        raise FormatError(file, field=_SCORE, expected=expected, found=f"{score.dtype} {score.shape}")
+        raise FormatError(file, field=HEAD, expected=expected, found=f"{score.dtype} {score.shape}")
     return settings, trunk, score
 
 

@@ -10,13 +10,13 @@ tokenizer's ids it would answer fluent nonsense, so a folder whose tokenizer was
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tinyllm.models.gpt_layout import check_count
+from tinyllm.models.config_file import check_count
 from tinyllm.nn import Module
 from tinyllm.storage import FormatError, safetensors, sharded, strict_json, write_file
 from tinyllm.tokenizers import Tokenizer, load_tokenizer
@@ -71,6 +71,12 @@ def weights_file(folder: Folder) -> Path:
     raise FileNotFoundError(f"{folder} is not a model folder: it has no {WEIGHTS}")
 
 
+def array_names(folder: Folder) -> set[str]:
+    """The names of a model's arrays, of which none is read."""
+    file = weights_file(folder)
+    return set(safetensors.read_header(file).tensors) if file.name == WEIGHTS else sharded.names(file)
+
+
 def refuse_missing_config(folder: Folder) -> None:
     """FileNotFoundError for a folder without config.json."""
     if not (Path(folder) / "config.json").is_file():
@@ -82,7 +88,7 @@ def read_config(folder: Folder) -> dict[str, Any]:
     return strict_json.read(Path(folder) / "config.json", schema=strict_json.MapOf(object))
 
 
-def load(folder: Folder, *, model_type: str) -> tuple[dict[str, Any], dict[str, np.ndarray], Path]:
+def load(folder: Folder, *, model_types: Sequence[str]) -> tuple[dict[str, Any], dict[str, np.ndarray], Path]:
     """config.json as a dict, the weights as mapped arrays (copy-on-write: training them does not change the file), their file.
 
     FileNotFoundError says which file is missing; FormatError what is wrong in one.
@@ -90,10 +96,9 @@ def load(folder: Folder, *, model_type: str) -> tuple[dict[str, Any], dict[str, 
     folder = Path(folder)
     refuse_missing_config(folder)
     file, config = weights_file(folder), read_config(folder)
-    if config.get("model_type") != model_type:
-        raise FormatError(
-            folder / "config.json", field="model_type", expected=repr(model_type), found=repr(config.get("model_type"))
-        )
+    if (found := config.get("model_type")) not in model_types:
+        expected = repr(model_types[0]) if len(model_types) == 1 else f"one of {', '.join(model_types)}"
+        raise FormatError(folder / "config.json", field="model_type", expected=expected, found=repr(found))
     return config, (safetensors if file.name == WEIGHTS else sharded).load(file), file
 
 

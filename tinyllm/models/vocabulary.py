@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from tinyllm.models.gpt import GPT
+from tinyllm.models.registry import Model, make_model
 from tinyllm.nn import Embedding
 from tinyllm.tokenizers import Tokenizer
 
@@ -21,8 +21,8 @@ NOISE = 0.1  # of the table's standard deviation
 
 
 def extend_vocabulary(
-    model: GPT, tokenizer: Tokenizer, names: Iterable[str], *, rng: np.random.Generator
-) -> tuple[GPT, Tokenizer]:
+    model: Model, tokenizer: Tokenizer, names: Iterable[str], *, rng: np.random.Generator
+) -> tuple[Model, Tokenizer]:
     """(model, tokenizer) with the special tokens `names` added; both are new, the old ones are left as they are.
 
     Names that the tokenizer has already are skipped; if none is left, what was given is returned. `rng` draws ε, nothing
@@ -39,8 +39,9 @@ def extend_vocabulary(
         return model, tokenizer
     config = dataclasses.replace(model.config, vocab_size=max(extended.vocab_size, n_rows))
     state = model.state_dict()
-    grown = GPT(config, rng=None)
-    grown.load_state_dict({**state, "tokens.weight": _grow(state["tokens.weight"], n_used, extended.vocab_size, rng)})
+    tables = [name for name in ("tokens.weight", "head.weight") if name in state]  # the second where it is not the first
+    grown = make_model(config, rng=None)
+    grown.load_state_dict({**state, **{name: _grow(state[name], n_used, extended.vocab_size, rng) for name in tables}})
     return grown.train(model.training), extended  # type: ignore[return-value]
 
 

@@ -20,7 +20,7 @@ from tinyllm.autograd import Tensor
 from tinyllm.nn.linear import Linear
 from tinyllm.nn.module import HasModules, Module
 
-TARGETS = ("qkv", "out", "up", "down")  # every matrix of a block; the paper's choice, attention alone, is ("qkv",)
+BLOCK = ("qkv", "query", "key", "value", "out", "gate", "up", "down")  # every matrix of a block, whichever of them it has
 
 
 class LoRALinear(Module):
@@ -61,11 +61,12 @@ class LoRALinear(Module):
 
 
 def add_lora(
-    model: Module, *, rank: int, alpha: float, targets: Sequence[str] = TARGETS, trained: Sequence[str] = (),
+    model: Module, *, rank: int, alpha: float, targets: Sequence[str] | None = None, trained: Sequence[str] = (),
     rng: np.random.Generator,
 ) -> Module:  # fmt: skip
     """Give each Linear under an attribute named in `targets` its LoRA twin, in place; freeze all else; return `model`.
 
+    targets: all matrices of the blocks unless given; the paper's choice, attention alone, is ("qkv",), or ("query", "value").
     trained: beginnings of weight names that stay trained, such as "head" of a classifier. The twins are made in the
     model's order with one `rng`, so the same seed gives the same A. ValueError if a target or a name does not occur, or
     if the model has adapters already. Make the optimizer afterwards: it holds the weights that are trained.
@@ -73,6 +74,7 @@ def add_lora(
     if has_lora(model):
         raise ValueError("model has LoRA adapters already; merge_lora(model) first, or go on training those it has")
     names = {name for _, module in model.named_modules() for name, child in vars(module).items() if type(child) is Linear}
+    targets = [name for name in BLOCK if name in names] if targets is None else targets
     if missing := [target for target in targets if target not in names]:
         raise ValueError(f"targets: no Linear is called {missing[0]!r}; this model has {', '.join(sorted(names)) or 'none'}")
     weights = list(model.named_parameters())

@@ -24,7 +24,7 @@ from tinyllm.finetuning import (
     confusion_matrix,
     labelled_batches,
 )
-from tinyllm.models import GPT, SequenceClassifier, load_tokenizer_for
+from tinyllm.models import SequenceClassifier, load_model, load_tokenizer_for
 from tinyllm.nn import evaluating
 from tinyllm.recipes.compile_ahead import ensure_compiled
 from tinyllm.recipes.events import Said, Show, silent, watched
@@ -76,7 +76,7 @@ def classify(
     folder = Path(os.path.expanduser(out))
     refuse_used_folder(folder, resume=False)
     known = find_model(model)
-    trunk, tokenizer = GPT.from_pretrained(known), load_tokenizer_for(known)
+    trunk, tokenizer = load_model(known), load_tokenizer_for(known)
     ensure_compiled(show)
     labels = sorted({label for _, label in examples})
     if len(labels) < 2:

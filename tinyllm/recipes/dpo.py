@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tinyllm.evaluation.before_after import answers_in_words, paired, write_comparisons
-from tinyllm.models import GPT
+from tinyllm.models import Model
 from tinyllm.recipes.events import Show, silent, watched
 from tinyllm.recipes.inputs import MODEL, PAIRS
 from tinyllm.recipes.reward import Comparisons, read_comparisons
@@ -90,7 +90,7 @@ def dpo(
     return TrainedModel(start.out, policy, tokenizer, last)
 
 
-def _held_out_batches(policy: GPT, comparisons: Comparisons, training: TrainConfig) -> list[PreferenceBatch]:
+def _held_out_batches(policy: Model, comparisons: Comparisons, training: TrainConfig) -> list[PreferenceBatch]:
     """The first held-out pairs, in batches."""
     rng, size = stream(training.seed, "order of held-out pairs"), training.batch_size
     held_out = PreferencePairs(comparisons.held_out, reference=policy, batch_size=size, rng=rng)

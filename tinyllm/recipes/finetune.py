@@ -15,7 +15,7 @@ from tinyllm.chat import ChatSettings
 from tinyllm.data import BatchSource, PackedConversations, PaddedConversations, conversation_batches
 from tinyllm.evaluation.held_out_answers import answer_held_out, write_answers
 from tinyllm.finetuning import answer_loss
-from tinyllm.models import GPT, save_adapters
+from tinyllm.models import Model, save_adapters
 from tinyllm.nn.lora import add_lora, has_lora, merge_lora
 from tinyllm.recipes.demonstrations import Demonstrations, encode_demonstrations, read_demonstrations
 from tinyllm.recipes.events import Record, Said, Show, silent, watched
@@ -105,7 +105,7 @@ def demonstrations_of(
 
 
 def tune(
-    model: GPT, demonstrations: Demonstrations, *, config: TrainConfig, run: RunFolder, packing: bool = True
+    model: Model, demonstrations: Demonstrations, *, config: TrainConfig, run: RunFolder, packing: bool = True
 ) -> Iterator[Record]:
     """Trains `model` on what the assistant says; yields the records."""
     batch_size, block_size = config.batch_size, model.config.block_size
@@ -116,6 +116,6 @@ def tune(
     yield from train(model, source, config=config, loss_fn=answer_loss, evaluation=evaluation, run=run)
 
 
-def write_held_out_answers(model: GPT, demonstrations: Demonstrations, tokenizer: Tokenizer, *, run: RunFolder) -> None:
+def write_held_out_answers(model: Model, demonstrations: Demonstrations, tokenizer: Tokenizer, *, run: RunFolder) -> None:
     """Let the tuned model answer what was held out, for the run's report."""
     write_answers(run.path, answer_held_out(model, demonstrations.held_out, chat=ChatFormat(tokenizer)))

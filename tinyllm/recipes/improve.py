@@ -19,7 +19,7 @@ from tinyllm.data.tasks.gold import gold_reward
 from tinyllm.data.tasks.news import Story
 from tinyllm.decoding import generate
 from tinyllm.evaluation.before_after import BeforeAfter, write_comparisons
-from tinyllm.models import GPT, save_adapters
+from tinyllm.models import Model, save_adapters
 from tinyllm.models.heads import RewardModel, ValueModel
 from tinyllm.nn.lora import add_lora, has_lora, merge_lora
 from tinyllm.recipes.events import Record, Said, Show, silent, watched
@@ -194,7 +194,7 @@ class PolicyTraining:
     """
 
     def __init__(
-        self, policy: GPT, judge: RewardModel | TextReward, conversations: Sequence[Conversation], *, tokenizer: Tokenizer,
+        self, policy: Model, judge: RewardModel | TextReward, conversations: Sequence[Conversation], *, tokenizer: Tokenizer,
         stories: Sequence[Story] | None = None,
     ):  # fmt: skip
         if stories is not None and len(stories) != len(conversations):
@@ -220,7 +220,7 @@ class PolicyTraining:
         self._max_new_tokens = own.max_new_tokens
         self._before = self._greedy()
         value_trunk = copy.deepcopy(self.judge.trunk if isinstance(self.judge, RewardModel) else self.policy)
-        reference: GPT | WithoutAdapters
+        reference: Model | WithoutAdapters
         if rl_config.lora_rank:
             rng = stream(config.seed, "adapters of the policy")
             add_lora(self.policy, rank=rl_config.lora_rank, alpha=2.0 * rl_config.lora_rank, rng=rng)
@@ -234,7 +234,7 @@ class PolicyTraining:
                 algorithm.note(gold=np.mean([self._gold(one.prompt_index, one.response) for one in samples]))
             return self.score(samples)
 
-        model: GPT | ActorCritic = ActorCritic(self.policy, ValueModel(value_trunk)) if method == "ppo" else self.policy
+        model: Model | ActorCritic = ActorCritic(self.policy, ValueModel(value_trunk)) if method == "ppo" else self.policy
         kind: Any = {"ppo": PPO, "grpo": GRPO, "rloo": RLOO, "reinforce": Reinforce}[method]
         rng = stream(config.seed, "rollouts")
         algorithm = kind(model, self.prompts, judge, config=own, stop_id=self.chat.end_id, rng=rng, reference=reference)

@@ -17,7 +17,7 @@ from typing import Any
 from tinyllm.chat import ChatSettings
 from tinyllm.data.conversations.preferences import Preference
 from tinyllm.data.tasks.news import make_stories, story_prompt
-from tinyllm.models import GPT, GPTConfig, RewardModel, load_tokenizer_for
+from tinyllm.models import Model, ModelConfig, RewardModel, load_model, load_tokenizer_for, make_model
 from tinyllm.recipes import compare
 from tinyllm.recipes.demonstrations import encode_demonstrations, make_demonstrations
 from tinyllm.recipes.events import Chapter, Said, Show, counting, silent, watched
@@ -25,7 +25,7 @@ from tinyllm.recipes.finetune import tune, write_held_out_answers
 from tinyllm.recipes.improve import PolicyTraining, RLConfig
 from tinyllm.recipes.label import label_stories
 from tinyllm.recipes.plan import Plan
-from tinyllm.recipes.pretrain import make_model, merging, train_model
+from tinyllm.recipes.pretrain import fresh_model, merging, train_model
 from tinyllm.recipes.quickstart_page import write_page
 from tinyllm.recipes.quickstart_results import kinds, table, write_results
 from tinyllm.recipes.reward import finish_reward, prepare_comparisons, train_reward
@@ -47,7 +47,7 @@ class Assistant:
     """What the journey gives: the assistant, what each step was good for, and questions that the assistant can answer."""
 
     folder: Path
-    model: GPT
+    model: Model
     tokenizer: Tokenizer
     rows: list[compare.Row]
     questions: tuple[str, ...]
@@ -61,9 +61,9 @@ class Journey:
         for folder in (out, out / "labels"):  # each run cleans its own
             remove_leftovers(folder)
         self.tokenizer: Tokenizer  # each is there once its stage is done
-        self.base: GPT
-        self.tuned: GPT
-        self.improved: GPT
+        self.base: Model
+        self.tuned: Model
+        self.improved: Model
         self.reward_model: RewardModel
         self.preferences: list[Preference] = []
 
@@ -104,7 +104,7 @@ class Journey:
         with self._run("base", data=data, model=config, training=training, samples=samples) as run:
             tokens = self._encode(texts, training.n_tokens(config.block_size))
             self._describe(config, batch_size=training.batch_size)
-            self.base = make_model(config, seed=self.plan.seed, batch_size=training.batch_size)
+            self.base = fresh_model(config, seed=self.plan.seed, batch_size=training.batch_size)
             n_vocab = config.vocab_size
             self.tell(
                 6,
@@ -188,9 +188,9 @@ class Journey:
         self.say(textwrap.indent(tokens.mixture.table(n_tokens), "   "))
         return tokens
 
-    def _load(self, stage: str) -> tuple[GPT, Any]:
+    def _load(self, stage: str) -> tuple[Model, Any]:
         folder = self.out / stage / "model"
-        return GPT.from_pretrained(folder), load_tokenizer_for(folder)
+        return load_model(folder), load_tokenizer_for(folder)
 
     # Step 1: demonstrations.
 
@@ -217,7 +217,7 @@ class Journey:
             self._tuning(plan.tuned_steps), batch_size=plan.tuned_batch, learning_rate=1.5e-3, eval_interval=every,
             eval_batches=32,
         )  # fmt: skip
-        self.tuned = GPT.from_pretrained(self.out / "base" / "model")
+        self.tuned = load_model(self.out / "base" / "model")
         with self._run("tuned", training=config) as run:
             block_size = self.tuned.config.block_size
             demonstrations = encode_demonstrations(conversations, self.tokenizer, block_size=block_size, config=config)
@@ -292,7 +292,7 @@ class Journey:
         if self._finished("improved"):
             self.improved = self._load("improved")[0]
             return
-        self.improved = GPT.from_pretrained(self.out / "tuned" / "model")
+        self.improved = load_model(self.out / "tuned" / "model")
         rl_config = RLConfig()
         config = replace(
             self._tuning(self.plan.improved_steps), learning_rate=3e-4, min_learning_rate=3e-5, warmup_steps=4, epsilon=1e-5
@@ -346,8 +346,11 @@ class Journey:
         write_page(self.out, rows, stories)
         return Assistant(self.out, self.improved, self.tokenizer, rows, questions)
 
-    def _describe(self, config: GPTConfig, *, batch_size: int) -> None:
-        memory, n_weights = estimate_memory(config, batch_size=batch_size).total, GPT(config, rng=None).num_parameters()
+    def _describe(self, config: ModelConfig, *, batch_size: int) -> None:
+        memory, n_weights = (
+            estimate_memory(make_model(config, rng=None), batch_size=batch_size).total,
+            make_model(config, rng=None).num_parameters(),
+        )
         self.tell(
             5,
             "The model",

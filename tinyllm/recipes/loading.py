@@ -11,7 +11,6 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,10 +18,9 @@ import numpy as np
 from tinyllm.chat import Reply, newest_turns, read_chat_settings, reply
 from tinyllm.decoding import GenerationConfig, encode_prompt, generate_text, write_on
 from tinyllm.decoding.config import TEMPERATURE, make_config
-from tinyllm.models import GPT, GPTConfig, RewardModel, SequenceClassifier, load_model, load_tokenizer_for
+from tinyllm.models import Model, RewardModel, SequenceClassifier, load_model, load_tokenizer_for
 from tinyllm.models.contract import LanguageModel
-from tinyllm.models.gpt_layout import HEAD
-from tinyllm.models.pretrained import load as read_folder
+from tinyllm.models.registry import has_head
 from tinyllm.nn import quantize
 from tinyllm.recipes.compile_ahead import ensure_compiled
 from tinyllm.recipes.events import Show, silent
@@ -30,12 +28,10 @@ from tinyllm.recipes.runs import saved_settings
 from tinyllm.rlhf.log_probs import frozen_log_probs
 from tinyllm.rlhf.reward_model import score_sequences
 from tinyllm.rlhf.sequences import Sequences, pad_sequences
-from tinyllm.storage import strict_json
+from tinyllm.storage import FormatError
 from tinyllm.tokenizers import Tokenizer
 from tinyllm.tokenizers.chat import ChatFormat, Message, chat_format, check_messages
 from tinyllm.training.model_folder import find_model, run_of
-
-WITH_A_HEAD = "GPT2ForSequenceClassification"  # how config.json names a model that reads and does not write
 
 
 @dataclass(frozen=True)
@@ -102,7 +98,7 @@ def load(path: str | os.PathLike[str], *, seed: int = 1337) -> LoadedModel | Loa
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise ValueError(f"seed is {seed!r}; expected a whole number, 0 or more")
     folder = find_model(path)
-    if _architecture(folder) == WITH_A_HEAD:
+    if has_head(folder):
         return LoadedRewardModel(RewardModel.from_pretrained(folder), load_tokenizer_for(folder))
     turns = read_chat_settings(folder).turns
     return LoadedModel(load_model(folder), load_tokenizer_for(folder), np.random.default_rng(seed), turns)
@@ -121,16 +117,19 @@ def load_writer(path: str | os.PathLike[str], *, int8: bool = False, show: Show 
     return model, tokenizer
 
 
-def describe(path: str | os.PathLike[str]) -> tuple[str, GPTConfig]:
-    """What `path` stands for, in words, and its shape."""
+def describe(path: str | os.PathLike[str]) -> tuple[str, Model]:
+    """What `path` stands for, in words, and the model, without its head."""
     folder = find_model(path)
-    head = read_folder(folder, model_type="gpt2")[1].get(HEAD)
-    if head is None:
-        return f"The GPT in {folder}", GPT.from_pretrained(folder).config
-    if head.shape[0] == 1:
-        return f"The reward model in {folder}: a GPT and a head of C more weights", RewardModel.from_pretrained(folder).config
-    labels = f"a GPT and a head for {head.shape[0]} labels, of C weights each"
-    return f"The classifier in {folder}: {labels}", SequenceClassifier.from_pretrained(folder).config
+    if not has_head(folder):
+        model = load_model(folder)
+        return f"The {type(model).__name__} in {folder}", model
+    try:
+        reward = RewardModel.from_pretrained(folder)
+        return f"The reward model in {folder}: a {type(reward.trunk).__name__} and a head of C more weights", reward.trunk
+    except FormatError:
+        classifier = SequenceClassifier.from_pretrained(folder)
+    labels = f"a head for {len(classifier.head.weight.data)} labels, of C weights each"
+    return f"The classifier in {folder}: a {type(classifier.trunk).__name__} and {labels}", classifier.trunk
 
 
 def speaks_chat(path: str | os.PathLike[str], tokenizer: Tokenizer) -> bool:
@@ -144,14 +143,6 @@ def speaks_chat(path: str | os.PathLike[str], tokenizer: Tokenizer) -> bool:
 def _config(settings: dict[str, Any]) -> GenerationConfig:
     """The settings as given, else those at which every command shows what a model writes."""
     return make_config(None, settings if settings.get("n_beams", 1) != 1 else {"temperature": TEMPERATURE, **settings})
-
-
-def _architecture(folder: Path) -> object:
-    """The first class that config.json names, None where it names none."""
-    file = folder / "config.json"
-    config = strict_json.parse(file.read_bytes(), file=file, schema=strict_json.MapOf(object)) if file.is_file() else {}
-    named = config.get("architectures")
-    return named[0] if isinstance(named, list) and named else None
 
 
 def _conversation(messages: Sequence[Message] | str) -> Sequence[Message]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tinyllm.data import EvaluationWindows, MixtureWindows
-from tinyllm.models import GPT, GPTConfig
+from tinyllm.models import Model, ModelConfig, architecture_of, load_model, make_model
 from tinyllm.pretraining import next_token_loss
 from tinyllm.recipes import sizes
 from tinyllm.recipes.compile_ahead import ensure_compiled
@@ -48,7 +48,7 @@ class PretrainSettings:
     """What to read, the shape of the model (its vocab_size is the tokenizer's), how to train, what to write on the way."""
 
     data: DataConfig = field(default_factory=DataConfig)
-    model: GPTConfig = field(default=sizes.SHAPES[sizes.DEFAULT])
+    model: ModelConfig = field(default=sizes.GPT_SHAPES[sizes.DEFAULT])
     training: TrainConfig = field(default_factory=TrainConfig)
     samples: SampleConfig = field(default_factory=SampleConfig)
 
@@ -74,15 +74,15 @@ def pretrain(
     training = settings.training
     if resume:
         say_longer(out, training, show)
-    noted = {**vars(settings), "inputs": note(INPUTS, words, out, resume=resume)}
+    noted = {**vars(settings), "architecture": architecture_of(settings.model), "inputs": note(INPUTS, words, out, resume=resume)}
     with start_run(out, settings=noted, tokenizer=tokenizer, resume=resume) as run:
         if texts is not None:
             n_documents = sum(len(part) for side in (texts.training, texts.validation) for part in side.values())
             encode_texts(texts, tokenizer, out / "data", progress=counting(show, "encoding", total=n_documents, unit="documents"))
         tokens = open_tokens(out / "data", tokenizer)
-        model = make_model(settings.model, seed=training.seed, batch_size=training.batch_size)
+        model = fresh_model(settings.model, seed=training.seed, batch_size=training.batch_size)
         if start is not None:
-            model.load_state_dict(GPT.from_pretrained(find_model(start, name="--init-from")).state_dict())
+            model.load_state_dict(load_model(find_model(start, name="--init-from")).state_dict())
         _describe(tokens, model, training, show)
         ensure_compiled(show)
         records = train_model(model, tokens, tokenizer=tokenizer, config=training, samples=settings.samples, run=run)
@@ -91,14 +91,14 @@ def pretrain(
     return TrainedModel(out, model, tokenizer, last)
 
 
-def make_model(config: GPTConfig, *, seed: int, batch_size: int) -> GPT:
-    """A GPT with fresh weights; ValueError, before anything is allocated, if training it would not fit into memory."""
-    check_memory(config, batch_size=batch_size)
-    return GPT(config, rng=stream(seed, "weights"))
+def fresh_model(config: ModelConfig, *, seed: int, batch_size: int) -> Model:
+    """A model with fresh weights; ValueError, before anything is allocated, if training it would not fit into memory."""
+    check_memory(make_model(config, rng=None), batch_size=batch_size)
+    return make_model(config, rng=stream(seed, "weights"))
 
 
 def train_model(
-    model: GPT, tokens: Tokens, *, tokenizer: Tokenizer, config: TrainConfig, samples: SampleConfig, run: RunFolder
+    model: Model, tokens: Tokens, *, tokenizer: Tokenizer, config: TrainConfig, samples: SampleConfig, run: RunFolder
 ) -> Iterator[Record]:
     """Train, or go on training, in the run's folder; yields each step, each evaluation, and each sample after it."""
     block_size = model.config.block_size
@@ -127,10 +127,10 @@ def train_model(
                 yield sample
 
 
-def shape_of(folder: str) -> GPTConfig:
+def shape_of(folder: str) -> ModelConfig:
     """The shape of the model that `init_from` names. ValueError for weights that are not finite."""
     found = find_model(folder, name="--init-from")
-    model = GPT.from_pretrained(found)
+    model = load_model(found)
     check_finite(model, found)
     return model.config
 
@@ -144,7 +144,7 @@ def _checked(settings: PretrainSettings, init_from: str | None) -> PretrainSetti
     else:
         about = data.vocab_size if data.tokenizer == "bpe" else 256  # known, and checked again, once there is a tokenizer
         model = dataclasses.replace(model, vocab_size=about)
-    check_memory(model, batch_size=settings.training.batch_size)
+    check_memory(make_model(model, rng=None), batch_size=settings.training.batch_size)
     if model.block_size < 2 and settings.samples.n_samples:
         raise ValueError("block_size is 1, a context without room to write a sample in; use at least 2, or num_samples 0")
     return dataclasses.replace(settings, data=data, model=model)
@@ -182,7 +182,7 @@ def merging(show: Show, label: str = "learning the tokenizer") -> Callable[[str,
     return progress
 
 
-def _describe(tokens: Tokens, model: GPT, training: TrainConfig, show: Show) -> None:
+def _describe(tokens: Tokens, model: Model, training: TrainConfig, show: Show) -> None:
     """The mixture as LLaMA's paper prints it, and the size of the undertaking."""
     n_tokens = training.n_tokens(model.config.block_size)
     show(Said(f"\n{tokens.mixture.table(n_tokens)}\nheld out for validation: {len(tokens.validation):,} tokens\n"))

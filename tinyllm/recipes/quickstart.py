@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from tinyllm.data import Batch
-from tinyllm.models import GPT
+from tinyllm.models import make_model
 from tinyllm.pretraining import next_token_loss
 from tinyllm.recipes.compile_ahead import ensure_compiled
 from tinyllm.recipes.durations import format_seconds
@@ -74,7 +74,7 @@ def _begin(out: Path, plan: Plan, *, resume: bool) -> Plan:
 def seconds_per_step(plan: Plan) -> float:
     """How long a step of pre-training takes here: for a moment a model is trained that is then thrown away."""
     rng = np.random.default_rng(0)
-    model = GPT(plan.model(plan.vocab_size), rng=rng)
+    model = make_model(plan.model(plan.vocab_size), rng=rng)
     optimizer = make_optimizer(model, TrainConfig())
     ids = rng.integers(0, plan.vocab_size, (plan.base_batch, plan.block_size + 1))
     batch = Batch(ids[:, :-1], ids[:, 1:])

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tinyllm.data.conversations.preferences import Preference, read_preferences
 from tinyllm.data.split import hold_out
-from tinyllm.models import GPT, RewardModel
+from tinyllm.models import Model, RewardModel
 from tinyllm.recipes.events import Record, Said, Show, silent, watched
 from tinyllm.recipes.inputs import MODEL, PAIRS
 from tinyllm.recipes.runs import saved_settings
@@ -153,7 +153,7 @@ class RewardTraining:
 
 
 def train_reward(
-    policy: GPT, comparisons: Comparisons, *, config: TrainConfig, run: RunFolder, reward_config: RewardConfig | None = None
+    policy: Model, comparisons: Comparisons, *, config: TrainConfig, run: RunFolder, reward_config: RewardConfig | None = None
 ) -> RewardTraining:
     """A copy of `policy` with a head learns the comparisons.
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tinyllm.models import GPT
+from tinyllm.models import Model
 from tinyllm.recipes.events import Said, Show
 from tinyllm.report import write_report
 from tinyllm.storage import strict_json
@@ -29,7 +29,7 @@ class TrainedModel:
     """What a run gives. `last`: its last evaluation on what was held out, None if there was none."""
 
     folder: Path
-    model: GPT
+    model: Model
     tokenizer: Tokenizer
     last: EvalRecord | None = None
 
@@ -89,7 +89,7 @@ def _remove(paths: Iterable[Path]) -> None:
             path.unlink(missing_ok=True)
 
 
-def finish_run(run: RunFolder, model: GPT, tokenizer: Tokenizer) -> None:
+def finish_run(run: RunFolder, model: Model, tokenizer: Tokenizer) -> None:
     """Write model/, for from_pretrained and `tinyllm generate`, and report.html."""
     model.save_pretrained(run.path / "model", tokenizer)
     write_report(run.path)

@@ -1,6 +1,6 @@
 """What recipes that go on with a finished model share: finetune, reward, dpo and improve.
 
-load_for_chat(folder)      -> GPT, tokenizer     with a chat's control tokens, added where the model has none
+load_for_chat(folder)      -> model, tokenizer   with a chat's control tokens, added where the model has none
 refuse_too_large(model)                          before a step that would not fit into memory
 tuning_run(start)          -> RunFolder          locked, settings and inputs noted, kernels compiled
 """
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tinyllm.data.conversations.messages import with_roles
-from tinyllm.models import GPT, RewardModel, extend_vocabulary, load_tokenizer_for
+from tinyllm.models import Model, RewardModel, extend_vocabulary, load_model, load_tokenizer_for
 from tinyllm.nn import Module
 from tinyllm.nn.lora import has_lora
 from tinyllm.recipes.compile_ahead import ensure_compiled
@@ -106,13 +106,13 @@ def tuning_run(
         yield run
 
 
-def load_for_chat(path: str | Path, *, seed: int) -> tuple[GPT, Tokenizer]:
+def load_for_chat(path: str | Path, *, seed: int) -> tuple[Model, Tokenizer]:
     """The model and its tokenizer, able to chat: a base model gets the control tokens as new rows of its table.
 
     ValueError for a folder without a language model, and for weights that are not finite.
     """
     folder = find_model(path)
-    model, tokenizer = GPT.from_pretrained(folder), load_tokenizer_for(folder)
+    model, tokenizer = load_model(folder), load_tokenizer_for(folder)
     check_finite(model, folder)
     names = CONTROL_TOKENS if tokenizer.eos_id is not None else (END_OF_TEXT, *CONTROL_TOKENS)
     return extend_vocabulary(model, tokenizer, names, rng=stream(seed, "new tokens"))
@@ -134,9 +134,9 @@ def check_finite(model: Module, folder: Path) -> None:
             raise ValueError(f"model: the weight {name} in {folder} holds a value that is not finite; {advice}")
 
 
-def refuse_too_large(model: GPT, *, rows: int, name: str = "batch_size") -> None:
+def refuse_too_large(model: Model, *, rows: int, name: str = "batch_size") -> None:
     """ValueError if a micro-batch of so many rows would not fit into memory. Of a LoRA model only the activations count."""
-    need, free = estimate_memory(model.config, batch_size=rows), available_memory()
+    need, free = estimate_memory(model, batch_size=rows), available_memory()
     needed = need.base + need.weights + need.activations if has_lora(model) else need.total
     if free is not None and needed > free:
         found = f"{rows:,} rows of {model.config.block_size} tokens need about {needed / 1e9:.1f} GB"

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from tinyllm.data.text.mixture import format_bytes
-from tinyllm.models.gpt import GPT, GPTConfig
+from tinyllm.models import Model
 from tinyllm.nn import Module
 from tinyllm.training import available_memory, estimate_memory
 
@@ -25,26 +25,27 @@ def parameter_rows(model: Module) -> Iterator[Row]:
     yield "in all", "", f"{total:,}  {1:6.1%}"
 
 
-def memory_rows(config: GPTConfig, *, batch_size: int) -> Iterator[Row]:
+def memory_rows(model: Model, *, batch_size: int) -> Iterator[Row]:
     """(what for, of what it consists, size): weights, training, key/value cache."""
-    need = estimate_memory(config, batch_size=batch_size)
-    cache = 2 * config.n_layers * config.d_model * 4
+    config = model.config
+    need = estimate_memory(model, batch_size=batch_size)
+    cache = 2 * config.n_layers * config.n_groups * config.d_head * 4
     yield "weights", "4 bytes each", format_bytes(need.weights)
     yield "gradients and AdamW's moments", "3 x the weights, training only", format_bytes(need.gradients + need.moments)
     yield "activations", f"{batch_size} rows of {config.block_size} tokens, training only", format_bytes(need.activations)
     yield "training, in all", "with Python and the kernels", format_bytes(need.total)
-    yield "key/value cache", "2·L·C numbers a token, generating only", f"{format_bytes(cache)} a token"
+    yield "key/value cache", "2·L·G·D numbers a token, generating only", f"{format_bytes(cache)} a token"
     yield "", f"a full context of {config.block_size} tokens", format_bytes(cache * config.block_size)
     free = available_memory()
     if free is not None:
         yield "available here", "", format_bytes(free)
 
 
-def flops_rows(model: GPT, *, batch_size: int) -> Iterator[Row]:
+def flops_rows(model: Model, *, batch_size: int) -> Iterator[Row]:
     """(what is done, formula, operations)."""
     forward, context = model.flops_per_token(), model.config.block_size
     tokens = batch_size * context
-    yield "reading a token", "2 for each weight in a product, 4·L·C for each of S keys", _count(forward)
+    yield "reading a token", "2 for each weight in a product, 4·L·H·D for each of S keys", _count(forward)
     yield "learning from a token", "3 x reading: backward makes two products of each", _count(3 * forward)
     yield "a training step", f"{batch_size} x {context} = {tokens:,} tokens", _count(3 * forward * tokens)
     yield "", "at 100 GFLOP/s, what two good cores may reach", f"{3 * forward * tokens / 1e11:,.2f} s"

@@ -12,18 +12,17 @@ import numpy as np
 
 from tinyllm import kernels
 from tinyllm.data import Batch
-from tinyllm.models import GPT
-from tinyllm.models.gpt import GPTConfig
+from tinyllm.models import ModelConfig, make_model
 from tinyllm.pretraining import next_token_loss
 from tinyllm.report.profile import Profile
 from tinyllm.training import TrainConfig, make_optimizer
 from tinyllm.training.step import add_gradients, update_weights
 
 
-def training_step(config: GPTConfig, *, batch_size: int) -> Callable[[], None]:
+def training_step(config: ModelConfig, *, batch_size: int) -> Callable[[], None]:
     """A function that takes one training step on a batch of random tokens: forward, backward, clipping, AdamW."""
     rng, settings = np.random.default_rng(0), TrainConfig()
-    model = GPT(config, rng=rng)
+    model = make_model(config, rng=rng)
     model.train()
     optimizer = make_optimizer(model, settings)
     ids = rng.integers(0, config.vocab_size, (batch_size, config.block_size + 1))
@@ -36,16 +35,16 @@ def training_step(config: GPTConfig, *, batch_size: int) -> Callable[[], None]:
     return step
 
 
-def shrunk(config: GPTConfig) -> GPTConfig:
+def shrunk(config: ModelConfig) -> ModelConfig:
     """The same layers on a handful of numbers: what is left of a step's time is Python."""
-    return dataclasses.replace(config, d_model=config.n_heads, block_size=1, vocab_size=2)
+    return dataclasses.replace(config, d_model=2 * config.n_heads, block_size=1, vocab_size=2, n_inner=None)
 
 
-def speed_table(milliseconds: list[float], config: GPTConfig, *, batch_size: int) -> str:
+def speed_table(milliseconds: list[float], config: ModelConfig, *, batch_size: int) -> str:
     """Milliseconds a step, tokens and floating point operations per second, and the machine's peak."""
     tokens = batch_size * config.block_size
     seconds = statistics.median(milliseconds) / 1000
-    done, peak = 3 * GPT(config, rng=None).flops_per_token() * tokens / seconds / 1e9, peak_gflops()
+    done, peak = 3 * make_model(config, rng=None).flops_per_token() * tokens / seconds / 1e9, peak_gflops()
     rows = [
         ("step", f"{1000 * seconds:,.2f} ms  median of {len(milliseconds)}, quartiles {quartiles(milliseconds)}"),
         ("speed", f"{tokens / seconds:,.0f} tokens/s"),

@@ -28,7 +28,7 @@ NONE_WORDS = ("none", "null")
 
 @dataclass(frozen=True)
 class Setting:
-    """One field of a settings dataclass. `kind` is int, float, bool or str; `optional`: may be None."""
+    """One field of a settings dataclass. `kind` is int, float, bool, str or such a dataclass; `optional`: may be None."""
 
     name: str
     kind: type
@@ -40,11 +40,16 @@ class Setting:
     choices: tuple[Any, ...] = ()
 
     @property
+    def nested(self) -> bool:
+        """Whether it is a dataclass of settings itself, which files hold and no flag can."""
+        return dataclasses.is_dataclass(self.kind)
+
+    @property
     def expected(self) -> str:
         """What a value must be, in words."""
         if self.choices:
             return "one of " + ", ".join(map(str, self.choices))
-        one = KINDS[self.kind]
+        one = "a table" if self.nested else KINDS[self.kind]
         if self.several:
             return f"a list of {self.length} values" if self.length else f"a list, each {one}"
         return f"{one} or 'none'" if self.optional else one
@@ -97,7 +102,7 @@ def _setting(one: dataclasses.Field, hint: Any, comment: str) -> Setting:
         hint = type(more["choices"][0])
     if hint is Path:
         hint = str
-    if hint not in KINDS:
+    if hint not in KINDS and not dataclasses.is_dataclass(hint):
         raise TypeError(f"{one.name} is a {hint}, which no option can hold")
     return Setting(one.name, hint, default, comment, **more)
 
@@ -114,6 +119,8 @@ def from_toml(setting: Setting, value: Any, *, where: str) -> Any:
 
 
 def _scalar(setting: Setting, value: Any, where: str) -> Any:
+    if setting.nested and isinstance(value, Mapping):
+        return from_json(setting.kind, value, where=where)
     fits = isinstance(value, (int, float) if setting.kind is float else setting.kind)
     if not fits or (isinstance(value, bool) and setting.kind is not bool):
         raise ValueError(f"{where}: got {value!r}, expected {setting.expected}")

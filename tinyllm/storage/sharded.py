@@ -25,7 +25,7 @@ def load(index: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     FormatError names the shard or the array that is missing, there twice, or outside the folder.
     """
     index = Path(index)
-    places: dict[str, str] = strict_json.read(index, schema=_INDEX)["weight_map"]
+    places = _places(index)
     arrays: dict[str, np.ndarray] = {}
     for shard in dict.fromkeys(places.values()):
         _check_name(shard, index)
@@ -38,6 +38,15 @@ def load(index: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         if name not in arrays:
             raise FormatError(index.parent / shard, field=name, expected="an array of that name, as the index says", found="none")
     return arrays
+
+
+def names(index: str | os.PathLike[str]) -> set[str]:
+    """The names of all arrays that the index names."""
+    return set(_places(Path(index)))
+
+
+def _places(index: Path) -> dict[str, str]:
+    return strict_json.read(index, schema=_INDEX)["weight_map"]
 
 
 def _check_name(shard: Any, index: Path) -> None:

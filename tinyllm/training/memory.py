@@ -1,9 +1,9 @@
-"""How much memory a GPT's training takes, known before any of it is taken.
+"""How much memory a model's training takes, known before any of it is taken.
 
-    weights P      gradients P      AdamW's moments 2P      activations B·T·(L·(8C + F + H + 4) + 4C) + logits + masks
+    weights P      gradients P      AdamW's moments 2P      activations B·T·K + logits
 
-All times 4 bytes. Per layer and token the graph keeps: both norms' inputs and outputs (4C, and 4 statistics), query, key
-and value (3C), attention's output (C) and its log-normaliser (H), and the feed-forward layer's inner array (F).
+All times 4 bytes. K is what the graph keeps for each token, by the model's own account (`GPT.kept_per_token`). A model that
+is asked need not have weights: one made with rng=None takes no memory before it is filled.
 Logits (B·T·V) become their own gradient in place, a chunk of 2²⁴ of them at a time (`ops/linear_cross_entropy.py`).
 A run over the budget would be killed by the system without a word; here it is refused, with the batch that would fit.
 """
@@ -12,7 +12,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinyllm.models import GPT, GPTConfig
+from tinyllm.models import Model
 from tinyllm.ops.linear_cross_entropy import CHUNK
 
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -36,19 +36,17 @@ class MemoryEstimate:
         return self.weights + self.gradients + self.moments + self.activations + self.base
 
 
-def activation_bytes(config: GPTConfig, *, batch_size: int, length: int | None = None) -> int:
+def activation_bytes(model: Model, *, batch_size: int, length: int | None = None) -> int:
     """Bytes the graph of `batch_size` rows of `length` tokens (block_size by default) keeps, and the logits of a chunk."""
-    C, H, n_tokens = config.d_model, config.n_heads, batch_size * (length or config.block_size)
-    layer = 8 * C + config.d_feedforward + H + 4
-    masks = (1 + 2 * config.n_layers) * C if config.dropout else 0  # dropout keeps what it scaled by
-    logits = min(n_tokens * config.vocab_size, max(CHUNK, config.vocab_size))
-    return 4 * (n_tokens * (config.n_layers * layer + 4 * C + masks) + logits)
+    n_tokens, n_vocab = batch_size * (length or model.config.block_size), model.config.vocab_size
+    logits = min(n_tokens * n_vocab, max(CHUNK, n_vocab))
+    return 4 * (n_tokens * model.kept_per_token() + logits)
 
 
-def estimate_memory(config: GPTConfig, *, batch_size: int, length: int | None = None) -> MemoryEstimate:
+def estimate_memory(model: Model, *, batch_size: int, length: int | None = None) -> MemoryEstimate:
     """The peak memory of training with AdamW in float32, micro-batches of `batch_size` rows."""
-    parameters = 4 * GPT(config, rng=None).num_parameters()
-    activations = activation_bytes(config, batch_size=batch_size, length=length)
+    parameters = 4 * model.num_parameters()
+    activations = activation_bytes(model, batch_size=batch_size, length=length)
     return MemoryEstimate(parameters, parameters, 2 * parameters, activations)
 
 
@@ -75,14 +73,14 @@ def _free_memory() -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
-def check_memory(config: GPTConfig, *, batch_size: int, length: int | None = None, budget: int | None = None) -> MemoryEstimate:
+def check_memory(model: Model, *, batch_size: int, length: int | None = None, budget: int | None = None) -> MemoryEstimate:
     """The estimate, or ValueError if it is over `budget` bytes (default: `available_memory`), naming what would fit."""
-    estimate = estimate_memory(config, batch_size=batch_size, length=length)
+    estimate = estimate_memory(model, batch_size=batch_size, length=length)
     budget = available_memory() if budget is None else budget
     if budget is None or estimate.total <= budget:
         return estimate
     smaller = range(1, batch_size)
-    fits = bisect_right(smaller, budget, key=lambda n: estimate_memory(config, batch_size=n, length=length).total)
+    fits = bisect_right(smaller, budget, key=lambda n: estimate_memory(model, batch_size=n, length=length).total)
     advice = (
         f"the largest batch_size that fits is {fits} (raise gradient_accumulation to keep the effective batch)"
         if fits >= 1
