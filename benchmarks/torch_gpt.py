@@ -70,11 +70,25 @@ class TorchGPT(nn.Module):
         return F.linear(self.norm(x), self.tokens.weight)
 
 
+def llama(
+    *, vocab_size: int, block_size: int, n_layers: int, n_heads: int, n_kv_heads: int, d_model: int, n_inner: int
+) -> nn.Module:
+    """transformers' Llama of that shape, with PyTorch's own attention."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=vocab_size, max_position_embeddings=block_size, num_hidden_layers=n_layers, num_attention_heads=n_heads,
+        num_key_value_heads=n_kv_heads, hidden_size=d_model, intermediate_size=n_inner, rms_norm_eps=1e-5, use_cache=False,
+        attn_implementation="sdpa",
+    )  # fmt: skip
+    return LlamaForCausalLM(config)
+
+
 class TorchTraining:
     """One training run in PyTorch: step(tokens, targets) -> loss. Same optimizer settings as ours."""
 
     def __init__(self, config: dict[str, Any], *, compiled: bool, lr: float, betas: tuple[float, float], weight_decay: float):
-        self.model = TorchGPT(**config)
+        self.model = llama(**config) if "n_kv_heads" in config else TorchGPT(**config)
         self.call = torch.compile(self.model) if compiled else self.model
         parameters = list(self.model.parameters())
         matrices, vectors = ([p for p in parameters if (p.dim() >= 2) == matrix] for matrix in (True, False))
@@ -90,7 +104,8 @@ class TorchTraining:
     def step(self, tokens: np.ndarray, targets: np.ndarray) -> float:
         """zero_grad, forward, loss, backward, clip, update."""
         self.optimizer.zero_grad(set_to_none=True)
-        logits = self.call(torch.from_numpy(tokens))
+        found = self.call(torch.from_numpy(tokens))
+        logits = found if isinstance(found, torch.Tensor) else found.logits
         loss = F.cross_entropy(logits.flatten(0, 1), torch.from_numpy(targets).flatten())
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)

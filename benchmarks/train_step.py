@@ -1,12 +1,13 @@
-"""A training step of a GPT: tinyllm against PyTorch, eager and compiled, on the same weights and the same batches.
+"""A training step: tinyllm against PyTorch, eager and compiled, on the same weights and the same batches.
 
-    python benchmarks/train_step.py --case nano            (nano, mid, gpt2 or all; --quick for a glance; --no-compile)
+    python benchmarks/train_step.py --case nano            (nano, mid, gpt2, llama or all; --quick for a glance; --no-compile)
 
 A step is all of it: a fresh batch, forward, loss, backward, clipping at norm 1, AdamW. First the losses of three steps must
 agree to 1e-3, then each side steps in turn (see `side_by_side.py`), and the ratio of the times is printed pair by pair.
-GFLOP/s counts what PaLM's appendix B counts (`GPT.flops_per_token`, three times for forward and backward); the peak is
-NumPy's own matrix product, measured between the turns. Memory is the highest of the process in RAM above what it had when
-libraries were loaded and a toy model had made one step. Without PyTorch tinyllm runs alone.
+The peer of a GPT is torch_gpt.py, that of a Llama is transformers'. GFLOP/s counts what PaLM's appendix B counts
+(`flops_per_token`, three times for forward and backward); the peak is NumPy's own matrix product, measured between the turns.
+Memory is the highest of the process in RAM above what it had when libraries were loaded and a toy model had made one step.
+Without PyTorch tinyllm runs alone.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from benchmarks.side_by_side import (
 
 SETTINGS: dict[str, Any] = {"lr": 1e-3, "betas": (0.9, 0.99), "weight_decay": 0.1}
 TOY = {"vocab_size": 65, "block_size": 16, "n_layers": 1, "n_heads": 2, "d_model": 32, "bias": False}
+LLAMA = {"vocab_size": 65, "block_size": 16, "n_layers": 1, "n_heads": 2, "n_kv_heads": 1, "d_model": 32, "n_inner": 64}
 GPT2 = {"vocab_size": 50257, "block_size": 1024, "n_layers": 12, "n_heads": 12, "d_model": 768, "bias": True}
 # pairs: how often each side has its turn; steps: timed steps of a turn; targets: times as fast as each peer.
 CASES: dict[str, dict[str, Any]] = {
@@ -56,6 +58,10 @@ CASES: dict[str, dict[str, Any]] = {
         "batch": 4, "length": 256, "pairs": 7, "steps": 2, "targets": {"eager": 1.15},
     },
     "gpt2": {"config": GPT2, "batch": 4, "length": 64, "pairs": 4, "steps": 2, "targets": {"eager": 1.25}},
+    "llama": {
+        "config": {**LLAMA, "block_size": 256, "n_layers": 6, "n_heads": 6, "n_kv_heads": 2, "d_model": 384, "n_inner": 1024},
+        "batch": 4, "length": 256, "pairs": 7, "steps": 2, "targets": {"eager": 1.4},
+    },
 }  # fmt: skip
 SHARE_TARGETS = {"nano": 0.75, "mid": 0.75}  # of the peak
 MEMORY_TARGET = 0.9  # of PyTorch's
@@ -65,19 +71,33 @@ CHECKED_STEPS, TOLERANCE = 3, 1e-3
 # ---- the worker's part
 
 
+def is_llama(config: Any) -> bool:
+    """Whether these settings, or their names, are a Llama's."""
+    return "n_kv_heads" in config if isinstance(config, dict) else type(config).__name__ == "LlamaConfig"
+
+
+def config_of(config: dict[str, Any]) -> Any:
+    """The settings object."""
+    from tinyllm.models import GPTConfig, LlamaConfig
+
+    return (LlamaConfig if is_llama(config) else GPTConfig)(**config)
+
+
 class TinyTraining:
     """One training run in tinyllm: step(tokens, targets) -> loss, by the functions that `tinyllm train` uses."""
 
     def __init__(self, config: dict[str, Any]):
-        from tinyllm.models import GPT, GPTConfig
+        from tinyllm.models import make_model
         from tinyllm.optim import AdamW
 
-        self.model = GPT(GPTConfig(**config), rng=np.random.default_rng(0))
+        self.model = make_model(config_of(config), rng=np.random.default_rng(0))
         self.optimizer = AdamW(self.model.parameters(), **SETTINGS)
 
     def save(self, path: str) -> None:
         """Write the weights for the peer to start from."""
         arrays: dict[str, Any] = self.model.state_dict()
+        if is_llama(self.model.config):  # transformers' Llama is the peer: its names
+            arrays = self.model.layout.to_tensors(arrays)
         np.savez(path, **arrays)
 
     def step(self, tokens: np.ndarray, targets: np.ndarray) -> float:
@@ -119,7 +139,8 @@ class Stepper:
         self.side, self.case = side, CASES[case]
         self.rng = np.random.default_rng(1)
         self.next_batch = partial(random_batch, batch=self.case["batch"], length=self.case["length"])
-        toy = make_training("eager" if side == "compiled" else side, TOY)  # loads the code that a step needs
+        small = LLAMA if is_llama(self.case["config"]) else TOY
+        toy = make_training("eager" if side == "compiled" else side, small)  # loads the code that a step needs
         toy.step(*random_batch(np.random.default_rng(0), vocab_size=TOY["vocab_size"], batch=2, length=16))
         forget_peak()
         self.base = resident_bytes()
@@ -222,11 +243,11 @@ def measure(case: str, *, threads: int, with_compiled: bool) -> dict[str, Any]:
 
 def rows_of(result: dict[str, Any]) -> list[list[str]]:
     """The lines of the last table for one case, one a side."""
-    from tinyllm.models import GPT, GPTConfig
+    from tinyllm.models import make_model
 
     case = CASES[result["case"]]
     tokens = case["batch"] * case["length"]
-    flops = 3 * tokens * GPT(GPTConfig(**case["config"]), rng=None).flops_per_token(case["length"])
+    flops = 3 * tokens * make_model(config_of(case["config"]), rng=None).flops_per_token(case["length"])
     ours, our_memory = result["times"]["tinyllm"], result["memory"]["tinyllm"]["growth"]
     rows = []
     for side, times in result["times"].items():
@@ -256,7 +277,7 @@ def main(cases: list[str], *, threads: int, with_compiled: bool = True) -> list[
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", choices=[*CASES, "all"], default="nano", help="default nano; all: nano, mid and gpt2")
+    parser.add_argument("--case", choices=[*CASES, "all"], default="nano", help="default nano; all: nano, mid, gpt2 and llama")
     parser.add_argument("--threads", type=int, default=available_cores(), help="of every side (default: all cores)")
     parser.add_argument("--no-compile", action="store_true", help="leave out torch.compile, which takes a while to start")
     parser.add_argument("--quick", action="store_true", help="a toy model and two pairs: does it run?")
@@ -265,5 +286,5 @@ if __name__ == "__main__":
     if args.worker:
         work(**args.worker)
     else:
-        chosen = ["quick"] if args.quick else ["nano", "mid", "gpt2"] if args.case == "all" else [args.case]
+        chosen = ["quick"] if args.quick else ["nano", "mid", "gpt2", "llama"] if args.case == "all" else [args.case]
         main(chosen, threads=args.threads, with_compiled=not args.no_compile)

@@ -20,7 +20,7 @@ def compiled(monkeypatch):
 
 
 def test_without_options_it_is_nanogpt_s_recipe():
-    config = bench._group().settings
+    config = bench._group("gpt2").settings
     shape = {name: config[name].default for name in ("n_layers", "d_model", "n_heads", "block_size", "vocab_size", "bias")}
     assert shape == {"n_layers": 4, "d_model": 128, "n_heads": 4, "block_size": 64, "vocab_size": 65, "bias": False}
 
@@ -56,7 +56,7 @@ def test_numbers_follow_from_the_median():
 
 def test_the_shrunk_model_has_the_same_layers():
     config = speed.shrunk(GPTConfig(n_layers=3, n_heads=4, d_model=128, bias=False))
-    assert (config.n_layers, config.n_heads, config.d_model, config.block_size, config.bias) == (3, 4, 4, 1, False)
+    assert (config.n_layers, config.n_heads, config.d_model, config.block_size, config.bias) == (3, 4, 8, 1, False)
 
 
 def test_a_trained_model_gives_the_shape(trained, capsys):

@@ -224,7 +224,10 @@ def in_double(model):
 def gradients_of(model, loss):
     model.zero_grad()
     loss.backward()
-    return {name: parameter.grad for name, parameter in model.named_parameters()}
+    grads = {name: parameter.grad for name, parameter in model.named_parameters()}
+    if grads.get("head.weight", 0) is None:  # a loss of the stream alone does not reach it
+        del grads["head.weight"]
+    return grads
 
 
 def test_a_padded_batch_has_the_gradient_of_its_texts(kind):
@@ -315,11 +318,11 @@ def test_a_saved_model_is_the_same_to_the_bit(kind, tmp_path):
 
 def test_operations_are_two_for_each_number_that_multiplies_and_grow_with_the_context(kind):
     model = make(kind)
-    per_key = model.flops_per_token(context=9) - model.flops_per_token(context=8)
-    assert model.flops_per_token() == model.flops_per_token(context=16)
+    per_key = model.flops_per_token(context=4) - model.flops_per_token(context=3)
+    assert model.flops_per_token() == model.flops_per_token(context=model.config.window or 16)
     shape = model.config
     assert per_key == 4 * shape.n_layers * shape.n_heads * shape.d_head
-    products = (model.flops_per_token(context=8) - 8 * per_key) / 2
+    products = (model.flops_per_token(context=4) - 4 * per_key) / 2
     assert 0 < model.num_parameters() - products < 0.2 * model.num_parameters(), (
         "all but norms, biases and what is only looked up"
     )

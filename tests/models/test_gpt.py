@@ -153,7 +153,7 @@ def test_a_config_that_makes_no_model_is_refused(changes, text):
         (
             np.zeros((2, 4), int),
             {"attention_mask": np.ones((2, 3), bool)},
-            r"bool of shape \(B, S\) = \(2, 4\), got bool \(2, 3\)",
+            r"bool of the tokens' shape \(2, 4\), got bool \(2, 3\)",
         ),
         (np.zeros((2, 4), int), {"attention_mask": np.ones((2, 4))}, "attention_mask must be bool"),
     ],
@@ -170,7 +170,7 @@ def test_a_cache_is_refused_while_recording_when_full_and_for_another_batch():
         model(tokens(1, 2), cache=cache)
     with no_grad():
         model(tokens(1, 2), cache=cache)
-        with pytest.raises(ValueError, match="room for 3 positions, 2 are filled and 2 more came"):
+        with pytest.raises(ValueError, match="room for 3 positions, row 0 has 2 and 2 more came"):
             model(tokens(1, 2), cache=cache)
         with pytest.raises(ValueError, match="cache holds 1 rows, tokens have 2"):
             model(tokens(2, 1), cache=cache)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tinyllm.cli.main import main
-from tinyllm.models import GPT
+from tinyllm.models import ARCHITECTURES, GPT, make_model
 from tinyllm.recipes import sizes
 from tinyllm.training import TrainConfig
 
@@ -17,7 +17,7 @@ TINY = (
 def test_each_size_is_larger_than_the_one_before_and_its_table_tells_weights_and_minutes():
     training = TrainConfig()
     lines = sizes.table(training).splitlines()[1:]
-    configs = [*sizes.SHAPES.values()]
+    configs = [*sizes.GPT_SHAPES.values()]
     counts = [GPT(config, rng=None).num_parameters() for config in configs]
     assert counts == sorted(counts) and len(lines) == len(counts)
     for line, config in zip(lines, configs, strict=True):
@@ -28,12 +28,12 @@ def test_each_size_is_larger_than_the_one_before_and_its_table_tells_weights_and
 
 
 def test_narrow_models_begin_with_larger_weights():
-    assert sizes.SHAPES["tiny"].init_std > sizes.SHAPES["large"].init_std > 0.02
+    assert sizes.GPT_SHAPES["tiny"].init_std > sizes.GPT_SHAPES["large"].init_std > 0.02
 
 
 def test_the_default_leaves_room_for_made_conversations(tmp_path):
     """A base model of the default size can be tuned by the next command of README."""
-    assert sizes.SHAPES[sizes.DEFAULT].block_size >= 256
+    assert sizes.GPT_SHAPES[sizes.DEFAULT].block_size >= 256
 
 
 def test_a_size_is_the_shape_unless_flags_change_it(text_file, tmp_path):
@@ -46,6 +46,13 @@ def test_a_size_is_the_shape_unless_flags_change_it(text_file, tmp_path):
 
 def test_another_size_than_that_of_the_run_is_refused(trained, fails):
     assert "model.block_size was 16" in fails("train", "--out", trained, "--resume", "--size", "tiny")
+
+
+def test_a_llama_of_a_size_is_about_as_large_as_a_gpt_of_it():
+    assert sizes.SHAPES.keys() == ARCHITECTURES.keys()
+    for name, shape in sizes.SHAPES["llama"].items():
+        gpt, llama = (make_model(config, rng=None).num_parameters() for config in (sizes.GPT_SHAPES[name], shape))
+        assert 0.85 < llama / gpt < 1.05 and shape.n_groups < shape.n_heads
 
 
 @pytest.mark.parametrize("size", ["huge", ""])

@@ -8,7 +8,7 @@ import pytest
 from tinyllm.data import Source
 from tinyllm.models import GPTConfig
 from tinyllm.recipes import runs
-from tinyllm.recipes.pretrain import make_model
+from tinyllm.recipes.pretrain import fresh_model
 from tinyllm.recipes.runs import refuse_used_folder, start_run
 from tinyllm.recipes.texts import DataConfig, Texts, encode_texts, make_tokenizer, open_tokens, parse_data, read_texts
 from tinyllm.tokenizers import ByteTokenizer, CharacterTokenizer, load_tokenizer
@@ -190,9 +190,9 @@ def test_a_token_file_with_one_id_exchanged_is_refused(tmp_path):
 def test_a_model_that_cannot_be_trained_here_is_refused_before_it_is_made():
     config = GPTConfig(vocab_size=300, block_size=1024, n_layers=2, n_heads=1, d_model=64)
     with pytest.raises(ValueError, match="the largest batch_size that fits is"):
-        make_model(config, seed=1, batch_size=10**7)
-    model = make_model(GPTConfig(30, 4, n_layers=1, n_heads=1, d_model=4), seed=1, batch_size=1)
-    again = make_model(GPTConfig(30, 4, n_layers=1, n_heads=1, d_model=4), seed=1, batch_size=1)
+        fresh_model(config, seed=1, batch_size=10**7)
+    model = fresh_model(GPTConfig(30, 4, n_layers=1, n_heads=1, d_model=4), seed=1, batch_size=1)
+    again = fresh_model(GPTConfig(30, 4, n_layers=1, n_heads=1, d_model=4), seed=1, batch_size=1)
     assert np.array_equal(model.tokens.weight.data, again.tokens.weight.data)
 
 

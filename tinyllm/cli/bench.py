@@ -9,6 +9,7 @@ writes a page with a picture of one step.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,11 +46,10 @@ def add_parser(subparsers: Any) -> None:
 
 def _group(kind: str) -> Group:
     from tinyllm.cli.settings import Group
-    from tinyllm.models import ARCHITECTURES
+    from tinyllm.recipes import sizes
 
-    nano = {"vocab_size": 65, "block_size": 64, "n_layers": 4, "n_heads": 4, "d_model": 128, "init_std": 0.05}
-    plain = {"bias": False} if kind == "gpt2" else {}
-    return Group("model", ARCHITECTURES[kind].Config(**nano, **plain))  # nanoGPT's recipe for a CPU
+    shape = sizes.SHAPES[kind][sizes.DEFAULT]
+    return Group("model", dataclasses.replace(shape, vocab_size=65, block_size=64))  # nanoGPT's recipe for a CPU
 
 
 def run(args: argparse.Namespace) -> int:

@@ -93,8 +93,11 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     """Settings by group. ValueError, by name, for what contradicts --size or --init-from."""
     from tinyllm.cli.settings import values_of
     from tinyllm.recipes import sizes
+    from tinyllm.recipes.pretrain import architecture_for
+    from tinyllm.recipes.runs import saved_settings
 
-    kind = _kind(args)
+    saved = saved_settings(out_folder(args)) if args.resume else None
+    kind = args.kind = architecture_for(args.kind, saved=saved, init_from=args.init_from)
     shapes, own = sizes.SHAPES[kind], groups(kind)
     if args.size is not None and args.size not in shapes:
         raise ValueError(f"--size is {args.size!r}; expected one of {', '.join(shapes)}")
@@ -110,20 +113,6 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     if args.init_from is not None:
         _refuse_other_shape(args, given, own)
     return settings
-
-
-def _kind(args: argparse.Namespace) -> str:
-    """Which architecture: that of the run that is resumed, of the model that is gone on from, or --model."""
-    from tinyllm.models.registry import ARCHITECTURES, model_kind
-    from tinyllm.recipes.runs import saved_settings
-    from tinyllm.training import find_model
-
-    if args.resume:
-        args.kind = saved_settings(out_folder(args)).get("architecture", args.kind)
-    elif args.init_from is not None:
-        found = model_kind(find_model(args.init_from, name="--init-from"))
-        args.kind = next(name for name, kind in ARCHITECTURES.items() if kind is found)
-    return args.kind
 
 
 def _refuse_other_shape(args: argparse.Namespace, given: dict[str, dict[str, Any]], own: list[Group]) -> None:

@@ -20,6 +20,7 @@ from tinyllm.autograd import Tensor
 from tinyllm.models import pretrained
 from tinyllm.models.folder_layout import FolderLayout, refuse_head
 from tinyllm.nn import Dropout, Embedding, KVCache, LayerNorm, Linear, Module, RMSNorm, lay_out, run_blocks
+from tinyllm.tokenizers import Tokenizer
 
 
 class Decoder(Module, ABC):
@@ -99,7 +100,7 @@ class Decoder(Module, ABC):
     def kept_per_token(self) -> int:
         """Numbers that training keeps for each token of a batch, logits apart."""
 
-    def save_pretrained(self, folder: str | Path, tokenizer: Any | None = None) -> None:
+    def save_pretrained(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> None:
         """Write config.json, model.safetensors and the tokenizer's tokenizer.json, as Hugging Face lays them out."""
         pretrained.save(
             folder, self.layout.to_config(self.config), self.layout.to_tensors(self.state_dict()), tokenizer=tokenizer

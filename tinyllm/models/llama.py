@@ -58,6 +58,10 @@ class LlamaConfig:
         for name in ("tied", "qkv_bias", "out_bias", "qk_norm"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        given = {"n_kv_heads": self.n_heads, "head_dim": self.d_model / self.n_heads, "n_inner": self._usual_feedforward}
+        for name, usual in given.items():
+            if getattr(self, name) == usual:  # said or not, it is the same shape
+                object.__setattr__(self, name, None)
         if self.head_dim is None and self.d_model % self.n_heads:
             raise ValueError(f"d_model {self.d_model} is not divisible by n_heads {self.n_heads}; change one, or give head_dim")
         if self.n_heads % self.n_groups:
@@ -77,8 +81,13 @@ class LlamaConfig:
 
     @property
     def d_feedforward(self) -> int:
-        """F: three matrices of 8/3 C hold as much as two of 4C."""
-        return self.n_inner or -(-8 * self.d_model // (3 * 32)) * 32
+        """F."""
+        return self.n_inner or self._usual_feedforward
+
+    @property
+    def _usual_feedforward(self) -> int:
+        """Three matrices of width 8/3 C hold as much as two of 4C."""
+        return -(-8 * self.d_model // (3 * 32)) * 32
 
 
 class Llama(Decoder):
@@ -95,14 +104,22 @@ class Llama(Decoder):
         super().__init__(config, rng=rng)
         C, std = config.d_model, config.init_std
         shared: dict[str, Any] = {"std": std, "out_std": std / math.sqrt(2 * config.n_layers), "rng": rng}
-        heads: dict[str, Any] = {"n_kv_heads": config.n_groups, "head_dim": config.d_head, "window": config.window}
-        biases: dict[str, Any] = {"bias": config.qkv_bias, "out_bias": config.out_bias}
         self.rotary = Rotary(config.d_head, base=config.rope_base, scaling=config.rope_scaling)
-        norm_eps = config.norm_eps if config.qk_norm else None
         self.blocks = [
             Block(
                 norm1=RMSNorm(C, eps=config.norm_eps),
-                attention=Attention(C, config.n_heads, rotary=self.rotary, norm_eps=norm_eps, **heads, **biases, **shared),
+                attention=Attention(
+                    C,
+                    config.n_heads,
+                    n_kv_heads=config.n_groups,
+                    head_dim=config.d_head,
+                    rotary=self.rotary,
+                    window=config.window,
+                    norm_eps=config.norm_eps if config.qk_norm else None,
+                    bias=config.qkv_bias,
+                    out_bias=config.out_bias,
+                    **shared,
+                ),  # fmt: skip
                 norm2=RMSNorm(C, eps=config.norm_eps),
                 feedforward=GatedFeedForward(C, config.d_feedforward, **shared),
                 dropout=self.dropout,

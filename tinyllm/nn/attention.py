@@ -82,8 +82,8 @@ class Attention(Module):
         if self.rotary is not None:
             query, key = self.rotary(query, positions), self.rotary(key, layout.positions)
         mixed = ops.attention(query, key, value, visible=visible, cache=cache)  # (B, T, H, D)
-        return self.out(ops.reshape(mixed, shape=(*mixed.shape[:2], -1)), residual=residual)
+        return self.out(ops.reshape(mixed, shape=(*mixed.shape[:2], query.shape[2] * self.head_dim)), residual=residual)
 
     def _heads(self, x: Tensor) -> Tensor:
         """(B, T, n·D) -> (B, T, n, D)."""
-        return ops.reshape(x, shape=(*x.shape[:2], -1, self.head_dim))
+        return ops.reshape(x, shape=(*x.shape[:2], x.shape[2] // self.head_dim, self.head_dim))

@@ -146,7 +146,7 @@ def self_attention(qkv, *, n_heads: int, n_kv_heads: int | None = None, visible:
     asked = query if read is None else query[:, read]
     if cache is not None:
         out, refuse = _cached(asked, key, value, visible=visible, cache=cache)
-        return out.reshape(*out.shape[:2], -1), refuse
+        return out.reshape(*out.shape[:2], n_heads * out.shape[3]), refuse
     _check(asked, key, value, visible)
     settings = {"scale": 1 / math.sqrt(query.shape[-1]), "visible": visible}
     out, log_normalizer = kernels.attention_forward(asked, key, value, **settings)

@@ -9,9 +9,10 @@ on windows of them. The run's folder then holds model/ and report.html.
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tinyllm.data import EvaluationWindows, MixtureWindows
 from tinyllm.models import Model, ModelConfig, architecture_of, load_model, make_model
@@ -74,7 +75,11 @@ def pretrain(
     training = settings.training
     if resume:
         say_longer(out, training, show)
-    noted = {**vars(settings), "architecture": architecture_of(settings.model), "inputs": note(INPUTS, words, out, resume=resume)}
+    noted = {
+        **vars(settings),
+        "architecture": {"name": architecture_of(settings.model)},
+        "inputs": note(INPUTS, words, out, resume=resume),
+    }
     with start_run(out, settings=noted, tokenizer=tokenizer, resume=resume) as run:
         if texts is not None:
             n_documents = sum(len(part) for side in (texts.training, texts.validation) for part in side.values())
@@ -125,6 +130,13 @@ def train_model(
             for sample in write_samples(model, tokenizer, samples, step=record.step, seed=config.seed):
                 append_sample(run.path, sample)
                 yield sample
+
+
+def architecture_for(asked: str, *, saved: Mapping[str, Any] | None, init_from: str | None) -> str:
+    """Which architecture: that of the run that is resumed, by its settings, of the model that is gone on from, or what is asked."""
+    if saved is not None:
+        return saved.get("architecture", {}).get("name", asked)
+    return asked if init_from is None else architecture_of(load_model(find_model(init_from, name="--init-from")).config)
 
 
 def shape_of(folder: str) -> ModelConfig:
