@@ -92,7 +92,7 @@ def attention_call(length: int) -> Callable[[], object]:
 
     def call() -> None:
         qkv.grad = None
-        ops.self_attention(qkv, n_heads=HEADS, causal=True).backward(gradient)
+        ops.self_attention(qkv, n_heads=HEADS, visible=ops.CAUSAL).backward(gradient)
 
     return call
 

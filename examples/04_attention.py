@@ -30,7 +30,7 @@ class LookUp(Module):
         std = 1 / math.sqrt(width)
         self.letters = Embedding(len(LETTERS), width, std=0.3, rng=rng)
         self.digits = Embedding(11, width, std=0.3, rng=rng)
-        self.attention = SelfAttention(width, 1, causal=False, bias=False, std=std, out_std=std, rng=rng)
+        self.attention = SelfAttention(width, 1, bias=False, std=std, out_std=std, rng=rng)
         self.head = Linear(width, 10, rng=rng)
 
     def embed(self, letters: np.ndarray, digits: np.ndarray) -> Tensor:

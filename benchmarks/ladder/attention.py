@@ -15,6 +15,7 @@ from benchmarks.ladder.peers import functional, tensors, torch
 from benchmarks.ladder.rungs import Ladder, Rung, Work
 from tinyllm import kernels
 from tinyllm.kernels import reference
+from tinyllm.ops import CAUSAL
 
 
 def python_loop(query: list, key: list, value: list) -> list:
@@ -104,7 +105,7 @@ def numba_parallel(query, key, value):
 
 def tinyllm_tiles(query, key, value):
     """Tiles of 32 queries and 96 keys through the register tile, softmax on the run (kernels/attention/forward.py)."""
-    return kernels.attention_forward(query, key, value, scale=1 / math.sqrt(query.shape[-1]), causal=True)[0]
+    return kernels.attention_forward(query, key, value, scale=1 / math.sqrt(query.shape[-1]), visible=CAUSAL)[0]
 
 
 def torch_attention(query, key, value):
@@ -133,7 +134,7 @@ def work(query: np.ndarray, key: np.ndarray, value: np.ndarray) -> Work:
 
 def twin(query: np.ndarray, key: np.ndarray, value: np.ndarray) -> np.ndarray:
     """The equation."""
-    return reference.attention_forward(query, key, value, scale=1 / math.sqrt(query.shape[-1]), causal=True)[0]
+    return reference.attention_forward(query, key, value, scale=1 / math.sqrt(query.shape[-1]), visible=CAUSAL)[0]
 
 
 def ladders(rng: np.random.Generator, *, quick: bool) -> list[Ladder]:

@@ -72,6 +72,7 @@ def test_an_unknown_name_is_an_attribute_error():
 @compiled_only
 def test_nothing_compiles_after_warmup():
     from tinyllm.kernels import jit
+    from tinyllm.kernels.attention.visibility import EVERYTHING
 
     steps = list(warmup())
     assert [index for _, index, _ in steps] == list(range(1, len(kernels.TABLE) + 1))
@@ -79,7 +80,7 @@ def test_nothing_compiles_after_warmup():
     for call in examples().values():
         call()
     big = np.ones((64, 3, 2, 32), "f")
-    kernels.attention_forward(big[::-1], big.transpose(0, 1, 2, 3)[:, ::2], big[:, ::2], scale=1.0, causal=False)
+    kernels.attention_forward(big[::-1], big.transpose(0, 1, 2, 3)[:, ::2], big[:, ::2], scale=1.0, visible=EVERYTHING)
     kernels.matmul(big[:, :, 0].swapaxes(1, 2), big[:, :, 1])
     assert jit.signatures() == before
 

@@ -19,8 +19,9 @@ from tinyllm.nn.kv_cache import LayerCache
 from tinyllm.nn.linear import Linear
 from tinyllm.nn.module import Module
 from tinyllm.nn.norm import RMSNorm
-from tinyllm.nn.ragged import Layout
+from tinyllm.nn.ragged import Layout, rectangle
 from tinyllm.nn.rotary import Rotary
+from tinyllm.ops import EVERYTHING
 
 
 class SelfAttention(Module):
@@ -36,9 +37,15 @@ class SelfAttention(Module):
         self.out = Linear(d_model, d_model, bias=bias, std=out_std, rng=rng)
         self.n_heads = n_heads
 
-    def __call__(self, x: Tensor, layout: Layout, *, cache: LayerCache | None = None, residual: Tensor | None = None) -> Tensor:
-        """x (B, T, C) -> (B, T, C), plus `residual` if there is one; of `layout.visible.read` only what is read."""
-        mixed = ops.self_attention(self.qkv(x), n_heads=self.n_heads, visible=layout.visible, cache=cache)
+    def __call__(
+        self, x: Tensor, layout: Layout | None = None, *, cache: LayerCache | None = None, residual: Tensor | None = None
+    ) -> Tensor:
+        """x (B, T, C) -> (B, T, C), plus `residual` if there is one; of `layout.visible.read` only what is read.
+
+        layout: who sees whom (`lay_out` makes it); None: everybody everybody.
+        """
+        visible = EVERYTHING if layout is None else layout.visible
+        mixed = ops.self_attention(self.qkv(x), n_heads=self.n_heads, visible=visible, cache=cache)
         return self.out(mixed, residual=residual)
 
 
@@ -70,8 +77,14 @@ class Attention(Module):
             self.query_norm, self.key_norm = RMSNorm(D, eps=norm_eps), RMSNorm(D, eps=norm_eps)
         self.normed, self.rotary, self.window, self.head_dim = norm_eps is not None, rotary, window, D
 
-    def __call__(self, x: Tensor, layout: Layout, *, cache: LayerCache | None = None, residual: Tensor | None = None) -> Tensor:
-        """x (B, T, C) -> (B, T, C), plus `residual` if there is one; of `layout.visible.read` only what is read."""
+    def __call__(
+        self, x: Tensor, layout: Layout | None = None, *, cache: LayerCache | None = None, residual: Tensor | None = None
+    ) -> Tensor:
+        """x (B, T, C) -> (B, T, C), plus `residual` if there is one; of `layout.visible.read` only what is read.
+
+        layout: who sees whom (`lay_out` makes it); None: everybody everybody.
+        """
+        layout = rectangle(np.zeros(x.shape[:2])) if layout is None else layout
         visible = layout.visible.within(self.window)
         asking, positions = x, layout.positions
         if visible.read is not None:

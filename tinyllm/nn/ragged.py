@@ -22,7 +22,7 @@ from tinyllm import ops
 from tinyllm.autograd import Tensor
 from tinyllm.autograd.modes import MODE
 from tinyllm.nn.kv_cache import KVCache, LayerCache
-from tinyllm.ops import CAUSAL, Visibility, end_to_end
+from tinyllm.ops import CAUSAL, EVERYTHING, Visibility, end_to_end
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +55,12 @@ class Layout:
         return ops.pad_rows(x, mask=self.places)
 
 
+def rectangle(tokens: np.ndarray, *, visible: Visibility = EVERYTHING) -> Layout:
+    """The layout of rows (B, T) that are all full."""
+    B, T = tokens.shape
+    return Layout(tokens, np.arange(T)[None], visible, visible, np.ones((B, T), bool), np.full(B, T))
+
+
 def lay_out(
     tokens: np.ndarray, *, block_size: int, visible: Visibility = CAUSAL, attention_mask: np.ndarray | None = None,
     read_from: int | np.ndarray | None = None, cache: KVCache | None = None,
@@ -65,7 +71,7 @@ def lay_out(
     if attention_mask is not None and attention_mask.all():
         attention_mask = None
     if attention_mask is None and read_from is None and cache is None:
-        return Layout(tokens, np.arange(T)[None], visible, visible, np.ones((B, T), bool), np.full(B, T))
+        return rectangle(tokens, visible=visible)
     real = np.ones((B, T), bool) if attention_mask is None else attention_mask
     read = real if read_from is None else real & (np.arange(T) >= np.reshape(read_from, (-1, 1)))
     n_new = real.sum(axis=1)

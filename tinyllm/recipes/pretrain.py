@@ -133,7 +133,7 @@ def train_model(
 
 
 def architecture_for(asked: str, *, saved: Mapping[str, Any] | None, init_from: str | None) -> str:
-    """Which architecture: that of the run that is resumed, by its settings, of the model that is gone on from, or what is asked."""
+    """Which architecture: that of the run that is resumed (its settings), of the model that is gone on from, or what is asked."""
     if saved is not None:
         return saved.get("architecture", {}).get("name", asked)
     return asked if init_from is None else architecture_of(load_model(find_model(init_from, name="--init-from")).config)

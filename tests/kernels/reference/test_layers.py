@@ -7,6 +7,7 @@ import pytest
 
 from tinyllm import kernels
 from tinyllm.kernels import reference
+from tinyllm.kernels.attention.visibility import Visibility
 
 
 def test_every_kernel_has_a_twin_with_the_same_signature():
@@ -33,29 +34,33 @@ def test_cross_entropy_of_odds_three_to_one():
     np.testing.assert_allclose(normalizer, [[np.log(3), 4 / 3]] * 2)  # 3/3 + 1/3
 
 
-def attention_by_loops(query, key, value, scale, causal, key_mask):
+def attention_by_loops(query, key, value, scale, causal, key_mask, window, prefix):
     """One query at a time, one head at a time, only the keys it may see."""
     (batch, n_queries, n_heads, _), (n_keys, n_groups) = query.shape, key.shape[1:3]
     out = np.zeros_like(query)
     for b, t, h in np.ndindex(batch, n_queries, n_heads):
         g = h // (n_heads // n_groups)
-        seen = [s for s in range(n_keys) if key_mask[b, s] and (not causal or s <= t + n_keys - n_queries)]
+        place = t + n_keys - n_queries
+        seen = [s for s in range(n_keys) if key_mask[b, s] and (not causal or s <= place or s < prefix[b]) and s > place - window]
         if seen:
             weights = np.exp([scale * query[b, t, h] @ key[b, s, g] for s in seen])
             out[b, t, h] = weights @ value[b, seen, g] / weights.sum()
     return out
 
 
-@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("causal", "window"), [(False, None), (True, None), (True, 1), (True, 3)])
+@pytest.mark.parametrize("prefix", [[0, 0], [3, 1]])
 @pytest.mark.parametrize(("n_queries", "n_keys"), [(4, 4), (2, 5), (1, 6)])
-def test_attention_is_what_the_loops_say(causal, n_queries, n_keys):
+def test_attention_is_what_the_loops_say(causal, window, prefix, n_queries, n_keys):
     rng = np.random.default_rng(0)
     query = rng.standard_normal((2, n_queries, 4, 3))
     key, value = rng.standard_normal((2, n_keys, 2, 3)), rng.standard_normal((2, n_keys, 2, 3))
     key_mask = np.ones((2, n_keys), bool)
     key_mask[1, :2] = False
-    out, log_normalizer = reference.attention_forward(query, key, value, scale=0.5, causal=causal, key_mask=key_mask)
-    np.testing.assert_allclose(out, attention_by_loops(query, key, value, 0.5, causal, key_mask), atol=1e-14)
+    visible = Visibility(causal=causal, window=window, prefix=np.array(prefix) if causal else None, key_mask=key_mask)
+    out, log_normalizer = reference.attention_forward(query, key, value, scale=0.5, visible=visible)
+    expected = attention_by_loops(query, key, value, 0.5, causal, key_mask, window or 99, prefix)
+    np.testing.assert_allclose(out, expected, atol=1e-14)
     assert not np.isnan(log_normalizer).any()
 
 
@@ -65,7 +70,8 @@ def test_attention_gradients_match_central_differences():
     rng = np.random.default_rng(0)
     query, dout = rng.standard_normal((2, 3, 4, 2)), rng.standard_normal((2, 3, 4, 2))
     key, value = rng.standard_normal((2, 5, 2, 2)), rng.standard_normal((2, 5, 2, 2))
-    settings = {"scale": 0.7, "causal": True, "key_mask": np.array([[1, 1, 0, 1, 1], [0, 0, 0, 0, 1]], bool)}
+    mask = np.array([[1, 1, 0, 1, 1], [0, 0, 0, 0, 1]], bool)
+    settings = {"scale": 0.7, "visible": Visibility(causal=True, key_mask=mask)}
     out, log_normalizer = reference.attention_forward(query, key, value, **settings)
     grads = reference.attention_backward(dout, query, key, value, out, log_normalizer, **settings)
     arrays = [query, key, value]

@@ -18,10 +18,11 @@ from numpy import ndarray
 
 from tinyllm.kernels.attention.few_queries import FEW_QUERIES, KEYS_PER_CHUNK
 from tinyllm.kernels.attention.gradient import backward_task
-from tinyllm.kernels.attention.operands import batch_sizes, check_operands, check_results, make_job, readable, run_job
+from tinyllm.kernels.attention.operands import check_operands, check_results, make_job, readable, run_job, sequences_of
 from tinyllm.kernels.attention.softmax_tiles import forward_task
 from tinyllm.kernels.attention.tiles import KEY_BLOCK, LOG2_E
 from tinyllm.kernels.attention.visibility import Visibility
+from tinyllm.kernels.invariance import batch_invariance
 from tinyllm.kernels.pointers import vector_registers
 from tinyllm.kernels.product.register_tile import make_symbol, prepare
 
@@ -51,22 +52,23 @@ def attention_forward(
     axis contiguous. visible: who sees whom (visibility.py). A query that sees nothing gets zeros and -inf.
     """
     check_operands(query, key, value, visible)
-    (n_batch, n_queries, n_keys), (n_heads, width), dtype = batch_sizes(query, key, visible), query.shape[2:], query.dtype
-    few = n_queries <= FEW_QUERIES and visible.sequences is None
+    sequences, (n_heads, width), dtype = sequences_of(query, key, visible), query.shape[2:], query.dtype
+    _, n_queries, _, n_keys, _ = sequences.max(axis=0, initial=0).tolist()
+    few = n_queries <= FEW_QUERIES and (visible.sequences is None or visible.cached) and not batch_invariance()
     n_chunks = max(1, -(-n_keys // KEYS_PER_CHUNK)) if few else 1
+    chunk_size = -(-n_keys // n_chunks) if visible.sequences is None else KEYS_PER_CHUNK
     out = np.empty((n_chunks, *query.shape), dtype)
     log_normalizer = np.empty((n_chunks, len(query), n_heads, query.shape[1]), dtype)
     if log_normalizer.size:
         prepare_attention(dtype.name)
         query, key, value = readable(query), readable(key), readable(value)  # named, so that a copy lives until the end
-        operands, chunks = (query, key, value, out[0], log_normalizer[0].swapaxes(1, 2)), (n_chunks, -(-n_keys // n_chunks))
-        job = make_job(operands, visible, chunks=chunks)
-        if few:
-            tasks, work = n_batch * n_chunks, n_heads * chunks[1]
-        else:
-            side = tile_width(dtype)
-            tasks, work = n_batch * n_heads * -(-n_queries // side), width * side
-        run_job(job, visible.key_mask, dtype.type(scale * LOG2_E), tasks=tasks, work=work, backward=False, merge=n_chunks > 1)
+        operands = query, key, value, out[0], log_normalizer[0].swapaxes(1, 2)
+        job = make_job(operands, visible, sequences, chunks=(n_chunks, chunk_size), few=few)
+        side = tile_width(dtype)
+        tasks = len(sequences) * (n_chunks if few else n_heads * -(-n_queries // side))
+        work = n_heads * chunk_size if few else width * side
+        sizes = {"tasks": tasks, "work": work, "most_keys": n_keys}
+        run_job(job, visible.key_mask, dtype.type(scale * LOG2_E), backward=False, merge=n_chunks > 1, **sizes)
     return out[0], log_normalizer[0]
 
 
@@ -93,18 +95,18 @@ def attention_backward(
         return grads
     check_results(query, key, like_query=(dout, out, grads[0]), like_key=grads[1:], log_normalizer=log_normalizer)
     prepare_attention(query.dtype.name)
-    n_batch, _, n_keys = batch_sizes(query, key, visible)
-    chunk_size = (
-        n_keys if visible.sequences is not None else chunk_length(n_batch * key.shape[2], n_keys)
-    )  # alone or not: the same bits
-    n_chunks, normalizer = -(-n_keys // chunk_size), np.array(log_normalizer, order="C").swapaxes(1, 2)
+    sequences, dtype, n_groups = sequences_of(query, key, visible), query.dtype, key.shape[2]
+    n_batch, n_keys = len(sequences), int(sequences[:, 3].max(initial=0))
+    chunk_size = n_keys if visible.sequences is not None else chunk_length(n_batch * n_groups, n_keys)  # alone or not: same bits
+    n_chunks, normalizer = max(1, -(-n_keys // max(1, chunk_size))), np.array(log_normalizer, order="C").swapaxes(1, 2)
+    if int(sequences[:, 3].sum()) < n_batch * key.shape[1]:  # keys of no sequence
+        grads[1][...], grads[2][...] = 0, 0
     query, key, value, out, dout = (readable(x) for x in (query, key, value, out, dout))
-    dqueries = grads[0][None] if n_chunks == 1 else np.empty((n_chunks, *query.shape), query.dtype)
+    dqueries = grads[0][None] if n_chunks == 1 else np.empty((n_chunks, *query.shape), dtype)
     operands = (query, key, value, out, normalizer, dout, dqueries[0], *grads[1:])
-    chunks = (n_chunks, chunk_size)
-    job = make_job(operands, visible, chunks=chunks)
-    tasks, work = n_chunks * n_batch * key.shape[2], 2 * tile_width(query.dtype) * query.shape[3]
-    run_job(job, visible.key_mask, query.dtype.type(scale), tasks=tasks, work=work, backward=True, merge=False)
+    job = make_job(operands, visible, sequences, chunks=(n_chunks, chunk_size))
+    sizes = {"tasks": n_chunks * n_batch * n_groups, "work": 2 * tile_width(dtype) * query.shape[3], "most_keys": n_keys}
+    run_job(job, visible.key_mask, dtype.type(scale), backward=True, merge=False, **sizes)
     if n_chunks > 1:
         np.sum(dqueries, axis=0, out=grads[0])
     return grads

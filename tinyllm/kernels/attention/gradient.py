@@ -18,12 +18,16 @@ from tinyllm.kernels.attention.tiles import (
     add_over_queries,
     clear,
     hide_scores,
+    keys_seen,
     multiply_scores,
+    next_block,
     number,
     on_stack,
     pack_queries,
     piece,
     seen_by_both,
+    shifted_sight,
+    sight_of,
 )
 from tinyllm.kernels.pointers import Matrix, at, lanes, load, move, shifted, store, zero
 from tinyllm.kernels.simd_math import power_of_two
@@ -53,7 +57,7 @@ def dot_rows(a, b, n_rows, width, factor, result):
 
 
 @piece
-def backward_tile(operands, gradients, sizes, last_seen, mask, scale, log_normalizer, work, accumulate):
+def backward_tile(operands, gradients, sizes, sight, mask, scale, log_normalizer, work, accumulate):
     """One head, up to two vectors of queries: writes dquery (their rows), writes or adds to dkey and dvalue.
 
     operands: query, key, value, dout, out; gradients: dquery, dkey, dvalue; sizes: number of queries, of keys, D.
@@ -70,19 +74,21 @@ def backward_tile(operands, gradients, sizes, last_seen, mask, scale, log_normal
     for j in range(side):
         normalizer = load(log_normalizer, j) if j < n_queries else zero(work)
         store(shift, j, normalizer * number(work, LOG2_E) if normalizer > -np.inf else zero(work))
-    n_all = min(n_all, last_seen + n_queries)
-    for s in range(0, n_all, KEY_BLOCK):
-        n = min(KEY_BLOCK, n_all - s)
-        both = seen_by_both(n, n_queries, last_seen - s, work)
+    begin, n_all = keys_seen(sight, n_queries, n_all)
+    s = begin
+    while s < n_all:
+        n, here = next_block(s, n_all), shifted_sight(sight, s)
+        both = seen_by_both(here, n, n_queries, work)
         multiply_scores(at(keys, s, 0), panel, tile, n, both, n_queries, width)
         multiply_scores(at(values, s, 0), dpanel, dtile, n, both, n_queries, width)
-        if mask.size or s + n - 1 > last_seen:
-            hide_scores(scores, s, n, last_seen, mask)
+        if mask.size or n - 1 > here[1] or here[0] > 1 - side:
+            hide_scores(scores, here, s, n, mask)
         score_gradients(scores, dscores, n, shift, along)
         add_over_queries(tile, douts, at(dvalues, s, 0), n, both, n_queries, width, accumulate)
         add_over_queries(dtile, queries, at(dkeys, s, 0), n, both, n_queries, width, accumulate)
-        add_over_keys(dtile, at(keys, s, 0), dqueries, n, both, n_queries, width, s)
-    if n_all <= 0:
+        add_over_keys(dtile, at(keys, s, 0), dqueries, n, both, n_queries, width, s - begin)
+        s += n
+    if n_all <= begin:
         clear(dqueries, n_queries, width)
 
 
@@ -91,27 +97,27 @@ def backward_task(job, mask, work, scale, task):
 
     Operands: query, key, value, out, log_normalizer (B, T, H), dout, dquery, dkey, dvalue; the dquery of chunk i lies i times
     its size further on. The last queries come first: they see every key, so that all of dkey and dvalue is written before
-    anything is added. Compiled once, as the symbol tinyllm_attend_back_f32.
+    anything is added; with a window they do not, and both begin at 0. Compiled once, as the symbol tinyllm_attend_back_f32.
     """
-    operands, mask, (_, chunk_size), (n_batch, most_queries, most_keys), (n_heads, n_groups, width, causal) = read_job(job, mask)
+    operands, mask, (_, chunk_size, n_rows), n_batch, (n_heads, n_groups, width, causal, window) = read_job(job, mask)
     chunk, b, g = task // (n_batch * n_groups), task // n_groups % n_batch, task % n_groups
-    first_query, n_queries, first_key, n_keys = sequence_of(job, b, most_queries, most_keys)
+    first_query, n_queries, first_key, n_keys, prefix = sequence_of(job, b)
     side, n_tiles = 2 * lanes(work), -(-n_queries // (2 * lanes(work)))
-    first, step = chunk * chunk_size, chunk * n_batch * most_queries * n_heads * width
-    place = first_key + first
+    first, step = chunk * chunk_size, chunk * n_rows * n_heads * width
+    place, n_here = first_key + first, min(chunk_size, n_keys - first)
     keys, values = head_of(operand(operands, 1), b, place, g, work), head_of(operand(operands, 2), b, place, g, work)
     dkeys, dvalues = head_of(operand(operands, 7), b, place, g, work), head_of(operand(operands, 8), b, place, g, work)
-    if n_queries == 0:
-        clear(dkeys, n_keys, width)
-        clear(dvalues, n_keys, width)
+    if n_queries == 0 or window:
+        clear(dkeys, n_here, width)
+        clear(dvalues, n_here, width)
     for tile in range(n_heads // n_groups * n_tiles):
         h, t = g * (n_heads // n_groups) + tile // n_tiles, (n_tiles - 1 - tile % n_tiles) * side
         row = first_query + t
         queries, douts = head_of(operand(operands, 0), b, row, h, work), head_of(operand(operands, 5), b, row, h, work)
         outs, dqueries = head_of(operand(operands, 3), b, row, h, work), head_of(operand(operands, 6), b, row, h, work)
         dqueries = shifted(dqueries, step)
-        last_seen = (n_keys - n_queries + t if causal else n_keys) - first
-        sizes = (min(side, n_queries - t), min(chunk_size, n_keys - first), width)
+        sight = shifted_sight(sight_of(n_keys - n_queries + t, window, prefix, n_keys, causal), first)
+        sizes = (min(side, n_queries - t), n_here, width)
         matrices, gradients = (queries, keys, values, douts, outs), (dqueries, dkeys, dvalues)
         normalizer = head_of(operand(operands, 4), b, row, h, work).base
-        backward_tile(matrices, gradients, sizes, last_seen, mask[b, first:], scale, normalizer, work, tile)
+        backward_tile(matrices, gradients, sizes, sight, mask[b, first:], scale, normalizer, work, tile + window)

@@ -34,26 +34,13 @@ def readable(x: ndarray) -> ndarray:
 
 def check_operands(query: ndarray, key: ndarray, value: ndarray, visible: Visibility) -> None:
     """ValueError unless the arrays fit each other: the tasks follow addresses and see no array."""
-    key_mask, sequences = visible.key_mask, visible.sequences
     fits = query.ndim == key.ndim == 4 and query.dtype == key.dtype == value.dtype
     fits = fits and query.dtype in (np.float32, np.float64) and query.shape[0] == key.shape[0]
     fits = fits and key.shape == value.shape and query.shape[3] == key.shape[3] and query.shape[2] % max(key.shape[2], 1) == 0
-    if fits and sequences is not None:
-        fits = len(query) == 1 and are_sequences(sequences, query.shape[1], key.shape[1])
-    if not fits or (key_mask is not None and key_mask.shape != (key.shape[0], key.shape[1])):
+    if not fits:
         came = ", ".join(f"{x.dtype} {x.shape}" for x in (query, key, value))
-        came += "" if key_mask is None else f", key_mask {key_mask.shape}"
-        came += "" if sequences is None else f", sequences {sequences.tolist()}"
-        raise ValueError(f"attention: {came} came; expected (B, T, H, D), (B, S, G, D) twice of one float dtype, mask (B, S)")
-
-
-def are_sequences(sequences: ndarray, n_queries: int, n_keys: int) -> bool:
-    """Whether these (B, 4) cover all queries in order, each once, and lie within the keys."""
-    if sequences.ndim != 2 or sequences.shape[1] != 4 or sequences.dtype != np.int64 or (sequences < 0).any():
-        return False
-    first_query, queries, first_key, keys = sequences.T
-    in_order = np.array_equal(first_query, np.cumsum(queries) - queries) and int(queries.sum()) == n_queries
-    return in_order and bool((first_key + keys <= n_keys).all())
+        raise ValueError(f"attention: {came} came; expected (B, T, H, D), (B, S, G, D) twice of one float dtype")
+    visible.check(query, key)
 
 
 def check_results(
@@ -71,44 +58,47 @@ def check_results(
         raise ValueError(f"attention_backward: {came} came; {expected} expected")
 
 
-def batch_sizes(query: ndarray, key: ndarray, visible: Visibility) -> tuple[int, int, int]:
-    """Return B, T, S; of sequences end to end how many there are, and the most queries and keys of one."""
+def sequences_of(query: ndarray, key: ndarray, visible: Visibility) -> ndarray:
+    """First query, queries, first key, keys and prefix of each sequence, (B, 5); each row of a batch has its own from 0 on."""
     if visible.sequences is None:
-        return query.shape[0], query.shape[1], key.shape[1]
-    _, n_queries, _, n_keys = visible.sequences.max(axis=0, initial=0).tolist()
-    return len(visible.sequences), n_queries, n_keys
+        (B, T), S = query.shape[:2], key.shape[1]
+        places = np.tile([0, T, 0, S], (B, 1))
+    else:
+        places = visible.sequences
+    prefix = np.zeros(len(places), np.int64) if visible.prefix is None else visible.prefix
+    return np.column_stack([places, prefix]).astype(np.int64, copy=False)
 
 
-def make_job(operands: tuple[ndarray, ...], visible: Visibility, *, chunks: tuple[int, int]) -> ndarray:
+def make_job(
+    operands: tuple[ndarray, ...], visible: Visibility, sequences: ndarray, *, chunks: tuple[int, int], few: bool = False
+) -> ndarray:
     """Return all that a task needs to know as one array of integers; `read_job` is the other end.
 
-    First the number of operands, the number of chunks of keys, the keys in each, and whether the batch is ragged; a row for
-    each operand (B, T, H, D) or (B, T, H) of address and strides (batch, position, head), in numbers; B, T, S, whether there
-    is a mask; H, G, D, causal. Of a ragged batch then, for each sequence, its first query, queries, first key and keys.
+    First the number of operands, the number of chunks of keys, the keys in each, whether queries are few; a row for each operand
+    (B, T, H, D) or (B, T, H) of address and strides (batch, position, head), in numbers; B, keys in a row of the mask or 0, all
+    queries, most queries of a sequence; H, G, D, causal; window or 0; then `sequences_of`.
     """
-    (n_heads, width), n_groups = operands[0].shape[2:], operands[1].shape[2]
-    size, job = operands[0].itemsize, [len(operands), *chunks, visible.sequences is not None]
+    query, size, ragged = operands[0], operands[0].itemsize, visible.sequences is not None
+    job = [len(operands), *chunks, few]
     for x in operands:
         batch, position, head = x.strides[:3]
-        job += (
-            x.__array_interface__["data"][0],
-            batch // size if visible.sequences is None else 0,
-            position // size,
-            head // size,
-        )
-    masked = visible.key_mask is not None
-    job += (*batch_sizes(operands[0], operands[1], visible), masked, n_heads, n_groups, width, visible.causal)
-    if visible.sequences is not None:
-        job += visible.sequences.ravel().tolist()
-    return np.array(job, dtype=np.int64)
+        job += (x.__array_interface__["data"][0], 0 if ragged else batch // size, position // size, head // size)
+    masked = 0 if visible.key_mask is None else operands[1].shape[1]
+    most = int(sequences[:, 1].max(initial=0))
+    (n_heads, width), n_groups = query.shape[2:], operands[1].shape[2]
+    job += (len(sequences), masked, query.shape[0] * query.shape[1], most, n_heads, n_groups, width, visible.causal)
+    return np.concatenate([np.array([*job, visible.window or 0], np.int64), sequences.ravel()])
 
 
 def run_job(
-    job: ndarray, mask: ndarray | None, scale: np.floating, *, tasks: int, work: int, backward: bool, merge: bool
+    job: ndarray, mask: ndarray | None, scale: np.floating, *, tasks: int, work: int, most_keys: int, backward: bool, merge: bool
 ) -> None:
-    """Run all tasks of a job, and with `merge` a last one alone. mask: (B, S) bool; work: numbers of room that a thread needs."""
-    n_batch, n_queries, n_keys, _, n_heads, _, width, _ = job[4 * (job[0] + 1) :][:8].tolist()
-    alone = n_batch * n_queries * n_heads * n_keys * width < SMALL
+    """Run all tasks of a job, and with `merge` a last one alone. mask: (B, S) bool; work: numbers of room that a thread needs.
+
+    most_keys: of one sequence; with `job`, how much there is to do.
+    """
+    _, _, n_rows, _, n_heads, _, width, _ = job[4 * (job[0] + 1) :][:8].tolist()
+    alone = n_rows * n_heads * most_keys * width < SMALL
     masks = NO_MASK if mask is None else np.array(mask, dtype=np.uint8, order="C")  # the one layout that is compiled for
     room = np.empty((1 if alone else get_num_threads(), work + CACHE_LINE), scale.dtype)
     _run(job, masks, room, scale, tasks, backward, merge)
@@ -177,27 +167,36 @@ def _run(job, mask, work, scale, n_tasks, backward, merge):
 
 @inlined
 def read_job(job, mask):
-    """Return what `make_job` packed: operands, mask (B, S), (chunks, keys in each), (B, T, S), (H, G, D, causal)."""
+    """Return what `make_job` packed: operands, mask (B, S), (chunks, keys in each, all queries), B, (H, G, D, causal, window)."""
     operands, n_operands = move(job, 4), load(job, 0)
     sizes, heads = move(operands, 4 * n_operands), move(operands, 4 * n_operands + 4)
-    masks = carray(mask, (load(sizes, 0), load(sizes, 2) if load(sizes, 3) else 0))
-    shape, chunks = (load(sizes, 0), load(sizes, 1), load(sizes, 2)), (load(job, 1), load(job, 2))
-    return operands, masks, chunks, shape, (load(heads, 0), load(heads, 1), load(heads, 2), load(heads, 3))
+    masks, chunks = carray(mask, (load(sizes, 0), load(sizes, 1))), (load(job, 1), load(job, 2), load(sizes, 2))
+    return (
+        operands,
+        masks,
+        chunks,
+        load(sizes, 0),
+        (load(heads, 0), load(heads, 1), load(heads, 2), load(heads, 3), load(heads, 4)),
+    )
 
 
 @inlined
-def is_ragged(job):
-    """Whether the sequences lie end to end."""
+def is_few(job):
+    """Whether there are so few queries that the keys are shared out instead."""
     return load(job, 3) != 0
 
 
 @inlined
-def sequence_of(job, batch, n_queries, n_keys):
-    """Where one sequence of the batch lies: its first query, its queries, its first key, its keys."""
-    if not is_ragged(job):
-        return 0, n_queries, 0, n_keys
-    place = move(job, 4 * (load(job, 0) + batch) + 12)
-    return load(place, 0), load(place, 1), load(place, 2), load(place, 3)
+def most_queries(job):
+    """The most queries of a sequence."""
+    return load(job, 4 * (load(job, 0) + 1) + 3)
+
+
+@inlined
+def sequence_of(job, batch):
+    """Where one sequence of the batch lies: its first query, its queries, its first key, its keys; and its prefix."""
+    place = move(job, 4 * (load(job, 0) + 1) + 9 + 5 * batch)
+    return load(place, 0), load(place, 1), load(place, 2), load(place, 3), load(place, 4)
 
 
 @intrinsic

@@ -10,20 +10,24 @@ right one, both read where they lie; only Qᵀ is packed, once for all the keys.
 
 import numpy as np
 
-from tinyllm.kernels.attention.few_queries import FEW_QUERIES, attend_row, merge_chunks
-from tinyllm.kernels.attention.operands import head_of, is_ragged, operand, read_job, rows_of, sequence_of
+from tinyllm.kernels.attention.few_queries import attend_row, merge_chunks
+from tinyllm.kernels.attention.operands import head_of, is_few, most_queries, operand, read_job, rows_of, sequence_of
 from tinyllm.kernels.attention.tiles import (
     KEY_BLOCK,
     LN_2,
     add_over_keys,
     clear,
     hide_scores,
+    keys_seen,
     multiply_scores,
+    next_block,
     number,
     on_stack,
     pack_queries,
     piece,
     seen_by_both,
+    shifted_sight,
+    sight_of,
 )
 from tinyllm.kernels.pointers import Matrix, at, lanes, load, shifted, store, zero
 from tinyllm.kernels.simd_math import log, power_of_two
@@ -63,10 +67,10 @@ def scale_rows(matrix, n_rows, width, factor):
 
 
 @piece
-def attend_tile(queries, keys, values, sizes, last_seen, mask, scale, out, log_normalizer, work):
+def attend_tile(queries, keys, values, sizes, sight, mask, scale, out, log_normalizer, work):
     """One head, up to two vectors of queries: fills out (queries, D) and log_normalizer (queries,).
 
-    Query j sees the keys up to last_seen + j. sizes: number of queries, of keys, D.
+    sizes: number of queries, of keys, D; sight: what the queries see (tiles.py).
     """
     (n_queries, n_keys, width), side = sizes, 2 * lanes(work)
     scores, largest, total = on_stack(work, KEY_BLOCK), on_stack(work, 1), on_stack(work, 1)
@@ -76,22 +80,24 @@ def attend_tile(queries, keys, values, sizes, last_seen, mask, scale, out, log_n
     for j in range(side):
         store(largest, j, number(work, -np.inf))
         store(total, j, zero(work))
-    n_keys = min(n_keys, last_seen + n_queries)
-    for s in range(0, n_keys, KEY_BLOCK):
-        n = min(KEY_BLOCK, n_keys - s)
-        both = seen_by_both(n, n_queries, last_seen - s, work)
+    begin, n_keys = keys_seen(sight, n_queries, n_keys)
+    s = begin
+    while s < n_keys:
+        n, here = next_block(s, n_keys), shifted_sight(sight, s)
+        both = seen_by_both(here, n, n_queries, work)
         multiply_scores(at(keys, s, 0), panel, tile, n, both, n_queries, width)
-        if mask.size or s + n - 1 > last_seen:
-            hide_scores(scores, s, n, last_seen, mask)
+        if mask.size or n - 1 > here[1] or here[0] > 1 - side:
+            hide_scores(scores, here, s, n, mask)
         absorb_scores(scores, n, largest, shift, factor, total)
-        if s:
+        if s > begin:
             scale_rows(out, n_queries, width, factor)
-        add_over_keys(tile, at(values, s, 0), out, n, both, n_queries, width, s)
+        add_over_keys(tile, at(values, s, 0), out, n, both, n_queries, width, s - begin)
+        s += n
     for j in range(n_queries):
         sum_ = load(total, j)
         store(factor, j, 1 / sum_ if sum_ != 0 else zero(work))
         store(log_normalizer, j, load(largest, j) * number(work, LN_2) + log(sum_))
-    if n_keys > 0:
+    if n_keys > begin:
         scale_rows(out, n_queries, width, factor)
     else:
         clear(out, n_queries, width)
@@ -99,25 +105,31 @@ def attend_tile(queries, keys, values, sizes, last_seen, mask, scale, out, log_n
 
 @piece
 def attend_few(job, mask, scale, work, task):
-    """One chunk of keys of one batch row, for all heads of its few queries; after the last task, all chunks are merged."""
-    operands, mask, (n_chunks, chunk_size), (n_batch, n_queries, n_keys), (n_heads, n_groups, width, causal) = read_job(job, mask)
-    step, normalizer_step = n_batch * n_queries * n_heads * width, n_batch * n_queries * n_heads
+    """One chunk of keys of one sequence, for all heads of its few queries; after the last task, all chunks are merged."""
+    operands, mask, (n_chunks, chunk_size, n_rows), n_batch, (n_heads, n_groups, width, causal, window) = read_job(job, mask)
+    step, normalizer_step = n_rows * n_heads * width, n_rows * n_heads
     if task < n_batch * n_chunks:
         b, chunk = task // n_chunks, task % n_chunks
         first, heads = chunk * chunk_size, (n_heads, n_groups, width)
-        keys, values = rows_of(operand(operands, 1), b, first, work), rows_of(operand(operands, 2), b, first, work)
+        first_query, n_queries, first_key, n_keys, prefix = sequence_of(job, b)
         for t in range(n_queries):
-            n = max(0, min(chunk_size, (n_keys - n_queries + t + 1 if causal else n_keys) - first))
-            query, out = rows_of(operand(operands, 0), b, t, work), rows_of(operand(operands, 3), b, t, work)
-            normalizer, scores = rows_of(operand(operands, 4), b, t, work), Matrix(work, chunk_size, 1)
+            sight = shifted_sight(sight_of(n_keys - n_queries + t, window, prefix, n_keys, causal), first)
+            begin, end = keys_seen(sight, 1, min(chunk_size, n_keys - first))
+            row, place = first_query + t, first_key + first + begin
+            keys, values = rows_of(operand(operands, 1), b, place, work), rows_of(operand(operands, 2), b, place, work)
+            query, out = rows_of(operand(operands, 0), b, row, work), rows_of(operand(operands, 3), b, row, work)
+            normalizer, scores = rows_of(operand(operands, 4), b, row, work), Matrix(work, chunk_size, 1)
             out = shifted(out[0], chunk * step), out[1]
             normalizer = shifted(normalizer[0], chunk * normalizer_step), normalizer[1]
-            attend_row(query, keys, values, n, heads, mask[b, first:], scale, out, normalizer, scores)
+            seen = mask[b, first + begin :]
+            attend_row(query, keys, values, max(0, end - begin), heads, seen, scale, out, normalizer, scores)
     else:
-        for row in range(n_batch * n_queries * n_heads):
-            b, t, h = row // (n_queries * n_heads), row // n_heads % n_queries, row % n_heads
-            whole, log_normalizer = head_of(operand(operands, 3), b, t, h, work), head_of(operand(operands, 4), b, t, h, work)
-            merge_chunks(whole.base, log_normalizer.base, n_chunks, width, step, normalizer_step)
+        for b in range(n_batch):
+            first_query, n_queries, _, _, _ = sequence_of(job, b)
+            for row in range(n_queries * n_heads):
+                t, h = first_query + row // n_heads, row % n_heads
+                whole, log_normalizer = head_of(operand(operands, 3), b, t, h, work), head_of(operand(operands, 4), b, t, h, work)
+                merge_chunks(whole.base, log_normalizer.base, n_chunks, width, step, normalizer_step)
 
 
 def forward_task(job, mask, work, scale, task):
@@ -125,18 +137,18 @@ def forward_task(job, mask, work, scale, task):
 
     Operands: query, key, value, out, log_normalizer (B, T, H). Compiled once, as the symbol tinyllm_attend_f32.
     """
-    operands, masks, _, (_, most_queries, most_keys), (n_heads, n_groups, width, causal) = read_job(job, mask)
-    side = 2 * lanes(work)
-    n_tiles = -(-most_queries // side)
-    t, h, b = (n_tiles - 1 - task % n_tiles) * side, task // n_tiles % n_heads, task // (n_tiles * n_heads)
-    if most_queries <= FEW_QUERIES and not is_ragged(job):
+    if is_few(job):
         attend_few(job, mask, scale, work, task)
         return
-    first, n_queries, first_key, n_keys = sequence_of(job, b, most_queries, most_keys)
+    operands, masks, _, _, (n_heads, n_groups, width, causal, window) = read_job(job, mask)
+    side = 2 * lanes(work)
+    n_tiles = -(-most_queries(job) // side)
+    t, h, b = (n_tiles - 1 - task % n_tiles) * side, task // n_tiles % n_heads, task // (n_tiles * n_heads)
+    first, n_queries, first_key, n_keys, prefix = sequence_of(job, b)
     if t < n_queries:  # else the sequence ends before this tile
         g, sizes, row = h // (n_heads // n_groups), (min(side, n_queries - t), n_keys, width), first + t
         queries, out = head_of(operand(operands, 0), b, row, h, work), head_of(operand(operands, 3), b, row, h, work)
         keys, values = head_of(operand(operands, 1), b, first_key, g, work), head_of(operand(operands, 2), b, first_key, g, work)
         normalizer = head_of(operand(operands, 4), b, row, h, work).base
-        last_seen = n_keys - n_queries + t if causal else n_keys
-        attend_tile(queries, keys, values, sizes, last_seen, masks[b], scale, out, normalizer, work)
+        sight = sight_of(n_keys - n_queries + t, window, prefix, n_keys, causal)
+        attend_tile(queries, keys, values, sizes, sight, masks[b], scale, out, normalizer, work)

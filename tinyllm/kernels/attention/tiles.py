@@ -1,15 +1,20 @@
 """The tile of scores that attention works on: keys down, up to two vectors of queries across, one query to a lane.
 
 The largest, the sum and the power of each query run down its own lane, so nothing is ever added up across a vector. Under
-a causal mask the last keys of a tile are seen only by its second vector of queries, and that corner is not computed:
+a causal mask the last keys of a tile are seen only by its second vector of queries, with a window the first ones only by its
+first; those corners are not computed:
 
                  first      second vector
-              ┌───────────┬───────────┐  ┐
-              │  score of │ key s     │  │ both: keys that the first vector sees as well
-              │  . for  . │ query t   │  ┘
-       keys   └───────────┼───────────┤  ┐
-                never read │           │  │ the rest
-                           └───────────┘  ┘
+              ┌───────────┐
+              │           │              keys 0 .. both[0]
+              ├───────────┼───────────┐
+       keys   │  score of │ key s     │  both[0] .. both[1]: seen by both
+              │  . for  . │ query t   │
+              └───────────┼───────────┤
+                          │           │  the rest
+                          └───────────┘
+What a tile's queries see is `sight` = (first key that query 0 sees, last one, end of the prefix): query j sees the keys from
+first + j (if there is a window) up to last + j, and the whole prefix.
 Scores are kept in units of log 2: softmax is 2^(score - largest) / Σ, and 2ˣ is cheaper than exp(x).
 """
 
@@ -26,6 +31,7 @@ from tinyllm.kernels.product.packing import pack_panel
 from tinyllm.kernels.product.register_tile import multiply_panel
 
 KEY_BLOCK = 96  # keys in a tile: eight times the 12 rows of the register tile; 96 x 32 scores are 12 kB
+NO_WINDOW = -(1 << 40)  # where the first key would be that is seen
 LOG2_E, LN_2 = 1 / math.log(2), math.log(2)
 
 # The pieces must melt into the task: only there does the compiler know that the arrays on its stack do not overlap.
@@ -70,19 +76,53 @@ def pack_queries(queries, n_queries, width, scale, panel):
         store(panel, i, scale * load(panel, i))
 
 
+@inlined
+def sight_of(position, window, prefix, n_keys, causal):
+    """What the queries from `position` on see, of n_keys keys; without a window the first key is beyond all counting."""
+    if not causal:
+        return NO_WINDOW, n_keys, prefix
+    return position - window + 1 if window else NO_WINDOW, position, prefix
+
+
+@inlined
+def shifted_sight(sight, n):
+    """The same for keys that begin n later."""
+    return sight[0] - n, sight[1] - n, sight[2] - n
+
+
 @piece
-def seen_by_both(n_keys, n_queries, last_seen, numbers):
-    """How many of a tile's keys its first vector of queries sees; query j sees keys up to last_seen + j."""
-    return max(0, min(n_keys, last_seen + lanes(numbers))) if n_queries > lanes(numbers) else n_keys
+def keys_seen(sight, n_queries, n_keys):
+    """From which key on, and up to which, some query of the tile sees something."""
+    return max(0, sight[0]), min(n_keys, max(sight[1] + n_queries, sight[2]))
+
+
+@piece
+def next_block(s, n_keys):
+    """How many keys from s on are taken at once: up to a multiple of KEY_BLOCK, so that no sum depends on where one begins."""
+    return min(KEY_BLOCK - s % KEY_BLOCK, n_keys - s)
+
+
+@piece
+def seen_by_both(sight, n_keys, n_queries, numbers):
+    """Which of a tile's keys both vectors of queries see, from and to; `sight` counts from its first key."""
+    half = lanes(numbers)
+    if n_queries <= half:
+        return 0, n_keys
+    first = max(0, min(n_keys, sight[0] + half))
+    return first, max(first, min(n_keys, max(sight[1] + half, sight[2])))
 
 
 @piece
 def multiply_scores(keys, panel, tile, n_keys, both, n_queries, width):
-    """tile[s, j] = K[s] · panel[:, j], without the corner that is not seen."""
+    """tile[s, j] = K[s] · panel[:, j], without the corners that are not seen."""
     side, half = 2 * lanes(keys.base), lanes(keys.base)
-    multiply_panel(keys, panel, tile, (both, side if n_queries > half else half, width), 0)
-    if both < n_keys:
-        multiply_panel(at(keys, both, 0), at(panel, 0, half), at(tile, both, half), (n_keys - both, half, width), 0)
+    if both[0] > 0:
+        multiply_panel(keys, panel, tile, (both[0], half, width), 0)
+    middle = (both[1] - both[0], side if n_queries > half else half, width)
+    multiply_panel(at(keys, both[0], 0), panel, at(tile, both[0], 0), middle, 0)
+    if both[1] < n_keys:
+        size = (n_keys - both[1], half, width)
+        multiply_panel(at(keys, both[1], 0), at(panel, 0, half), at(tile, both[1], half), size, 0)
 
 
 @piece
@@ -97,31 +137,39 @@ def multiply_wide(a, b, c, size, accumulate):
 def add_over_keys(tile, keys, sums, n_keys, both, n_queries, width, accumulate):
     """sums[j] (+)= Σ tile[s, j] · keys[s] over the keys s of the tile that query j sees."""
     half = lanes(keys.base)
-    if both == n_keys:
+    if both[0] == 0 and both[1] == n_keys:
         multiply_wide(turned(tile), keys, sums, (n_queries, width, n_keys), accumulate)
     else:
-        multiply_wide(turned(tile), keys, sums, (half, width, both), accumulate)
-        multiply_wide(turned(at(tile, 0, half)), keys, at(sums, half, 0), (n_queries - half, width, n_keys), accumulate)
+        multiply_wide(turned(tile), keys, sums, (half, width, both[1]), accumulate)
+        rest, size = at(tile, both[0], half), (n_queries - half, width, n_keys - both[0])
+        multiply_wide(turned(rest), at(keys, both[0], 0), at(sums, half, 0), size, accumulate)
 
 
 @piece
 def add_over_queries(tile, queries, sums, n_keys, both, n_queries, width, accumulate):
     """sums[s] (+)= Σ tile[s, j] · queries[j] over the queries j that see key s."""
     half = lanes(queries.base)
-    multiply_wide(tile, queries, sums, (both, width, n_queries), accumulate)
-    if both < n_keys:
-        size = (n_keys - both, width, n_queries - half)
-        multiply_wide(at(tile, both, half), at(queries, half, 0), at(sums, both, 0), size, accumulate)
+    if both[0] > 0:
+        multiply_wide(tile, queries, sums, (both[0], width, half), accumulate)
+    middle = (both[1] - both[0], width, n_queries)
+    multiply_wide(at(tile, both[0], 0), queries, at(sums, both[0], 0), middle, accumulate)
+    if both[1] < n_keys:
+        size = (n_keys - both[1], width, n_queries - half)
+        multiply_wide(at(tile, both[1], half), at(queries, half, 0), at(sums, both[1], 0), size, accumulate)
 
 
 @piece
-def hide_scores(scores, first_key, n_keys, last_seen, mask):
-    """Set to -inf the scores of keys that may not be seen: lane j sees key s if s <= last_seen + j and mask[s]."""
+def hide_scores(scores, sight, first_key, n_keys, mask):
+    """Set to -inf the scores of keys that lane j may not see. `sight` counts from the first of the tile's n_keys keys."""
     side, hidden = 2 * lanes(scores), number(scores, -np.inf)
-    for s in range(max(0, last_seen + 1 - first_key), n_keys):
-        n_hidden = np.int32(first_key + s - last_seen)
+    for s in range(max(0, sight[1] + 1, sight[2]), n_keys):
+        n_hidden = np.int32(s - sight[1])
         for j in range(side):
             store(scores, s * side + j, hidden if np.int32(j) < n_hidden else load(scores, s * side + j))
+    for s in range(min(n_keys, sight[0] + side - 1)):
+        n_seen = np.int32(s - sight[0] + 1)
+        for j in range(side):
+            store(scores, s * side + j, hidden if np.int32(j) >= n_seen else load(scores, s * side + j))
     if mask.size:
         for s in range(n_keys):
             if not mask[first_key + s]:

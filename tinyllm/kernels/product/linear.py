@@ -16,7 +16,7 @@ from tinyllm.kernels.elementwise import gelu_tanh_forward, silu_forward
 from tinyllm.kernels.jit import rows
 from tinyllm.kernels.product.epilogue import ADD_TO, GELU, GELU_BACKWARD, LINEAR, SILU_GATE, SILU_GATE_BACKWARD, epilogue
 from tinyllm.kernels.product.matrix_product import matmul, multiply_with
-from tinyllm.kernels.product.matrix_vector import DOT_ROWS
+from tinyllm.kernels.product.matrix_vector import is_few
 
 
 def _product(kind: int, a: ndarray, b: ndarray, **arrays: ndarray | None) -> ndarray:
@@ -34,7 +34,7 @@ def matmul_add(a: ndarray, b: ndarray, out: ndarray) -> ndarray:
 
 def linear_forward(x: ndarray, weight: ndarray, bias: ndarray | None = None, residual: ndarray | None = None) -> ndarray:
     """x (N, in), weight (out, in), bias (out,), residual (N, out) -> (N, out)."""
-    if x.shape[0] <= DOT_ROWS:
+    if is_few(x.shape[0]):
         y = matmul(x, weight.T)
         for term in (bias, residual):
             y = y if term is None else np.add(y, term, out=y)
@@ -45,7 +45,7 @@ def linear_forward(x: ndarray, weight: ndarray, bias: ndarray | None = None, res
 
 def linear_gelu_forward(x: ndarray, weight: ndarray, bias: ndarray | None = None) -> tuple[ndarray, ndarray]:
     """x (N, in), weight (out, in), bias (out,) -> h (N, out) before GELU (tanh), y (N, out) after it."""
-    if x.shape[0] <= DOT_ROWS:
+    if is_few(x.shape[0]):
         hidden = linear_forward(x, weight, bias)
         return hidden, gelu_tanh_forward(hidden)
     y = np.empty((x.shape[0], weight.shape[0]), x.dtype)
@@ -60,7 +60,7 @@ def gelu_linear_backward(dy: ndarray, weight: ndarray, hidden: ndarray) -> ndarr
 
 def linear_silu_gate_forward(x: ndarray, weight: ndarray, gate: ndarray) -> tuple[ndarray, ndarray]:
     """x (N, in), weight (F, in), gate (N, F) -> up = x weightᵀ (N, F), y = silu(gate) ∘ up (N, F)."""
-    if x.shape[0] <= DOT_ROWS:
+    if is_few(x.shape[0]):
         up = linear_forward(x, weight)
         return up, silu_forward(gate) * up
     y = np.empty(gate.shape, x.dtype)

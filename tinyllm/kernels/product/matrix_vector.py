@@ -21,6 +21,7 @@ from llvmlite import ir
 from numba import carray, types
 from numba.core import cgutils
 
+from tinyllm.kernels.invariance import batch_invariance
 from tinyllm.kernels.jit import inlined, intrinsic, jit, prange
 from tinyllm.kernels.pointers import (
     INT32,
@@ -323,11 +324,16 @@ def _parts(x: np.ndarray) -> tuple[int, int, int]:
     return x.__array_interface__["data"][0], x.strides[0] // x.itemsize, x.strides[1] // x.itemsize
 
 
+def is_few(n_rows: int) -> bool:
+    """Whether so few rows are best multiplied by dots, and may be."""
+    return n_rows <= DOT_ROWS and not batch_invariance()
+
+
 def has_few_rows(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether a @ b, for matrices, is best made here: few rows of a, and b with contiguous rows or columns."""
     if b.strides[0] == b.itemsize:
-        return a.shape[0] <= DOT_ROWS
-    return a.shape[0] <= FEW_ROWS and b.strides[1] == b.itemsize
+        return is_few(a.shape[0])
+    return a.shape[0] <= FEW_ROWS and b.strides[1] == b.itemsize and not batch_invariance()
 
 
 def multiply_few(
