@@ -20,7 +20,6 @@ from tinyllm.kernels.attention.tiles import (
     hide_scores,
     keys_seen,
     multiply_scores,
-    next_block,
     number,
     on_stack,
     pack_queries,
@@ -64,6 +63,10 @@ def backward_tile(operands, gradients, sizes, sight, mask, scale, log_normalizer
     """
     (queries, keys, values, douts, outs), (dqueries, dkeys, dvalues) = operands, gradients
     (n_queries, n_all, width), side = sizes, 2 * lanes(work)
+    begin, n_all = keys_seen(sight, n_queries, n_all)
+    if n_all <= begin:
+        clear(dqueries, n_queries, width)
+        return
     scores, dscores = on_stack(work, KEY_BLOCK), on_stack(work, KEY_BLOCK)
     shift, along = on_stack(work, 1), on_stack(work, 1)
     tile, dtile = Matrix(scores, side, 1), Matrix(dscores, side, 1)
@@ -74,10 +77,9 @@ def backward_tile(operands, gradients, sizes, sight, mask, scale, log_normalizer
     for j in range(side):
         normalizer = load(log_normalizer, j) if j < n_queries else zero(work)
         store(shift, j, normalizer * number(work, LOG2_E) if normalizer > -np.inf else zero(work))
-    begin, n_all = keys_seen(sight, n_queries, n_all)
     s = begin
     while s < n_all:
-        n, here = next_block(s, n_all), shifted_sight(sight, s)
+        n, here = min(KEY_BLOCK, n_all - s), shifted_sight(sight, s)
         both = seen_by_both(here, n, n_queries, work)
         multiply_scores(at(keys, s, 0), panel, tile, n, both, n_queries, width)
         multiply_scores(at(values, s, 0), dpanel, dtile, n, both, n_queries, width)
@@ -88,8 +90,6 @@ def backward_tile(operands, gradients, sizes, sight, mask, scale, log_normalizer
         add_over_queries(dtile, queries, at(dkeys, s, 0), n, both, n_queries, width, accumulate)
         add_over_keys(dtile, at(keys, s, 0), dqueries, n, both, n_queries, width, s - begin)
         s += n
-    if n_all <= begin:
-        clear(dqueries, n_queries, width)
 
 
 def backward_task(job, mask, work, scale, task):

@@ -1,18 +1,15 @@
 """The tile of scores that attention works on: keys down, up to two vectors of queries across, one query to a lane.
 
 The largest, the sum and the power of each query run down its own lane, so nothing is ever added up across a vector. Under
-a causal mask the last keys of a tile are seen only by its second vector of queries, with a window the first ones only by its
-first; those corners are not computed:
+a causal mask the last keys of a tile are seen only by its second vector of queries, and that corner is not computed:
 
                  first      second vector
-              ┌───────────┐
-              │           │              keys 0 .. both[0]
-              ├───────────┼───────────┐
-       keys   │  score of │ key s     │  both[0] .. both[1]: seen by both
-              │  . for  . │ query t   │
-              └───────────┼───────────┤
-                          │           │  the rest
-                          └───────────┘
+              ┌───────────┬───────────┐  ┐
+              │  score of │ key s     │  │ both: keys that the first vector sees as well
+              │  . for  . │ query t   │  ┘
+       keys   └───────────┼───────────┤  ┐
+                never read │           │  │ the rest
+                           └───────────┘  ┘
 What a tile's queries see is `sight` = (first key that query 0 sees, last one, end of the prefix): query j sees the keys from
 first + j (if there is a window) up to last + j, and the whole prefix.
 Scores are kept in units of log 2: softmax is 2^(score - largest) / Σ, and 2ˣ is cheaper than exp(x).
@@ -104,25 +101,18 @@ def next_block(s, n_keys):
 
 @piece
 def seen_by_both(sight, n_keys, n_queries, numbers):
-    """Which of a tile's keys both vectors of queries see, from and to; `sight` counts from its first key."""
+    """How many of a tile's keys its first vector of queries sees; `sight` counts from its first key."""
     half = lanes(numbers)
-    if n_queries <= half:
-        return 0, n_keys
-    first = max(0, min(n_keys, sight[0] + half))
-    return first, max(first, min(n_keys, max(sight[1] + half, sight[2])))
+    return max(0, min(n_keys, max(sight[1] + half, sight[2]))) if n_queries > half else n_keys
 
 
 @piece
 def multiply_scores(keys, panel, tile, n_keys, both, n_queries, width):
-    """tile[s, j] = K[s] · panel[:, j], without the corners that are not seen."""
+    """tile[s, j] = K[s] · panel[:, j], without the corner that is not seen."""
     side, half = 2 * lanes(keys.base), lanes(keys.base)
-    if both[0] > 0:
-        multiply_panel(keys, panel, tile, (both[0], half, width), 0)
-    middle = (both[1] - both[0], side if n_queries > half else half, width)
-    multiply_panel(at(keys, both[0], 0), panel, at(tile, both[0], 0), middle, 0)
-    if both[1] < n_keys:
-        size = (n_keys - both[1], half, width)
-        multiply_panel(at(keys, both[1], 0), at(panel, 0, half), at(tile, both[1], half), size, 0)
+    multiply_panel(keys, panel, tile, (both, side if n_queries > half else half, width), 0)
+    if both < n_keys:
+        multiply_panel(at(keys, both, 0), at(panel, 0, half), at(tile, both, half), (n_keys - both, half, width), 0)
 
 
 @piece
@@ -137,25 +127,21 @@ def multiply_wide(a, b, c, size, accumulate):
 def add_over_keys(tile, keys, sums, n_keys, both, n_queries, width, accumulate):
     """sums[j] (+)= Σ tile[s, j] · keys[s] over the keys s of the tile that query j sees."""
     half = lanes(keys.base)
-    if both[0] == 0 and both[1] == n_keys:
+    if both == n_keys:
         multiply_wide(turned(tile), keys, sums, (n_queries, width, n_keys), accumulate)
     else:
-        multiply_wide(turned(tile), keys, sums, (half, width, both[1]), accumulate)
-        rest, size = at(tile, both[0], half), (n_queries - half, width, n_keys - both[0])
-        multiply_wide(turned(rest), at(keys, both[0], 0), at(sums, half, 0), size, accumulate)
+        multiply_wide(turned(tile), keys, sums, (half, width, both), accumulate)
+        multiply_wide(turned(at(tile, 0, half)), keys, at(sums, half, 0), (n_queries - half, width, n_keys), accumulate)
 
 
 @piece
 def add_over_queries(tile, queries, sums, n_keys, both, n_queries, width, accumulate):
     """sums[s] (+)= Σ tile[s, j] · queries[j] over the queries j that see key s."""
     half = lanes(queries.base)
-    if both[0] > 0:
-        multiply_wide(tile, queries, sums, (both[0], width, half), accumulate)
-    middle = (both[1] - both[0], width, n_queries)
-    multiply_wide(at(tile, both[0], 0), queries, at(sums, both[0], 0), middle, accumulate)
-    if both[1] < n_keys:
-        size = (n_keys - both[1], width, n_queries - half)
-        multiply_wide(at(tile, both[1], half), at(queries, half, 0), at(sums, both[1], 0), size, accumulate)
+    multiply_wide(tile, queries, sums, (both, width, n_queries), accumulate)
+    if both < n_keys:
+        size = (n_keys - both, width, n_queries - half)
+        multiply_wide(at(tile, both, half), at(queries, half, 0), at(sums, both, 0), size, accumulate)
 
 
 @piece
