@@ -23,7 +23,7 @@ FLOORS = {
     2: ("autograd",),
     3: ("ops",),
     4: ("nn", "optim", "tokenizers", "data"),
-    5: ("models",),
+    5: ("models", "compile"),
     6: ("decoding", "training"),
     7: ("chat", "pretraining", "finetuning"),
     8: ("rlhf", "labels", "scaling", "evaluation"),

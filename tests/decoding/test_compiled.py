@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from tinyllm import Tensor, no_grad, ops
+from tinyllm import compile as compiled
 from tinyllm.autograd.modes import MODE
-from tinyllm.decoding import compiled, context, generate
-from tinyllm.models import GPT, GPTConfig
-from tinyllm.nn import lay_out, lora, quantized, run_blocks
+from tinyllm.compile import step as step_file
+from tinyllm.decoding import context, generate
+from tinyllm.models import GPT, GPTConfig, Llama, LlamaConfig
+from tinyllm.nn import RotaryScaling, lay_out, lora, quantized, run_blocks
 
 
 def make_gpt(*, dtype=np.float32, **changes):
@@ -39,7 +41,7 @@ def steps(monkeypatch):
 
 def uncompiled(monkeypatch, run):
     with monkeypatch.context() as patch:
-        patch.setattr(context, "ENOUGH_ROWS", 10**9)
+        patch.setattr(context, "compile_step", lambda *args, **settings: None)
         return run()
 
 
@@ -79,11 +81,12 @@ def test_rows_that_end_leave_the_others_as_they_were(monkeypatch, steps):
     assert (mine.tokens, mine.finish_reasons) == (plain.tokens, plain.finish_reasons)
 
 
-def test_few_rows_or_few_steps_are_not_worth_compiling(steps):
+def test_few_steps_are_not_worth_compiling_and_one_row_is(steps):
     model = make_gpt()
-    generate(model, prompts(context.ENOUGH_ROWS - 1), max_new_tokens=30, temperature=0)
-    generate(model, np.ones((context.ENOUGH_ROWS, 5), int), max_new_tokens=4, temperature=0)
-    assert steps == []
+    for n_rows in (1, 9):
+        for new, compiles in ((step_file.ENOUGH_STEPS, False), (step_file.ENOUGH_STEPS + 1, True)):
+            generate(model, np.full((n_rows, 5), 7), max_new_tokens=new, temperature=0)
+            assert (steps.pop() is not None) == compiles and not steps
 
 
 def test_a_model_in_training_is_left_in_training_and_is_run_without_dropout(steps):
@@ -95,19 +98,61 @@ def test_a_model_in_training_is_left_in_training_and_is_run_without_dropout(step
     assert len(steps) == 2 and None not in steps
 
 
-def test_int8_weights_and_adapters_go_on_uncompiled(steps):
-    small = quantized.quantize(make_gpt())
-    adapted = make_gpt()
-    lora.add_lora(adapted, rank=2, alpha=4.0, rng=np.random.default_rng(0))
-    for model in (small, adapted):
-        result = generate(model, prompts(12), max_new_tokens=10, temperature=0)
-        alone = generate(model, prompts(12)[:1], max_new_tokens=10, temperature=0)
-        assert result.tokens[0] == alone.tokens[0]
-    assert steps == [None, None]
+def adapted():
+    """A policy with adapters that have learned something."""
+    model = lora.add_lora(make_gpt(), rank=2, alpha=4.0, rng=np.random.default_rng(0))
+    for name, parameter in model.named_parameters():
+        if "lora_b" in name:
+            parameter.data[...] = np.random.default_rng(1).normal(0, 0.1, parameter.shape)
+    return model
+
+
+def llama(**changes):
+    shape = {"vocab_size": 300, "block_size": 64, "n_layers": 3, "n_heads": 4, "n_kv_heads": 2, "d_model": 32, "init_std": 0.2}
+    return Llama(LlamaConfig(**{**shape, **changes}), rng=np.random.default_rng(0)).eval()
+
+
+MODELS = {
+    "int8": lambda: quantized.quantize(make_gpt()),
+    "adapters": adapted,
+    "llama": llama,
+    "llama with a window, biases and normed queries": lambda: llama(window=7, qkv_bias=True, qk_norm=True, tied=True),
+    "llama in int8": lambda: quantized.quantize(llama()),
+    "llama with adapters": lambda: lora.add_lora(llama(), rank=2, alpha=4.0, rng=np.random.default_rng(0)),
+    "llama with stretched angles": lambda: llama(rope_scaling=RotaryScaling("yarn", 4.0, 16)),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_kind_of_model_is_compiled_to_what_it_is(monkeypatch, steps, name):
+    model, texts = MODELS[name](), prompts(12)
+
+    def run():
+        return generate(model, texts, max_new_tokens=12, temperature=0)
+
+    mine, plain = run(), uncompiled(monkeypatch, run)
+    assert [type(step) for step in steps] == [compiled.CompiledStep]
+    assert mine.tokens == plain.tokens and len({tuple(tokens) for tokens in mine.tokens}) > 5
+    np.testing.assert_allclose(mine.log_probs, plain.log_probs, atol=1e-4, rtol=0)
+
+
+def test_a_row_s_bits_do_not_depend_on_the_rows_beside_it(steps):
+    model, texts = llama(), prompts(14)
+    whole = generate(model, texts, max_new_tokens=8, temperature=0)
+    part = generate(model, [texts[i] for i in (5, *range(7))], max_new_tokens=8, temperature=0)
+    assert len(steps) == 2 and None not in steps
+    np.testing.assert_array_equal(part.log_probs[0][1:], whole.log_probs[5][1:])  # the first is the prompt's
+
+
+def test_where_tokens_and_positions_are_the_same_the_next_step_is_compiled(steps):
+    rows = context.Context(make_gpt(), 1, 20)
+    for token, compiles in ((5, False), (1, False), (2, False), (9, True)):
+        rows.read(np.array([[token]]))
+        assert isinstance(rows.step, compiled.CompiledStep) == compiles
 
 
 def test_a_model_with_more_weights_than_are_worth_a_copy_goes_on_uncompiled(monkeypatch, steps):
-    monkeypatch.setattr(compiled, "MOST_WEIGHTS", 10_000)
+    monkeypatch.setattr(step_file, "MOST_WEIGHTS", 10_000)
     generate(make_gpt(), prompts(12), max_new_tokens=10, temperature=0)
     assert steps == [None]
 
@@ -179,12 +224,12 @@ def test_a_model_with_ways_of_its_own_keeps_them_however_many_rows_there_are(mon
 
 
 def test_a_step_beyond_the_room_is_refused_and_nothing_is_written():
-    rows = context.Context(make_gpt(), 12, 10)
-    rows.read(np.ones((12, 5), int))
-    for _ in range(5):
+    rows = context.Context(make_gpt(), 12, 14)
+    rows.read(np.ones((12, 7), int))
+    for _ in range(7):
         rows.read(np.ones((12, 1), int))
     before = rows.step.program.lengths.copy()
-    with pytest.raises(ValueError, match="the longest of which has 10 tokens and room for 10; give one token a row"):
+    with pytest.raises(ValueError, match="the longest of which has 14 tokens and room for 14; give one token a row"):
         rows.read(np.ones((12, 1), int))
     with pytest.raises(ValueError, match="size not equal to one"):
         rows.read(np.ones((12, 2), int))

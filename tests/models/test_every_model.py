@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from tinyllm import kernels, no_grad, ops
-from tinyllm.decoding import context, generate
+from tinyllm.compile import step as compiled_step
+from tinyllm.decoding import generate
 from tinyllm.models import GPT, MODELS, GPTConfig, Llama, LlamaConfig, load_model
 from tinyllm.nn import add_lora, lora_disabled, merge_lora, quantize
 from tinyllm.optim import AdamW
@@ -337,7 +338,7 @@ def test_a_compiled_step_writes_what_the_model_itself_writes(lively, monkeypatch
         return generate(lively, prompts, max_new_tokens=7, temperature=temperature, rng=rng).tokens
 
     compiled = written()
-    monkeypatch.setattr(context, "ENOUGH_ROWS", 99)
+    monkeypatch.setattr(compiled_step, "ENOUGH_STEPS", 99)
     assert written() == compiled
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -30,14 +29,3 @@ def add_kind(parser: Any, group: Callable[[str], Group]) -> None:
             add_options(parser, [rest], config=False)
 
     parser.later(fill)
-
-
-def refuse_others(args: argparse.Namespace) -> None:
-    """ValueError for a flag of another kind of model than --model."""
-    from tinyllm.models import ARCHITECTURES
-
-    known = {field.name for field in dataclasses.fields(ARCHITECTURES[args.kind].Config)}
-    for name in vars(args):
-        if name.startswith("model.") and name.removeprefix("model.") not in known:
-            flag, owners = "--" + name.removeprefix("model.").replace("_", "-"), [kind for kind in KINDS if kind != args.kind]
-            raise ValueError(f"{flag} is no setting of {args.kind}; leave it out, or choose --model {owners[0]}")

@@ -65,12 +65,12 @@ def run(args: argparse.Namespace) -> int:
 
 def shape_of(args: argparse.Namespace, group: Group) -> tuple[str, Model]:
     """What is looked at, in words, and a model like it: that of the folder args.model, or of the shape by `group`'s flags."""
-    from tinyllm.cli.architectures import refuse_others
     from tinyllm.cli.settings import read_groups, values_of
     from tinyllm.models import make_model
+    from tinyllm.recipes.sizes import refuse_others
 
     if args.model is None:
-        refuse_others(args)
+        refuse_others(args.kind, vars(args))
         model = make_model(read_groups([group], args)[group.name], rng=None)
         return f"A {type(model).__name__} of this shape", model
     if given := values_of([group], args)[group.name]:

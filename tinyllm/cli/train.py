@@ -12,7 +12,7 @@ import dataclasses
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from tinyllm.cli.architectures import KINDS, add_kind, refuse_others
+from tinyllm.cli.architectures import KINDS, add_kind
 from tinyllm.cli.parser import lesson
 from tinyllm.cli.resuming import out_folder, read_settings, resumable
 
@@ -93,7 +93,7 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     """Settings by group. ValueError, by name, for what contradicts --size or --init-from."""
     from tinyllm.cli.settings import values_of
     from tinyllm.recipes import sizes
-    from tinyllm.recipes.pretrain import architecture_for
+    from tinyllm.recipes.pretrain import architecture_for, refuse_other_shape
     from tinyllm.recipes.runs import saved_settings
 
     saved = saved_settings(out_folder(args)) if args.resume else None
@@ -105,28 +105,11 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
         if hasattr(args, "data.data"):
             raise ValueError("files came as arguments and with --data; give them once")
         setattr(args, "data.data", args.files)
-    refuse_others(args)
+    sizes.refuse_others(kind, vars(args))
     settings = read_settings(own, args)
     given = values_of(own, args)
     if args.size:  # the shape by name, and what flags change of it
         settings["model"] = dataclasses.replace(shapes[args.size], **given["model"])
     if args.init_from is not None:
-        _refuse_other_shape(args, given, own)
+        refuse_other_shape(args.init_from, given, size=args.size)
     return settings
-
-
-def _refuse_other_shape(args: argparse.Namespace, given: dict[str, dict[str, Any]], own: list[Group]) -> None:
-    """ValueError for a shape or a tokenizer that was asked for, when the weights of --init-from decide them."""
-    from tinyllm.recipes.pretrain import shape_of
-    from tinyllm.training import find_model
-
-    config, (data, model, *_) = shape_of(args.init_from), own
-    folder, free = find_model(args.init_from, name="--init-from"), ("dropout", "init_std")
-    for name, value in given["model"].items():
-        if name not in free and value != getattr(config, name):
-            found = f"{model.flag(name)} is {value}, but the model in {folder} has {name} {getattr(config, name)}"
-            raise ValueError(f"{found}, which its weights decide; leave it out")
-    wrong = [data.flag(name) for name in ("tokenizer", "vocab_size") if name in given["data"]]
-    if args.size or wrong:
-        named = "--size" if args.size else wrong[0]
-        raise ValueError(f"{named} came with --init-from, whose model has its own shape and tokenizer; leave one of them out")

@@ -1,18 +1,15 @@
 """What a model has read so far, for each row of a batch that is still running, and the logits for what comes next.
 
-The prompt is read in one pass (prefill), then each step reads one token a row. With enough rows and steps to come, the first of
-these is watched and compiled (`compiled.py`); before that, and for models that cannot be compiled, the model itself is called,
-with its key/value cache.
+The prompt is read in one pass (prefill), then each step reads one token a row. Where it pays, the first of these is watched and
+compiled (`tinyllm/compile/`); before that, and for models that cannot be compiled, the model itself is called, with its
+key/value cache.
 """
 
 import numpy as np
 
-from tinyllm.autograd import Call, observe_ops
-from tinyllm.decoding.compiled import CompiledStep, compile_step
+from tinyllm.compile import CompiledStep, NotYet, compile_step, record
 from tinyllm.decoding.logits import check_logits, next_logits
 from tinyllm.models.contract import LanguageModel
-
-ENOUGH_ROWS, ENOUGH_STEPS = 8, 4  # from here on compiling a step pays
 
 
 class PlainStep:
@@ -24,14 +21,6 @@ class PlainStep:
     def __call__(self, tokens: np.ndarray, attention_mask: np.ndarray | None = None) -> np.ndarray:
         """Reads tokens (R, T), of which `attention_mask` (R, T) leaves some out; logits (R, V)."""
         return next_logits(self.model, tokens, cache=self.cache, attention_mask=attention_mask)
-
-    def compiled(self, tokens: np.ndarray, attention_mask: np.ndarray | None = None) -> tuple[np.ndarray, CompiledStep | None]:
-        """The same for one token a row (R, 1), and the compiled step that can go on from there, if there can be one."""
-        calls: list[Call] = []
-        with observe_ops(calls.append):
-            logits = self(tokens, attention_mask)
-        step = compile_step(self.model, calls, tokens=tokens[:, 0], logits=logits, cache=self.cache)
-        return logits, step
 
     def keep(self, rows: np.ndarray) -> None:
         """Goes on with these rows, in this order."""
@@ -52,19 +41,27 @@ class Context:
     def read(self, tokens: np.ndarray, attention_mask: np.ndarray | None = None) -> np.ndarray:
         """tokens (R, T), which continue the texts -> logits (R, V) for the token after them, good until the next call.
 
-        attention_mask (R, T), for the first call: False = padding on the left. ValueError for logits that are not finite.
+        attention_mask (R, T): False = padding. ValueError for logits that are not finite.
         """
         self.columns_left -= tokens.shape[1]
+        goes_on, self.begun = self.begun, True
         if isinstance(self.step, CompiledStep):
             logits = self.step(tokens.squeeze(1))
             check_logits(logits)
             return logits
-        enough = len(tokens) >= ENOUGH_ROWS and self.columns_left >= ENOUGH_STEPS
-        goes_on, self.begun = self.begun and tokens.shape[1] == 1, True
-        if not (self.may_compile and enough and goes_on):
+        one_each = tokens.shape[1] == 1 and attention_mask is None and goes_on
+        if not (one_each and self.may_compile):
             return self.step(tokens, attention_mask)
-        logits, step = self.step.compiled(tokens, attention_mask)
-        self.step, self.may_compile = step or self.step, False
+        return self._read_and_compile(self.step, tokens)
+
+    def _read_and_compile(self, plain: PlainStep, tokens: np.ndarray) -> np.ndarray:
+        """An ordinary step, from which the compiled one is made that goes on, if there can be one."""
+        logits, calls = record(lambda: plain(tokens))
+        try:
+            step = compile_step(calls, tokens=tokens[:, 0], logits=logits, cache=plain.cache, n_steps=self.columns_left)
+            self.step, self.may_compile = step or plain, False
+        except NotYet:
+            pass
         return logits
 
     def keep(self, rows: np.ndarray) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from tinyllm import kernels
 from tinyllm.kernels.attention.visibility import CAUSAL
+from tinyllm.kernels.program.instructions import Attend, Linear, Norm
 
 B, T, C, H, G, D, V = 2, 3, 8, 2, 1, 4, 5
 
@@ -122,10 +123,11 @@ def _run_program(x: np.ndarray) -> np.ndarray:
     first, normed, qkv, mixed, last = (program.array(width) for width in (C, C, wide, H * D, C))
     keys, values = np.zeros((B * T, G, D, 2), x.dtype), np.zeros((B * T, G, 2, D), x.dtype)
     program.slots[:] = np.arange(B * T)
-    program.norm(first, weight, None, normed, eps=1e-5)
-    program.linear(normed, np.resize(x, (wide, C)), None, qkv)
-    program.attend(qkv, keys, values, mixed, n_heads=H, scale=D**-0.5)
-    program.linear(mixed, np.resize(x, (C, H * D)), weight, last, residual=first, gelu=True)
+    query, key, value = np.split(qkv, [H * D, (H + G) * D], axis=1)
+    program.add(Norm(first, weight, None, normed, 1e-5))
+    program.add(Linear(normed, np.resize(x, (wide, C)), None, qkv))
+    program.add(Attend(query, key, value, keys, values, mixed, D**-0.5))
+    program.add(Linear(mixed, np.resize(x, (C, H * D)), weight, last, first, gelu=True))
     for _ in range(2):
         first[:] = x
         program.run(B * T)

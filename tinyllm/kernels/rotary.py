@@ -14,7 +14,7 @@ SERIAL = 16384  # numbers; fewer are not worth waking another core
 
 
 @inlined
-def _turn(x, cos, sin, sign, y):
+def turn(x, cos, sin, sign, y):
     """All heads (H, D) at one position, by sign · angle."""
     half = cos.size
     for h in range(x.shape[0]):
@@ -32,11 +32,11 @@ def _rotary(x, cos, sin, positions, sign, y):
     if x.size <= SERIAL:
         for n in range(x.shape[0]):
             m = positions[n % n_places]
-            _turn(x[n], cos[m], sin[m], sign, y[n])
+            turn(x[n], cos[m], sin[m], sign, y[n])
     else:
         for n in prange(x.shape[0]):
             m = positions[np.int64(n) % n_places]
-            _turn(x[n], cos[m], sin[m], sign, y[n])
+            turn(x[n], cos[m], sin[m], sign, y[n])
 
 
 def _rotate(x: ndarray, cos: ndarray, sin: ndarray, positions: ndarray, sign: float) -> ndarray:

@@ -77,9 +77,11 @@ def _kept(frequencies: np.ndarray, base: float, scaling: RotaryScaling) -> np.nd
         turns = scaling.original_context * frequencies / (2 * math.pi)
         return np.clip((turns - scaling.low_turns) / (scaling.high_turns - scaling.low_turns), 0, 1)
 
+    context = scaling.original_context
+
     def pair(turns: float) -> float:
         """Which pair makes so many turns in the context."""
-        return len(frequencies) * math.log(scaling.original_context / (turns * 2 * math.pi)) / math.log(base)  # type: ignore[operator]
+        return len(frequencies) * math.log(context / (turns * 2 * math.pi)) / math.log(base)
 
     first, last = pair(scaling.fast_turns), pair(scaling.slow_turns)
     if scaling.whole_pairs:

@@ -23,6 +23,7 @@ from tinyllm.recipes.events import Record, Said, Show, counting, silent, watched
 from tinyllm.recipes.inputs import Input, note, recall
 from tinyllm.recipes.runs import TrainedModel, finish_run, refuse_used_folder, say_longer, start_run
 from tinyllm.recipes.samples import SampleConfig, append_sample, check_samples, drop_samples_from, write_samples
+from tinyllm.recipes.sizes import as_flag
 from tinyllm.recipes.texts import (
     TOKENIZERS,
     DataConfig,
@@ -145,6 +146,21 @@ def shape_of(folder: str) -> ModelConfig:
     model = load_model(found)
     check_finite(model, found)
     return model.config
+
+
+def refuse_other_shape(folder: str, given: Mapping[str, Mapping[str, Any]], *, size: str | None) -> None:
+    """ValueError for a shape or a tokenizer that was asked for, when the weights in `folder` decide them.
+
+    given  the settings by group that were asked for, such as {"model": {"n_layers": 2}}
+    """
+    config, free = shape_of(folder), ("dropout", "init_std")
+    for name, value in given["model"].items():
+        if name not in free and value != getattr(config, name):
+            where = f"the model in {find_model(folder, name='--init-from')} has {name} {getattr(config, name)}"
+            raise ValueError(f"{as_flag(name)} is {value}, but {where}, which its weights decide; leave it out")
+    wrong = ["--size"] if size else [as_flag(name) for name in ("tokenizer", "vocab_size") if name in given["data"]]
+    if wrong:
+        raise ValueError(f"{wrong[0]} came with --init-from, whose model has its own shape and tokenizer; leave one of them out")
 
 
 def _checked(settings: PretrainSettings, init_from: str | None) -> PretrainSettings:

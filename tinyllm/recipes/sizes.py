@@ -8,9 +8,9 @@ A wide model wants smaller initial weights: init_std = 0.02 √(768/C), which fo
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from tinyllm.models import GPTConfig, LlamaConfig, Model, ModelConfig, make_model
+from tinyllm.models import ARCHITECTURES, GPTConfig, LlamaConfig, Model, ModelConfig, make_model
 from tinyllm.training import TrainConfig
 
 SPEED = 100e9  # operations a second
@@ -42,6 +42,20 @@ SHAPES: Mapping[str, Mapping[str, ModelConfig]] = {
     "llama": {name: _as_llama(shape, n_kv_heads=GROUPS[name]) for name, shape in GPT_SHAPES.items()},
 }
 DEFAULT = "small"
+
+
+def as_flag(name: str) -> str:
+    """A setting as one types it."""
+    return "--" + name.replace("_", "-")
+
+
+def refuse_others(architecture: str, given: Iterable[str]) -> None:
+    """ValueError for a setting, "model.window", that another architecture has and this one has not."""
+    known = {field.name for field in dataclasses.fields(ARCHITECTURES[architecture].Config)}
+    for name in (word.removeprefix("model.") for word in given if word.startswith("model.")):
+        if name not in known:
+            other = next(kind for kind in ARCHITECTURES if kind != architecture)
+            raise ValueError(f"{as_flag(name)} is no setting of {architecture}; leave it out, or choose --model {other}")
 
 
 def minutes(model: Model, *, n_tokens: int) -> float:

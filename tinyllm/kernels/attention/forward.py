@@ -67,8 +67,8 @@ def attention_forward(
         side = tile_width(dtype)
         tasks = len(sequences) * (n_chunks if few else n_heads * -(-n_queries // side))
         work = n_heads * chunk_size if few else width * side
-        sizes = {"tasks": tasks, "work": work, "most_keys": n_keys}
-        run_job(job, visible.key_mask, dtype.type(scale * LOG2_E), backward=False, merge=n_chunks > 1, **sizes)
+        number, merge = dtype.type(scale * LOG2_E), n_chunks > 1
+        run_job(job, visible.key_mask, number, tasks=tasks, work=work, most_keys=n_keys, backward=False, merge=merge)
     return out[0], log_normalizer[0]
 
 
@@ -105,8 +105,8 @@ def attention_backward(
     dqueries = grads[0][None] if n_chunks == 1 else np.empty((n_chunks, *query.shape), dtype)
     operands = (query, key, value, out, normalizer, dout, dqueries[0], *grads[1:])
     job = make_job(operands, visible, sequences, chunks=(n_chunks, chunk_size))
-    sizes = {"tasks": n_chunks * n_batch * n_groups, "work": 2 * tile_width(dtype) * query.shape[3], "most_keys": n_keys}
-    run_job(job, visible.key_mask, dtype.type(scale), backward=True, merge=False, **sizes)
+    tasks, work = n_chunks * n_batch * n_groups, 2 * tile_width(dtype) * query.shape[3]
+    run_job(job, visible.key_mask, dtype.type(scale), tasks=tasks, work=work, most_keys=n_keys, backward=True, merge=False)
     if n_chunks > 1:
         np.sum(dqueries, axis=0, out=grads[0])
     return grads
