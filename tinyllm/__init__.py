@@ -9,7 +9,7 @@ Floors, imports point downwards only:
      8  rlhf  labels  evaluation                          learning from preferences; measuring
      7  pretraining  finetuning  chat                     what is learned; talking with what has learned it
      6  decoding  training                                loops around a model
-     5  models                                            whole architectures
+     5  models  compile                                   whole architectures; a step of one as one kernel
      4  nn  optim  tokenizers  data                       their parts
      3  ops                                               the calculus: value and backward
      2  autograd                                          Tensor and the chain rule

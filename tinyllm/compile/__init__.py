@@ -8,7 +8,7 @@
 |---|---|
 | one token a row, a cache that grows by it | prompts are read by the model itself |
 | a model of ops in `LOWERINGS`: GPT, Llama and relatives, LoRA, int8 | another op: the model goes on as before |
-| at most 2²⁴ float weights in products, 2²⁶ in int8 | with more, it is reading them that takes long, and two threads read faster |
+| at most 2²⁴ float weights in products, 2²⁶ in int8 | with more, reading them is what takes long, and two threads read faster |
 | 6 steps to come, and one more for each 2¹⁹ float weights | a packed copy of the weights is made, which must be won back |
 | the program gives the logits of the watched step, to 1e-3 of the largest | something may have happened that was no op |
 """
