@@ -174,7 +174,7 @@ def in_python(snippet, folder):
 
 
 def test_it_is_short():
-    assert len(README.split()) <= 1200, "a front door; figures and guarantees stand in benchmarks/README.md"
+    assert len(README.split()) <= 1320, "a front door; figures and guarantees stand in benchmarks/README.md"
 
 
 def test_the_five_files_to_start_with_are_under_a_thousand_lines():

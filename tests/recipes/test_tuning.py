@@ -42,7 +42,7 @@ def test_more_rows_than_memory_are_refused_and_lora_needs_less(base, monkeypatch
         tuning.refuse_too_large(model, rows=10**9)
     from tinyllm.training import estimate_memory
 
-    need = estimate_memory(model.config, batch_size=2)
+    need = estimate_memory(model, batch_size=2)
     monkeypatch.setattr("tinyllm.recipes.tuning.available_memory", lambda: need.total - 1)
     with pytest.raises(ValueError, match="2 rows"):
         tuning.refuse_too_large(model, rows=2)

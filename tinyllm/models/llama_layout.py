@@ -175,8 +175,9 @@ def _rotary_from_config(settings: Mapping[str, Any], block_size: int, file: File
         return base, None
     if kind not in _ROPE_OF:
         raise FormatError(file, field=f"{field}.rope_type", expected=f"one of default, {', '.join(_ROPE_OF)}", found=repr(kind))
+    values = _scaling_values(given, kind, field, settings, block_size=block_size, file=file)
     try:
-        return base, RotaryScaling(kind, **_scaling_values(given, kind, field, settings, block_size=block_size, file=file))
+        return base, RotaryScaling(kind, **values)
     except (TypeError, ValueError) as error:
         raise FormatError(file, field=field, expected=f"what a scaling of kind {kind} needs", found=str(error)) from None
 
