@@ -1,13 +1,17 @@
 """What every registered model must do (`models.MODELS`): a new one is in here as soon as it has a tiny shape below."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from tinyllm import kernels, no_grad, ops
 from tinyllm.compile import step as compiled_step
 from tinyllm.decoding import generate
+from tinyllm.kernels.invariance import batch_invariant
 from tinyllm.models import GPT, MODELS, GPTConfig, Llama, LlamaConfig, load_model
-from tinyllm.nn import add_lora, lora_disabled, merge_lora, quantize
+from tinyllm.models.decoder import Decoder
+from tinyllm.nn import Attention, FeedForward, LayerNorm, ParallelBlock, Rotary, add_lora, lora_disabled, merge_lora, quantize
 from tinyllm.optim import AdamW
 from tinyllm.storage import safetensors
 
@@ -18,7 +22,38 @@ def llama(rng, **shape):
     return Llama(LlamaConfig(**{"n_kv_heads": 1, "n_inner": 24, **shape}), rng=rng)
 
 
+@dataclasses.dataclass(frozen=True)
+class ToyConfig(GPTConfig):
+    """GPT's sizes; one key/value head."""
+
+    n_groups = 1
+
+
+class Toy(Decoder):
+    """A model made of nn's parts in a few lines: parallel blocks, one key/value head, no biases, positions by angles."""
+
+    Config, layout = ToyConfig, None
+
+    def __init__(self, config, *, rng):
+        super().__init__(config, rng=rng)
+        C, self.rotary = config.d_model, Rotary(config.d_head)
+        self.blocks = [
+            ParallelBlock(
+                norm=LayerNorm(C, bias=False),
+                attention=Attention(C, config.n_heads, n_kv_heads=1, rotary=self.rotary, std=config.init_std, rng=rng),
+                feedforward=FeedForward(C, config.d_feedforward, bias=False, std=config.init_std, rng=rng),
+                dropout=self.dropout,
+            )
+            for _ in range(config.n_layers)
+        ]
+        self.norm = LayerNorm(C, bias=False)
+
+    def kept_per_token(self):
+        return 0
+
+
 TINY = {
+    "toy": lambda rng, **shape: Toy(ToyConfig(**shape), rng=rng),
     "gpt2": lambda rng, **shape: GPT(GPTConfig(**shape), rng=rng),
     "llama": llama,
     "mistral": lambda rng, **shape: llama(rng, **{"window": 5, **shape}),
@@ -26,6 +61,7 @@ TINY = {
     "qwen3": lambda rng, **shape: llama(rng, **{"qk_norm": True, "head_dim": 6, "n_kv_heads": 2, **shape}),
 }
 PARAMETERS = {  # by formula
+    "toy": lambda V, T, L, C, F, H, G, D: V * C + L * (2 * C * (H + G) * D + 2 * C * F + C) + C,
     "gpt2": lambda V, T, L, C, F, H, G, D: V * C + T * C + L * (4 * C * C + 2 * C * F + F + 9 * C) + 2 * C,
     "llama": lambda V, T, L, C, F, H, G, D: 2 * V * C + L * (2 * C * (H + G) * D + 3 * C * F + 2 * C) + C,
     "mistral": lambda V, T, L, C, F, H, G, D: 2 * V * C + L * (2 * C * (H + G) * D + 3 * C * F + 2 * C) + C,
@@ -34,7 +70,10 @@ PARAMETERS = {  # by formula
 }
 
 
-@pytest.fixture(params=MODELS)
+KINDS = [*MODELS, "toy"]
+
+
+@pytest.fixture(params=KINDS)
 def kind(request):
     return request.param
 
@@ -43,7 +82,7 @@ def make(kind, seed=0, **changes):
     return TINY[kind](np.random.default_rng(seed), **{**SMALL, **changes})
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=KINDS)
 def lively(request):
     """A model whose weights are ten times as large, so that its logits are far apart and a small error would show."""
     model = make(request.param).eval()
@@ -63,7 +102,7 @@ def logits(model, *arguments, **settings):
 
 
 def test_every_registered_model_has_a_tiny_shape():
-    assert TINY.keys() == MODELS.keys()
+    assert TINY.keys() == PARAMETERS.keys() == {*MODELS, "toy"}
 
 
 def test_parameters_by_formula_are_those_that_are_counted(kind):
@@ -216,6 +255,21 @@ def test_a_text_gives_the_same_bits_whatever_it_is_padded_and_batched_with(livel
             assert np.array_equal(apart[i, other_mask[i]], together[j, mask[j]])
 
 
+@pytest.mark.skipif(kernels.backend() == "numpy", reason="BLAS sums a row in an order that depends on the other rows")
+@pytest.mark.parametrize("cuts", [[1] * 16, [16], [5, 1, 1, 9], [1, 15], [3, 13]])
+def test_a_row_s_bits_depend_neither_on_its_neighbours_nor_on_how_its_prompt_was_cut(lively, cuts):
+    """What a server asks for (kernels/invariance.py)."""
+    rows = [tokens(16, seed=n) for n in range(3)]
+    with batch_invariant():
+        alone = [logits(lively, row[None])[0] for row in rows]
+        for chosen in ([0], [2, 1], [0, 1, 2]):
+            cache, x = lively.new_cache(len(chosen)), np.stack([rows[i] for i in chosen])
+            pieces = [logits(lively, piece, cache=cache) for piece in np.split(x, np.cumsum(cuts)[:-1], axis=1)]
+            whole = np.concatenate(pieces, axis=1)
+            for row, i in zip(whole, chosen, strict=True):
+                assert np.array_equal(row, alone[i])
+
+
 def in_double(model):
     for parameter in model.parameters():
         parameter.data = parameter.data.astype(np.float64)
@@ -307,6 +361,7 @@ def test_dropout_is_on_in_training_and_off_in_eval(kind):
 # ---- what is built on it
 
 
+@pytest.mark.parametrize("kind", MODELS)
 def test_a_saved_model_is_the_same_to_the_bit(kind, tmp_path):
     model = make(kind).eval()
     model.save_pretrained(tmp_path)

@@ -100,6 +100,22 @@ def start(loss_fn, n_good_steps):
     return model, optimizer, steps
 
 
+def test_the_bits_of_a_step_do_not_depend_on_who_computes_which_micro_batch():
+    """Gradients of each piece by a model of its own, as another process would have it, added in order."""
+    pieces = split(random_batch(np.random.default_rng(0), 6), (2, 1, 3))
+    n = count_tokens(pieces)
+
+    def gradients(*batches):
+        model = GPT(CONFIG, rng=np.random.default_rng(1))
+        for i, batch in enumerate(batches):
+            add_gradients(model, batch, loss_fn=tiny_run.loss_fn, n_counted=n, first=i == 0)
+        return {name: weight.grad for name, weight in model.named_parameters()}
+
+    together, apart = gradients(*pieces), [gradients(piece) for piece in pieces]
+    for name, gradient in together.items():
+        assert np.array_equal(gradient, (apart[0][name] + apart[1][name]) + apart[2][name]), name
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("n_good_steps", [0, 2])
 @pytest.mark.parametrize(

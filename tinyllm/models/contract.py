@@ -1,8 +1,10 @@
 """What a model is to everybody above: the names that decoding, training and learning from feedback call, and nothing else.
 
-    tokens (B, T) -> `hidden` -> (B, T, C) -> `logits` -> (B, T, V)
+    decoder-only       tokens (B, T) -> `hidden` -> (B, T, C) -> `logits` -> (B, T, V)        LanguageModel: GPT, Llama
+    encoder            tokens (B, T) -> `hidden` -> (B, T, C), where everybody sees everybody   Encoder
+    encoder-decoder    source -> `encode` -> memory; target, memory -> `hidden` -> `logits`     EncoderDecoder
 
-A class that has these methods is a model; it need not inherit from anything here (`typing.Protocol`). GPT is one.
+A class that has these methods is a model; it need not inherit from anything here (`typing.Protocol`).
 """
 
 from __future__ import annotations
@@ -29,6 +31,21 @@ class ModelShape(Protocol):
     @property
     def block_size(self) -> int:
         """The longest context, in tokens."""
+        ...
+
+    @property
+    def n_layers(self) -> int:
+        """L, blocks."""
+        ...
+
+    @property
+    def n_heads(self) -> int:
+        """H, attention heads per block."""
+        ...
+
+    @property
+    def d_model(self) -> int:
+        """C, width of the residual stream."""
         ...
 
 
@@ -85,6 +102,10 @@ class LanguageModel(Policy, Protocol):
         """Floating point operations to read one token after `context` others."""
         ...
 
+    def kept_per_token(self) -> int:
+        """Numbers that training keeps for each token of a batch, logits apart: what memory it takes."""
+        ...
+
     def num_parameters(self) -> int:
         """Number of weights, each counted once."""
         ...
@@ -107,6 +128,42 @@ class LanguageModel(Policy, Protocol):
 
     def save_pretrained(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> None:
         """Write it as a folder that `from_pretrained` reads."""
+        ...
+
+
+class Encoder(Protocol):
+    """A model that reads a text whole: each position sees all others."""
+
+    @property
+    def config(self) -> ModelShape:
+        """Its sizes."""
+        ...
+
+    def hidden(self, tokens: np.ndarray, *, attention_mask: np.ndarray | None = None) -> Tensor:
+        """tokens (B, T) int -> the stream after the last block, (B, T, C)."""
+        ...
+
+
+class EncoderDecoder(Protocol):
+    """A model that writes while it looks at a text that an encoder has read."""
+
+    @property
+    def config(self) -> ModelShape:
+        """Its sizes."""
+        ...
+
+    def encode(self, source: np.ndarray, *, source_mask: np.ndarray | None = None) -> Tensor:
+        """source (B, S) int -> memory (B, S, C)."""
+        ...
+
+    def hidden(
+        self, tokens: np.ndarray, *, memory: Tensor, source_mask: np.ndarray | None = None, cache: KVCache | None = None
+    ) -> Tensor:
+        """tokens (B, T) int and what was read -> (B, T, C)."""
+        ...
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """hidden (..., C) -> (..., V)."""
         ...
 
 

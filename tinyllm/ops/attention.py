@@ -43,7 +43,7 @@ def _check(query: np.ndarray, key: np.ndarray, value: np.ndarray, visible: Visib
             f"attention: query (B, T, H, D) = {query.shape} with key {key.shape} and value {value.shape}; expected key "
             "and value (B, S, G, D) with H divisible by G"
         )
-    visible.check(query, key)
+    visible.places(query, key)
 
 
 @op

@@ -163,7 +163,8 @@ def _step(
     try:
         for batch in batches[state.micro_step :]:
             done.append((batch, [rng.bit_generator.state for rng in generators]))
-            state.step_loss += add_gradients(state.model, batch, loss_fn=loss_fn, n_counted=n_counted)
+            first = state.micro_step == 0
+            state.step_loss += add_gradients(state.model, batch, loss_fn=loss_fn, n_counted=n_counted, first=first)
             state.micro_step += 1
             if state.micro_step < len(batches):
                 poll()

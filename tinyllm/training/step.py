@@ -4,7 +4,9 @@
 
 Each micro-batch divides by the same n, so k small batches give the gradient of one large batch, also when masks leave
 them with different numbers of counted tokens (dividing each by its own count, then averaging, does not). The memory
-of activations is that of one micro-batch. A loss or gradient that is not finite stops the step before a weight moves.
+of activations is that of one micro-batch. Each one's gradients are computed alone, and added in a fixed order: the bits of a step
+follow from how its batch is cut, and not from who computed which piece. A loss or gradient that is not finite stops the step
+before a weight moves.
 """
 
 import math
@@ -53,15 +55,21 @@ def count_tokens(batches: Sequence[Batch]) -> int:
     return n_counted
 
 
-def add_gradients(model: Trained, batch: Batch, *, loss_fn: LossFunction[Trained], n_counted: int) -> float:
-    """Forward and backward on one micro-batch; gradients add to what is there. Returns its share of the loss.
+def add_gradients(model: Trained, batch: Batch, *, loss_fn: LossFunction[Trained], n_counted: int, first: bool = True) -> float:
+    """Forward and backward on one micro-batch; gradients add to those of the earlier ones. Returns its share of the loss.
 
+    first  whether it is the step's first, before which there are no gradients
     A loss that is not finite raises FloatingPointError, before the backward.
     """
     loss = loss_fn(model, batch, n_counted=n_counted)
     if not math.isfinite(loss.item()):
         raise FloatingPointError(f"the loss is {loss.item()}")
+    earlier = [] if first else [(weight, weight.grad) for weight in model.parameters() if weight.grad is not None]
+    for weight, _ in earlier:
+        weight.grad = None
     loss.backward()
+    for weight, before in earlier:  # what a micro-batch adds is computed alone, and added in their order
+        weight.grad = before if weight.grad is None else np.add(before, weight.grad, out=before)
     return loss.item()
 
 

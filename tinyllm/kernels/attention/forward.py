@@ -18,7 +18,7 @@ from numpy import ndarray
 
 from tinyllm.kernels.attention.few_queries import FEW_QUERIES, KEYS_PER_CHUNK
 from tinyllm.kernels.attention.gradient import backward_task
-from tinyllm.kernels.attention.operands import check_operands, check_results, make_job, readable, run_job, sequences_of
+from tinyllm.kernels.attention.operands import check_operands, check_results, make_job, readable, run_job
 from tinyllm.kernels.attention.softmax_tiles import forward_task
 from tinyllm.kernels.attention.tiles import KEY_BLOCK, LOG2_E
 from tinyllm.kernels.attention.visibility import Visibility
@@ -51,8 +51,8 @@ def attention_forward(
     query (B, T, H, D); key, value (B, S, G, D), H % G == 0: head h reads key/value head h // (H // G). Any strides, the last
     axis contiguous. visible: who sees whom (visibility.py). A query that sees nothing gets zeros and -inf.
     """
-    check_operands(query, key, value, visible)
-    sequences, (n_heads, width), dtype = sequences_of(query, key, visible), query.shape[2:], query.dtype
+    check_operands(query, key, value)
+    sequences, (n_heads, width), dtype = visible.places(query, key), query.shape[2:], query.dtype
     _, n_queries, _, n_keys, _ = sequences.max(axis=0, initial=0).tolist()
     few = n_queries <= FEW_QUERIES and (visible.sequences is None or visible.cached) and not batch_invariance()
     n_chunks = max(1, -(-n_keys // KEYS_PER_CHUNK)) if few else 1
@@ -86,7 +86,7 @@ def attention_backward(
 
     grads: three arrays, or views with the last axis contiguous, that receive the gradients.
     """
-    check_operands(query, key, value, visible)
+    check_operands(query, key, value)
     if grads is None:
         grads = np.empty_like(query, order="C"), np.empty_like(key, order="C"), np.empty_like(value, order="C")
     if not log_normalizer.size or not key.size:
@@ -95,7 +95,7 @@ def attention_backward(
         return grads
     check_results(query, key, like_query=(dout, out, grads[0]), like_key=grads[1:], log_normalizer=log_normalizer)
     prepare_attention(query.dtype.name)
-    sequences, dtype, n_groups = sequences_of(query, key, visible), query.dtype, key.shape[2]
+    sequences, dtype, n_groups = visible.places(query, key), query.dtype, key.shape[2]
     n_batch, n_keys = len(sequences), int(sequences[:, 3].max(initial=0))
     chunk_size = n_keys if visible.sequences is not None else chunk_length(n_batch * n_groups, n_keys)  # alone or not: same bits
     n_chunks, normalizer = max(1, -(-n_keys // max(1, chunk_size))), np.array(log_normalizer, order="C").swapaxes(1, 2)

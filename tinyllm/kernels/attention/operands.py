@@ -32,7 +32,7 @@ def readable(x: ndarray) -> ndarray:
     return x if x.strides[-1] == x.itemsize and x.flags.aligned else np.array(x, order="C")
 
 
-def check_operands(query: ndarray, key: ndarray, value: ndarray, visible: Visibility) -> None:
+def check_operands(query: ndarray, key: ndarray, value: ndarray) -> None:
     """ValueError unless the arrays fit each other: the tasks follow addresses and see no array."""
     fits = query.ndim == key.ndim == 4 and query.dtype == key.dtype == value.dtype
     fits = fits and query.dtype in (np.float32, np.float64) and query.shape[0] == key.shape[0]
@@ -40,7 +40,6 @@ def check_operands(query: ndarray, key: ndarray, value: ndarray, visible: Visibi
     if not fits:
         came = ", ".join(f"{x.dtype} {x.shape}" for x in (query, key, value))
         raise ValueError(f"attention: {came} came; expected (B, T, H, D), (B, S, G, D) twice of one float dtype")
-    visible.check(query, key)
 
 
 def check_results(
@@ -58,17 +57,6 @@ def check_results(
         raise ValueError(f"attention_backward: {came} came; {expected} expected")
 
 
-def sequences_of(query: ndarray, key: ndarray, visible: Visibility) -> ndarray:
-    """First query, queries, first key, keys and prefix of each sequence, (B, 5); each row of a batch has its own from 0 on."""
-    if visible.sequences is None:
-        (B, T), S = query.shape[:2], key.shape[1]
-        places = np.tile([0, T, 0, S], (B, 1))
-    else:
-        places = visible.sequences
-    prefix = np.zeros(len(places), np.int64) if visible.prefix is None else visible.prefix
-    return np.column_stack([places, prefix]).astype(np.int64, copy=False)
-
-
 def make_job(
     operands: tuple[ndarray, ...], visible: Visibility, sequences: ndarray, *, chunks: tuple[int, int], few: bool = False
 ) -> ndarray:
@@ -76,7 +64,7 @@ def make_job(
 
     First the number of operands, the number of chunks of keys, the keys in each, whether queries are few; a row for each operand
     (B, T, H, D) or (B, T, H) of address and strides (batch, position, head), in numbers; B, keys in a row of the mask or 0, all
-    queries, most queries of a sequence; H, G, D, causal; window or 0; then `sequences_of`.
+    queries, most queries of a sequence; H, G, D, causal; window or 0; then `Visibility.places`.
     """
     query, size, ragged = operands[0], operands[0].itemsize, visible.sequences is not None
     job = [len(operands), *chunks, few]

@@ -15,7 +15,7 @@ prefix: Raffel et al. 2020 (T5), figure 4.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -52,6 +52,7 @@ class Visibility:
     sequences: np.ndarray | None = None
     read: np.ndarray | None = None
     cached: bool = False
+    _places: dict[tuple[int, int, int], np.ndarray] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.window is not None and (isinstance(self.window, bool) or self.window != int(self.window) or self.window < 1):
@@ -65,9 +66,22 @@ class Visibility:
         """The same, but that nobody sees more than the last `window` positions (None: as it is)."""
         return self if window is None else replace(self, window=window)
 
-    def check(self, query: np.ndarray, key: np.ndarray) -> None:
-        """ValueError unless it is said of query (B, T, H, D) and key (B, S, G, D)."""
-        (B, T), S, mask, sequences = query.shape[:2], key.shape[1], self.key_mask, self.sequences
+    def places(self, query: np.ndarray, key: np.ndarray) -> np.ndarray:
+        """First query, queries, first key, keys and prefix of each sequence, (B, 5); each row of a batch has its own from 0 on.
+
+        ValueError unless this is said of query (B, T, H, D) and key (B, S, G, D). Found once for all layers of a batch.
+        """
+        shapes = *query.shape[:2], key.shape[1]
+        if shapes not in self._places:
+            self._check(*shapes)
+            B, T, S = shapes
+            places = np.tile([0, T, 0, S], (B, 1)) if self.sequences is None else self.sequences
+            prefix = np.zeros(len(places), np.int64) if self.prefix is None else self.prefix
+            self._places[shapes] = np.column_stack([places, prefix]).astype(np.int64, copy=False)
+        return self._places[shapes]
+
+    def _check(self, B: int, T: int, S: int) -> None:
+        mask, sequences = self.key_mask, self.sequences
         if mask is not None and (mask.shape != (B, S) or mask.dtype != np.bool_):
             raise ValueError(f"attention: key_mask {mask.dtype} {mask.shape} came, bool (B, S) = {(B, S)} expected")
         if sequences is not None and (B != 1 or not _are_sequences(sequences, n_queries=T, n_keys=S)):
