@@ -18,7 +18,7 @@ class LayerCache:
     def __init__(self, shape: tuple[int, int, int, int], dtype: np.dtype):
         self.keys = np.empty(shape, dtype)
         self.values = np.empty(shape, dtype)
-        self.slots = np.zeros(0, np.int64)
+        self.slots: np.ndarray | slice = slice(0)
 
     def append(self, key: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Add key, value (1, N, G, D), all rows' new tokens end to end; returns all keys and values, (1, B·room, G, D) views."""
@@ -50,7 +50,9 @@ class KVCache:
     def make_place(self, n_new: np.ndarray) -> None:
         """Let the layers' next `append` write so many tokens (B,) behind what each row holds; `lengths` do not change yet."""
         begins = np.arange(self.batch_size) * self.room + self.lengths - (np.cumsum(n_new) - n_new)
-        slots = np.repeat(begins, n_new) + np.arange(n_new.sum())
+        slots: np.ndarray | slice = np.repeat(begins, n_new) + np.arange(n_new.sum())
+        if self.batch_size == 1:  # in one piece
+            slots = slice(int(begins[0]), int(begins[0] + n_new[0]))
         for layer in self.layers:
             layer.slots = slots
 

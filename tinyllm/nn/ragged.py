@@ -76,13 +76,13 @@ def lay_out(
     read = real if read_from is None else real & (np.arange(T) >= np.reshape(read_from, (-1, 1)))
     n_new = real.sum(axis=1)
     positions = (np.cumsum(real, axis=1) - 1 + past[:, None])[real][None]  # (1, N)
-    among, last = (end_to_end(n_new, read=asked) for asked in (None, None if read_from is None else read[real]))
-    if cache is not None:
-        rows = np.arange(B) * cache.room
-        for sequences in (among.sequences, last.sequences):
-            sequences[:, 2], sequences[:, 3] = rows, past + n_new  # type: ignore[index]
-    whole = replace(visible, sequences=among.sequences, cached=cache is not None)
-    return Layout(tokens[real][None], positions, whole, replace(whole, sequences=last.sequences, read=last.read), read, n_new)
+    keys = None if cache is None else (np.arange(B) * cache.room, past + n_new)
+    whole = replace(visible, sequences=end_to_end(n_new, keys=keys).sequences, cached=cache is not None)
+    last = whole
+    if read_from is not None:
+        asked = end_to_end(n_new, read=read[real], keys=keys)
+        last = replace(whole, sequences=asked.sequences, read=asked.read)
+    return Layout(tokens[real][None], positions, whole, last, read, n_new)
 
 
 class LaidOutBlock(Protocol):

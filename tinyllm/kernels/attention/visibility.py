@@ -118,12 +118,15 @@ EVERYTHING = Visibility()  # everybody sees everybody: an encoder
 CAUSAL = Visibility(causal=True)  # nobody sees the future: a decoder
 
 
-def end_to_end(lengths: np.ndarray, *, read: np.ndarray | None = None, causal: bool = True) -> Visibility:
+def end_to_end(
+    lengths: np.ndarray, *, read: np.ndarray | None = None, keys: tuple[np.ndarray, np.ndarray] | None = None, causal: bool = True
+) -> Visibility:
     """Of sequences (B,) of these lengths that lie one behind the other, (1, N, ...); `read` (N,): only these positions ask.
 
     padded   . . a a a         end to end   a a a b b b b b c c        lengths 3, 5, 2
              b b b b b
              . . . c c
+    keys  of each sequence the first and how many, (B,) each, where they are not those of the queries: in a cache
     """
     n_positions = int(lengths.sum())
     if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or (lengths < 0).any():
@@ -135,5 +138,6 @@ def end_to_end(lengths: np.ndarray, *, read: np.ndarray | None = None, causal: b
             expected = f"bool {(n_positions,)} expected, True at the last positions of each sequence"
             raise ValueError(f"read {read.dtype} {read.shape} came, {expected}")
         asked = np.bincount(np.repeat(np.arange(len(lengths)), lengths)[read], minlength=len(lengths))
-    sequences = np.stack([np.cumsum(asked) - asked, asked, ends - lengths, lengths], axis=1).astype(np.int64)
+    first_key, n_keys = (ends - lengths, lengths) if keys is None else keys
+    sequences = np.stack([np.cumsum(asked) - asked, asked, first_key, n_keys], axis=1).astype(np.int64)
     return Visibility(causal=causal, sequences=sequences, read=read)
