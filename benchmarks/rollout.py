@@ -1,6 +1,6 @@
 """Rollouts, the half of reinforcement learning that no gradient is needed for: tinyllm against transformers' `generate`.
 
-    python benchmarks/rollout.py           (--batch 64, --prompt 16 32, --new 64, --size gpt2; --quick for a glance)
+    python benchmarks/rollout.py           (--batch 64, --prompt 16 32, --new 64, --size gpt2 or llama; --quick for a glance)
 
 A rollout is answers and their log-probabilities: sampled at temperature 1 without top-k and top-p, a whole batch at a time,
 key/value cache on both sides, prompts of ragged lengths padded on the left. No stop token, so that every answer has as many
@@ -32,12 +32,18 @@ if not __package__:  # run as a file: find the project around it
     sys.path[0] = str(Path(__file__).parents[1])
 from benchmarks.side_by_side import Worker, available_cores, serve, table, take_turns, undisturbed, with_quartiles
 
-SIZES: dict[str, dict[str, int]] = {
+SIZES: dict[str, dict[str, Any]] = {
     "assistant": {"vocab_size": 2048, "block_size": 128, "n_layers": 4, "n_heads": 4, "d_model": 128},
+    "llama": {"vocab_size": 2048, "block_size": 128, "n_layers": 4, "n_heads": 4, "n_kv_heads": 2, "d_model": 128, "tied": True},
     "gpt2": {"vocab_size": 50257, "block_size": 1024, "n_layers": 12, "n_heads": 12, "d_model": 768},
     "quick": {"vocab_size": 300, "block_size": 64, "n_layers": 2, "n_heads": 2, "d_model": 32},
 }
-INIT_STD = {"assistant": 0.1, "gpt2": 0.05, "quick": 0.1}  # of the random weights: large enough for answers that vary
+INIT_STD = {
+    "assistant": 0.1,
+    "llama": 0.1,
+    "gpt2": 0.05,
+    "quick": 0.1,
+}  # of the random weights: large enough for answers that vary
 TARGET = 3.0  # times transformers' rate
 
 
@@ -52,15 +58,16 @@ class TinySampler:
 
     def save(self, folder: str, config: dict[str, Any]) -> None:
         """Write a model with random weights for both sides to load."""
-        from tinyllm.models import GPT, GPTConfig
+        from tinyllm.models import GPTConfig, LlamaConfig, make_model
 
-        GPT(GPTConfig(**config), rng=np.random.default_rng(0)).save_pretrained(folder)
+        shape = LlamaConfig(**config) if "n_kv_heads" in config else GPTConfig(**config)
+        make_model(shape, rng=np.random.default_rng(0)).save_pretrained(folder)
 
     def load(self, folder: str) -> None:
         """Read the model."""
-        from tinyllm.models import GPT
+        from tinyllm.models import load_model
 
-        self.model = GPT.from_pretrained(folder)
+        self.model = load_model(folder)
 
     def generate(self, prompts: list[list[int]], *, new: int, temperature: float, seed: int) -> tuple[list[list[int]], Any]:
         """`new` tokens after each prompt, and their log-probabilities; temperature 0: the likeliest."""
@@ -89,9 +96,9 @@ class TransformersSampler:
     def load(self, folder: str) -> None:
         """Read the model."""
         import torch
-        from transformers import GPT2LMHeadModel
+        from transformers import AutoModelForCausalLM
 
-        self.model = GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32).eval()
+        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
         self.model.generation_config.eos_token_id = None  # no stop token, and so no logits processor that forbids it either
 
     def generate(self, prompts: list[list[int]], *, new: int, temperature: float, seed: int) -> tuple[list[list[int]], Any]:
