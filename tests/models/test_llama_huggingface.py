@@ -3,6 +3,7 @@
 What is expected was computed in float64 (fixtures/make_llama_family.py).
 """
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tinyllm.models import Llama, load_model
 from tinyllm.models.llama import LlamaConfig
 from tinyllm.nn import RotaryScaling
 from tinyllm.storage import FormatError, safetensors
+from tinyllm.storage.settings import from_json
 
 FOLDERS = sorted((Path(__file__).parents[1] / "fixtures" / "llama_family").iterdir())
 every_folder = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
@@ -203,3 +205,11 @@ def test_said_or_not_it_is_the_same_shape():
     shape = {"n_heads": 4, "d_model": 96}
     assert LlamaConfig(**shape) == LlamaConfig(**shape, n_kv_heads=4, head_dim=24, n_inner=256)
     assert LlamaConfig().d_feedforward == 10944 and LlamaConfig(rope_scaling=RotaryScaling("linear", 2.0)) != LlamaConfig()
+
+
+def test_a_run_s_settings_keep_how_angles_are_stretched(tmp_path):
+    config = LlamaConfig(rope_scaling=RotaryScaling("llama3", 8.0, original_context=512, low_turns=2.0))
+    kept = json.loads(json.dumps(dataclasses.asdict(config)))
+    assert from_json(LlamaConfig, kept, where="config.json") == config
+    with pytest.raises(ValueError, match="config.json: rope_scaling: got 3, expected a table"):
+        from_json(LlamaConfig, {"rope_scaling": 3}, where="config.json")

@@ -1,11 +1,13 @@
 """What attention promises beyond its equation: who sees whom, and that the short ways are the long way."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinyllm import Tensor, ops
+from tinyllm import Tensor, kernels, ops
 from tinyllm.ops import CAUSAL, Visibility, causal_mask, end_to_end
 from tinyllm.ops.plain_attention import attend as plainly
 from tinyllm.ops.plain_attention import attend_backward
@@ -299,3 +301,19 @@ def test_who_may_see_nothing_gets_zeros_and_gives_no_gradient():
     out = ops.attention(query, key, value, attention_mask=mask)
     ops.sum(out * out).backward()
     assert not out.data[:, 1].any() and not query.grad[:, 1].any() and np.isfinite(key.grad).all()
+
+
+@pytest.mark.parametrize("settings", [{"window": 100}, {"prefix": np.array([300])}, {}], ids=str)
+def test_memory_grows_with_the_length_and_not_with_its_square(settings):
+    """Forward and backward at T = 3000 would need 36 MB for each T x T matrix of float32."""
+    tensors = [Tensor(RNG.standard_normal((1, 3000, 2, 8)).astype("f"), requires_grad=True) for _ in range(3)]
+    visible = Visibility(causal=True, **settings)
+    ops.sum(ops.attention(*tensors, visible=visible)).backward()  # compiles
+    tracemalloc.start()
+    ops.sum(ops.attention(*tensors, visible=visible)).backward()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    if kernels.backend() == "numba":
+        assert peak < 40 * tensors[0].data.nbytes
+    else:
+        assert peak > 3000 * 3000 * 4  # the twin stores P: the measurement measures

@@ -21,7 +21,7 @@ import numpy as np
 
 from tinyllm.data.batches import BatchSource, rng_state
 from tinyllm.models.contract import HasLayout
-from tinyllm.nn import Module, has_lora
+from tinyllm.nn import Dropout, Module, has_lora
 from tinyllm.optim import Optimizer
 from tinyllm.storage import FormatError, manifest, remove_folder, safetensors, strict_json, write_file, write_folder
 from tinyllm.storage.strict_json import MapOf, Optional
@@ -70,11 +70,11 @@ class TrainState:
 
 
 def random_generators(model: Module) -> dict[str, np.random.Generator]:
-    """Path -> generator for each generator that a module of the model holds as `rng`, each once (dropout's, say)."""
+    """Path -> generator of each dropout layer of the model, each generator once."""
     found: dict[int, tuple[str, np.random.Generator]] = {}
     for path, module in model.named_modules():
-        if isinstance(rng := getattr(module, "rng", None), np.random.Generator):
-            found.setdefault(id(rng), (path, rng))
+        if isinstance(module, Dropout):
+            found.setdefault(id(module.rng), (path, module.rng))
     return dict(found.values())
 
 

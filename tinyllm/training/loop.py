@@ -171,17 +171,12 @@ def _step(
         norm = update_weights(state.optimizer, learning_rate=learning_rate, grad_clip=config.grad_clip)
     except FloatingPointError as error:
         raise _explain(state, error, done, partial(add_gradients, loss_fn=loss_fn, n_counted=n_counted)) from error
-    n_tokens, loss = sum(map(_n_tokens, batches)), state.step_loss
+    n_tokens, loss = sum(batch.tokens.size for batch in batches), state.step_loss
     state.step, state.tokens_seen = state.step + 1, state.tokens_seen + n_tokens
     state.micro_step, state.step_loss, state.val_loss, state.source_state = 0, 0.0, None, None
     seconds = time.perf_counter() - start
     speed = (1000 * seconds, n_tokens / seconds, peak_memory_bytes())
     return StepRecord(state.step, loss, learning_rate, norm, state.tokens_seen, *speed, metrics=dict(measure()))
-
-
-def _n_tokens(batch: Any) -> int:
-    """Tokens the model reads in a batch: all of them, also those that do not count in the loss."""
-    return batch.tokens.size if hasattr(batch, "tokens") else batch.n_counted
 
 
 def _explain(

@@ -24,7 +24,12 @@ Trained = TypeVar("Trained", bound=Module)
 
 
 class Batch(Protocol):
-    """All that the loop needs to know of a batch: how many tokens count in its loss."""
+    """All that the loop needs to know of a batch: what the model reads, and how many tokens of it count in the loss."""
+
+    @property
+    def tokens(self) -> np.ndarray:
+        """All tokens that are read, (B, T)."""
+        ...
 
     @property
     def n_counted(self) -> int:

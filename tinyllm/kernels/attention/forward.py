@@ -52,8 +52,8 @@ def attention_forward(
     axis contiguous. visible: who sees whom (visibility.py). A query that sees nothing gets zeros and -inf.
     """
     check_operands(query, key, value)
-    sequences, (n_heads, width), dtype = visible.places(query, key), query.shape[2:], query.dtype
-    _, n_queries, _, n_keys, _ = sequences.max(axis=0, initial=0).tolist()
+    places, (n_heads, width), dtype = visible.places(query, key), query.shape[2:], query.dtype
+    sequences, n_queries, n_keys = places
     few = n_queries <= FEW_QUERIES and (visible.sequences is None or visible.cached) and not batch_invariance()
     n_chunks = max(1, -(-n_keys // KEYS_PER_CHUNK)) if few else 1
     chunk_size = -(-n_keys // n_chunks) if visible.sequences is None else KEYS_PER_CHUNK
@@ -63,7 +63,7 @@ def attention_forward(
         prepare_attention(dtype.name)
         query, key, value = readable(query), readable(key), readable(value)  # named, so that a copy lives until the end
         operands = query, key, value, out[0], log_normalizer[0].swapaxes(1, 2)
-        job = make_job(operands, visible, sequences, chunks=(n_chunks, chunk_size), few=few)
+        job = make_job(operands, visible, places, chunks=(n_chunks, chunk_size), few=few)
         side = tile_width(dtype)
         tasks = len(sequences) * (n_chunks if few else n_heads * -(-n_queries // side))
         work = n_heads * chunk_size if few else width * side
@@ -95,16 +95,16 @@ def attention_backward(
         return grads
     check_results(query, key, like_query=(dout, out, grads[0]), like_key=grads[1:], log_normalizer=log_normalizer)
     prepare_attention(query.dtype.name)
-    sequences, dtype, n_groups = visible.places(query, key), query.dtype, key.shape[2]
-    n_batch, n_keys = len(sequences), int(sequences[:, 3].max(initial=0))
+    places, dtype, n_groups = visible.places(query, key), query.dtype, key.shape[2]
+    n_batch, n_keys = len(places.sequences), places.n_keys
     chunk_size = n_keys if visible.sequences is not None else chunk_length(n_batch * n_groups, n_keys)  # alone or not: same bits
     n_chunks, normalizer = max(1, -(-n_keys // max(1, chunk_size))), np.array(log_normalizer, order="C").swapaxes(1, 2)
-    if int(sequences[:, 3].sum()) < n_batch * key.shape[1]:  # keys of no sequence
+    if visible.sequences is not None and int(visible.sequences[:, 3].sum()) < key.shape[1]:  # keys of no sequence
         grads[1][...], grads[2][...] = 0, 0
     query, key, value, out, dout = (readable(x) for x in (query, key, value, out, dout))
     dqueries = grads[0][None] if n_chunks == 1 else np.empty((n_chunks, *query.shape), dtype)
     operands = (query, key, value, out, normalizer, dout, dqueries[0], *grads[1:])
-    job = make_job(operands, visible, sequences, chunks=(n_chunks, chunk_size))
+    job = make_job(operands, visible, places, chunks=(n_chunks, chunk_size))
     tasks, work = n_chunks * n_batch * n_groups, 2 * tile_width(dtype) * query.shape[3]
     run_job(job, visible.key_mask, dtype.type(scale), tasks=tasks, work=work, most_keys=n_keys, backward=True, merge=False)
     if n_chunks > 1:

@@ -14,7 +14,7 @@ import numpy as np
 from numba import carray, get_num_threads, types
 from numpy import ndarray
 
-from tinyllm.kernels.attention.visibility import Visibility
+from tinyllm.kernels.attention.visibility import Places, Visibility
 from tinyllm.kernels.jit import inlined, intrinsic, jit, prange
 from tinyllm.kernels.pointers import INT64, Matrix, constant, load, move, pointer, start, take_number
 from tinyllm.kernels.product.register_tile import call_symbol
@@ -58,13 +58,13 @@ def check_results(
 
 
 def make_job(
-    operands: tuple[ndarray, ...], visible: Visibility, sequences: ndarray, *, chunks: tuple[int, int], few: bool = False
+    operands: tuple[ndarray, ...], visible: Visibility, places: Places, *, chunks: tuple[int, int], few: bool = False
 ) -> ndarray:
     """Return all that a task needs to know as one array of integers; `read_job` is the other end.
 
     First the number of operands, the number of chunks of keys, the keys in each, whether queries are few; a row for each operand
     (B, T, H, D) or (B, T, H) of address and strides (batch, position, head), in numbers; B, keys in a row of the mask or 0, all
-    queries, most queries of a sequence; H, G, D, causal; window or 0; then `Visibility.places`.
+    queries, most queries of a sequence; H, G, D, causal; window or 0; then the sequences.
     """
     query, size, ragged = operands[0], operands[0].itemsize, visible.sequences is not None
     job = [len(operands), *chunks, few]
@@ -72,10 +72,10 @@ def make_job(
         batch, position, head = x.strides[:3]
         job += (x.__array_interface__["data"][0], 0 if ragged else batch // size, position // size, head // size)
     masked = 0 if visible.key_mask is None else operands[1].shape[1]
-    most = int(sequences[:, 1].max(initial=0))
     (n_heads, width), n_groups = query.shape[2:], operands[1].shape[2]
-    job += (len(sequences), masked, query.shape[0] * query.shape[1], most, n_heads, n_groups, width, visible.causal)
-    return np.concatenate([np.array([*job, visible.window or 0], np.int64), sequences.ravel()])
+    job += (len(places.sequences), masked, query.shape[0] * query.shape[1], places.n_queries)
+    job += (n_heads, n_groups, width, visible.causal)
+    return np.concatenate([np.array([*job, visible.window or 0], np.int64), places.sequences.ravel()])
 
 
 def run_job(

@@ -16,6 +16,7 @@ prefix: Raffel et al. 2020 (T5), figure 4.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,6 +30,14 @@ def causal_mask(n_queries: int, n_keys: int) -> np.ndarray:
     t 2   1 1 1 1 1
     """
     return np.arange(n_keys) <= np.arange(n_queries)[:, None] + (n_keys - n_queries)
+
+
+class Places(NamedTuple):
+    """Where the sequences of a batch lie; each row of a rectangular batch begins at 0 of its own."""
+
+    sequences: np.ndarray  # (B, 5): first query, queries, first key, keys, prefix
+    n_queries: int  # the most that a sequence has
+    n_keys: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +61,7 @@ class Visibility:
     sequences: np.ndarray | None = None
     read: np.ndarray | None = None
     cached: bool = False
-    _places: dict[tuple[int, int, int], np.ndarray] = field(default_factory=dict, init=False, repr=False)
+    _found: list[tuple[tuple[int, int, int], Places]] = field(default_factory=list, init=False, repr=False)  # the last answer
 
     def __post_init__(self) -> None:
         if self.window is not None and (isinstance(self.window, bool) or self.window != int(self.window) or self.window < 1):
@@ -66,19 +75,25 @@ class Visibility:
         """The same, but that nobody sees more than the last `window` positions (None: as it is)."""
         return self if window is None else replace(self, window=window)
 
-    def places(self, query: np.ndarray, key: np.ndarray) -> np.ndarray:
-        """First query, queries, first key, keys and prefix of each sequence, (B, 5); each row of a batch has its own from 0 on.
+    def places(self, query: np.ndarray, key: np.ndarray) -> Places:
+        """Where each sequence lies in query (B, T, H, D) and key (B, S, G, D). ValueError unless this is said of them.
 
-        ValueError unless this is said of query (B, T, H, D) and key (B, S, G, D). Found once for all layers of a batch.
+        Found once for all layers of a batch.
         """
         shapes = *query.shape[:2], key.shape[1]
-        if shapes not in self._places:
-            self._check(*shapes)
-            B, T, S = shapes
-            places = np.tile([0, T, 0, S], (B, 1)) if self.sequences is None else self.sequences
-            prefix = np.zeros(len(places), np.int64) if self.prefix is None else self.prefix
-            self._places[shapes] = np.column_stack([places, prefix]).astype(np.int64, copy=False)
-        return self._places[shapes]
+        for known, places in self._found.copy():
+            if known == shapes:
+                return places
+        self._check(*shapes)
+        places = self._places(*shapes)
+        self._found[:] = [(shapes, places)]
+        return places
+
+    def _places(self, B: int, T: int, S: int) -> Places:
+        own = np.tile([0, T, 0, S], (B, 1)) if self.sequences is None else self.sequences
+        prefix = np.zeros(len(own), np.int64) if self.prefix is None else self.prefix
+        _, n_queries, _, n_keys = own.max(axis=0, initial=0).tolist()
+        return Places(np.column_stack([own, prefix]).astype(np.int64, copy=False), n_queries, n_keys)
 
     def _check(self, B: int, T: int, S: int) -> None:
         mask, sequences = self.key_mask, self.sequences
