@@ -6,7 +6,8 @@ E, the token table, is used twice: to read tokens in and to score them on the wa
 position predicts its own next token, so one pass over T tokens gives T lessons. A causal mask makes that honest: position
 t sees tokens 0..t only (`causal_mask` in kernels/attention/visibility.py). Differs from the paper: no dropout on attention
 probabilities (see `nn/attention.py`).
-The way through it, from tokens to logits, as one page of plain NumPy: `plain_gpt.py`. Read that first.
+The way through it, from tokens to logits, as one page of plain NumPy: `plain_gpt.py`. Read that first. What it shares with other
+models of its kind, the pass itself among it: `decoder.py`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@
     biases          none                                 everywhere
     head            a table of its own, or the tokens'   the tokens'
 With one setting each it is Mistral (a sliding window: Jiang et al. 2023), Qwen2 (biases in query, key and value: Yang et al.
-2024) or Qwen3 (queries and keys normed: Yang et al. 2025). The way through it in plain NumPy: `plain_llama.py`.
+2024) or Qwen3 (queries and keys normed: Yang et al. 2025). The way through it in plain NumPy: `plain_llama.py`;
+what all decoders share: `decoder.py`.
 """
 
 from __future__ import annotations
