@@ -1,7 +1,7 @@
 """What this thread does besides computing: it records a graph, or not (`no_grad`), and tells whoever observes it (`observe_ops`).
 
 Observing is the one way to see ops run; nothing reaches into them. A step of generation is compiled from the calls that were seen
-(`decoding/compiled.py`), a run that diverged is searched for the first NaN (`detect_nonfinite`), and time is measured
+(`compile/`), a run that diverged is searched for the first NaN (`detect_nonfinite`), and time is measured
 (`report/profile.py`). While nobody observes, an op asks once whether somebody does, and that is all it costs.
 """
 

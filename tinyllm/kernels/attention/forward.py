@@ -1,11 +1,11 @@
 """Scaled dot-product attention, forward and backward, for any strides, masks and lengths.
 
     out = softmax(scale · Q Kᵀ + mask) V       (Vaswani et al. 2017, eq. 1), for each head
-Here is the way in: arrays become a job (attention_operands.py), a job becomes tasks, the threads take one after the other:
+Here is the way in: arrays become a job (operands.py), a job becomes tasks, the threads take one after the other:
 
-    many queries   a task is one head's tile of 32 queries, which goes through all keys       attention_softmax.py
-    few queries    a task is a chunk of 96 keys for all heads at once, as generation wants    attention_few.py
-    backward       a task is one key/value head, or a chunk of its keys if heads are few      attention_gradient.py
+    many queries   a task is one head's tile of 32 queries, which goes through all keys       softmax_tiles.py
+    few queries    a task is a chunk of 96 keys for all heads at once, as generation wants    few_queries.py
+    backward       a task is one key/value head, or a chunk of its keys if heads are few      gradient.py
 What is cut up, and where, depends on the shapes alone, so that any number of threads gives the same bits. Sequences of different
 lengths may lie end to end, without padding (`sequences`): each then comes out as it would alone, to the bit; therefore backward
 never cuts their keys into chunks, and one long sequence with few heads does not keep many cores busy.

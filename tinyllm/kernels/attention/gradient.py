@@ -1,4 +1,4 @@
-"""The gradients of attention, in the same tiles as the forward pass (attention.py), from the log Σ exp that it kept.
+"""The gradients of attention, in the same tiles as the forward pass (softmax_tiles.py), from the log Σ exp that it kept.
 
     P = exp(scale · Q Kᵀ - log Σ exp)    dV = Pᵀ dout    dP = dout Vᵀ    dS = P ∘ (dP - rowsum(dout ∘ out))
     dQ = scale · dS K                    dK = scale · dSᵀ Q              (Dao et al. 2022, FlashAttention, appendix B.2)

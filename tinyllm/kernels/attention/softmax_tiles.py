@@ -4,8 +4,8 @@
 Softmax needs the largest score and the sum of a whole row, yet keys can be taken a block at a time: keep the largest so far
 m, the sum so far and the output so far; when a block brings a larger m', multiply sum and output by exp(m - m') (Milakov and
 Gimelshein 2018, "Online normalizer calculation"; Dao et al. 2022, FlashAttention, algorithm 1). Unlike there, a tile of
-scores stands on its side, keys down, queries across (drawn in attention_tiles.py): K is the tile's left operand and V its
-right one, both read where they lie; only Qᵀ is packed, once for all the keys. The backward pass: attention_gradient.py.
+scores stands on its side, keys down, queries across (drawn in tiles.py): K is the tile's left operand and V its
+right one, both read where they lie; only Qᵀ is packed, once for all the keys. The backward pass: gradient.py.
 """
 
 import numpy as np
