@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tinyllm import no_grad, ops
-from tinyllm.models import GPT, GPTConfig, gpt_layout, load_tokenizer_for
+from tinyllm.models import GPT, GPTConfig, Llama, LlamaConfig, gpt_layout, load_model, load_tokenizer_for
 from tinyllm.optim import AdamW
 from tinyllm.storage import FormatError, safetensors
 from tinyllm.tokenizers import ByteTokenizer, CharacterTokenizer
@@ -369,3 +369,68 @@ def test_our_names_and_theirs_are_one_to_one():
     for name, array in state.items():
         np.testing.assert_array_equal(back[name], array)
         assert np.shares_memory(back[name], array)
+
+
+# ---- other dtypes, several files
+
+
+def a_llama():
+    config = LlamaConfig(vocab_size=300, block_size=8, n_layers=2, n_heads=2, d_model=16)
+    return Llama(config, rng=np.random.default_rng(0)).eval()
+
+
+@pytest.mark.parametrize(("dtype", "digits"), [("float16", 11), ("bfloat16", 8)])
+@pytest.mark.parametrize("max_shard_bytes", [None, 4000])
+def test_weights_in_half_the_bits_are_the_nearest_there_are(tmp_path, dtype, digits, max_shard_bytes):
+    model = a_llama()
+    model.save_pretrained(tmp_path, dtype=dtype, max_shard_bytes=max_shard_bytes)
+    again, n_bytes = load_model(tmp_path), sum(file.stat().st_size for file in tmp_path.glob("*.safetensors"))
+    assert n_bytes < 2.5 * model.num_parameters()
+    for name, array in model.state_dict().items():
+        found = again.state_dict()[name]
+        np.testing.assert_allclose(found, array, rtol=2.0**-digits, atol=1e-7)
+        assert found.dtype == np.float32 and ("norm" in name or (found != array).any())
+    again.save_pretrained(tmp_path / "again", dtype=dtype)  # what was rounded is kept as it is
+    for name, array in again.state_dict().items():
+        np.testing.assert_array_equal(load_model(tmp_path / "again").state_dict()[name], array)
+
+
+def test_bfloat16_rounds_to_even():
+    from tinyllm.storage.safetensors import to_bfloat16
+
+    bits = np.array([0x3F800000, 0x3F808000, 0x3F818000, 0x3F808001, 0xBF80FFFF, 0x7F800000], np.uint32)
+    assert [hex(b) for b in to_bfloat16(bits.view(np.float32))] == ["0x3f80", "0x3f80", "0x3f82", "0x3f81", "0xbf81", "0x7f80"]
+    assert to_bfloat16(np.array([np.nan], np.float32))[0] == 0x7FC0
+
+
+def test_shards_are_read_again_and_an_older_single_file_goes(tmp_path):
+    model, tokenizer = a_llama(), ByteTokenizer()
+    model.save_pretrained(tmp_path, tokenizer)
+    model.tokens.weight.data[0] += 1
+    model.save_pretrained(tmp_path, tokenizer, max_shard_bytes=5000)
+    assert not (tmp_path / "model.safetensors").exists() and len(list(tmp_path.glob("model-*-of-*.safetensors"))) > 3
+    again = load_model(tmp_path)
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(again.state_dict()[name], array)
+    assert load_tokenizer_for(tmp_path).vocab_size == tokenizer.vocab_size
+    model.save_pretrained(tmp_path, tokenizer, max_shard_bytes=50_000)  # fewer: those of before go
+    assert len(list(tmp_path.glob("model-*-of-*.safetensors"))) == 2
+    model.save_pretrained(tmp_path, tokenizer)
+    assert {file.name for file in tmp_path.glob("model*")} == {"model.safetensors"}
+    np.testing.assert_array_equal(load_model(tmp_path).tokens.weight.data, model.tokens.weight.data)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"dtype": "float8"}, "dtype is 'float8'; expected one of float32, float16, bfloat16"),
+        ({"max_shard_bytes": 0}, "max_shard_bytes is 0; expected at least 1"),
+        ({"dtype": "float16"}, "tokens.weight holds 1e.06, and float16 ends at 65,504; choose bfloat16"),
+    ],
+)
+def test_files_that_cannot_be_written_are_refused_before_anything_is(tmp_path, settings, message):
+    model = a_llama()
+    model.tokens.weight.data[3, 1] = 1e6
+    with pytest.raises(ValueError, match=message):
+        model.save_pretrained(tmp_path / "model", **settings)
+    assert not (tmp_path / "model").exists()

@@ -100,11 +100,21 @@ class Decoder(Module, ABC):
     def kept_per_token(self) -> int:
         """Numbers that training keeps for each token of a batch, logits apart."""
 
-    def save_pretrained(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> None:
-        """Write config.json, model.safetensors and the tokenizer's tokenizer.json, as Hugging Face lays them out."""
-        pretrained.save(
-            folder, self.layout.to_config(self.config), self.layout.to_tensors(self.state_dict()), tokenizer=tokenizer
-        )
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        tokenizer: Tokenizer | None = None,
+        *,
+        dtype: str = "float32",
+        max_shard_bytes: int | None = None,
+    ) -> None:
+        """Write config.json, model.safetensors and the tokenizer's tokenizer.json, as Hugging Face lays them out.
+
+        dtype            of the weights in the file: float32, float16 or bfloat16
+        max_shard_bytes  cut them into files of at most so many bytes, with an index
+        """
+        config, tensors = self.layout.to_config(self.config), self.layout.to_tensors(self.state_dict())
+        pretrained.save(folder, config, tensors, tokenizer=tokenizer, dtype=dtype, max_shard_bytes=max_shard_bytes)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:

@@ -29,10 +29,19 @@ _FINGERPRINT = "tokenizer_sha256"
 
 
 def save(
-    folder: Folder, config: Mapping[str, Any], tensors: Mapping[str, np.ndarray], *, tokenizer: Tokenizer | None = None
-) -> None:
-    """Write the files, each whole or not at all; config.json comes last, so a folder without it is unfinished."""
-    folder = Path(folder)
+    folder: Folder, config: Mapping[str, Any], tensors: Mapping[str, np.ndarray], *, tokenizer: Tokenizer | None = None,
+    dtype: str = "float32", max_shard_bytes: int | None = None,
+) -> None:  # fmt: skip
+    """Write the files, each whole or not at all; config.json comes last, so a folder without it is unfinished.
+
+    dtype            of the weights in the file: float32, float16 or bfloat16
+    max_shard_bytes  cut the weights into files of at most so many bytes, with an index
+    """
+    folder, bits = Path(folder), {"float32": 4, "float16": 2, "bfloat16": 2}
+    if dtype not in bits:
+        raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(bits)}")
+    if max_shard_bytes is not None and max_shard_bytes < 1:
+        raise ValueError(f"max_shard_bytes is {max_shard_bytes}; expected at least 1, or None")
     if rounded := [name for name, array in tensors.items() if array.dtype.kind != "f"]:
         raise ValueError(f"{rounded[0]} is {tensors[rounded[0]].dtype}: save the float model, and quantize it when it is loaded")
     if any(".lora_" in name for name in tensors):
@@ -40,6 +49,7 @@ def save(
             "model has LoRA adapters, for which this layout has no place; merge_lora(model) first, or keep the adapters alone "
             "with models.save_adapters"
         )
+    tensors = _stored_as(dtype, tensors)
     if tokenizer is not None:
         _check_size(tokenizer.vocab_size, config["vocab_size"], folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,8 +64,27 @@ def save(
         ids, generation = _ids_of(tokenizer)
         config = {**config, **ids}
         write_file(folder / GENERATION, json.dumps(generation, indent=2).encode() + b"\n")
-    safetensors.save(folder / WEIGHTS, tensors, metadata=metadata)
-    write_file(folder / "config.json", json.dumps(dict(config), indent=2).encode() + b"\n")
+    rounded_to, index = tuple(tensors) if dtype == "bfloat16" else (), folder / (WEIGHTS + sharded.SUFFIX)
+    if max_shard_bytes is None:
+        safetensors.save(folder / WEIGHTS, tensors, metadata=metadata, bfloat16=rounded_to)
+        sharded.remove(index)  # of an earlier save
+    else:
+        sharded.save(index, tensors, max_bytes=max_shard_bytes, metadata=metadata, bfloat16=rounded_to)
+        (folder / WEIGHTS).unlink(missing_ok=True)  # of an earlier save: it would be read first
+    own = {} if dtype == "float32" else {"torch_dtype": dtype}
+    write_file(folder / "config.json", json.dumps({**config, **own}, indent=2).encode() + b"\n")
+
+
+def _stored_as(dtype: str, tensors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """The arrays as the file shall hold them. ValueError for a number that float16 has not."""
+    if dtype == "bfloat16":
+        return {name: safetensors.to_bfloat16(array) for name, array in tensors.items()}
+    if dtype == "float32":
+        return tensors
+    for name, array in tensors.items():
+        if (largest := float(np.abs(array).max(initial=0))) > float(np.finfo(np.float16).max):
+            raise ValueError(f"dtype: {name} holds {largest:g}, and float16 ends at 65,504; choose bfloat16")
+    return {name: array.astype(np.float16) for name, array in tensors.items()}
 
 
 def weights_file(folder: Folder) -> Path:
@@ -117,8 +146,9 @@ def load_tokenizer_for(folder: Folder) -> Tokenizer:
     """The tokenizer in a model folder, after checking that the weights beside it, if any, were trained with it."""
     folder = Path(folder)
     tokenizer = load_tokenizer(folder)
-    file = folder / WEIGHTS
-    expected = safetensors.read_header(file).metadata.get(_FINGERPRINT) if file.is_file() else None
+    files = [folder / WEIGHTS, *sorted(folder.glob("*-00001-of-*.safetensors"))]  # of shards, each says it
+    file = next((file for file in files if file.is_file()), None)
+    expected = None if file is None else safetensors.read_header(file).metadata.get(_FINGERPRINT)
     if expected is not None and tokenizer.fingerprint() != expected:
         raise FormatError(
             folder / "tokenizer.json",

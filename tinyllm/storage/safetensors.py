@@ -12,7 +12,7 @@ import io
 import mmap
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,8 +79,20 @@ def load(source: Source) -> dict[str, np.ndarray]:
     return {name: _array(mapped, info, source, name) for name, info in header.tensors.items()}
 
 
-def save(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], *, metadata: Mapping[str, str] | None = None) -> None:
+def to_bfloat16(array: np.ndarray) -> np.ndarray:
+    """float32 -> the bits of the nearest bfloat16 (uint16), of two equally near the even one."""
+    bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
+    rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    return np.where(np.isnan(array), np.uint16(0x7FC0), rounded)
+
+
+def save(
+    path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], *, metadata: Mapping[str, str] | None = None,
+    bfloat16: Collection[str] = (),
+) -> None:  # fmt: skip
     """Writes arrays (any strides, any byte order) atomically; equal content gives equal bytes.
+
+    bfloat16: names of the arrays that are bits made by `to_bfloat16`.
 
     The order is by item size, then name, so that each array begins on its own alignment. ValueError for a dtype the
     format lacks, a name or metadata that is not a string, or a header over the limit.
@@ -93,11 +105,11 @@ def save(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], *, met
             known = ", ".join(sorted(str(d) for d in _NAMES))
             raise ValueError(f"tensors[{name!r}] has dtype {array.dtype}; safetensors holds {known}: convert it first")
     order = sorted(arrays, key=lambda name: (-arrays[name].dtype.itemsize, name))
-    head = _header_bytes({name: arrays[name] for name in order}, metadata)
+    head = _header_bytes({name: arrays[name] for name in order}, metadata, bfloat16)
     atomic.write_file(path, _chunks(head, [arrays[name] for name in order]))
 
 
-def _header_bytes(arrays: dict[str, np.ndarray], metadata: Mapping[str, str] | None) -> bytes:
+def _header_bytes(arrays: dict[str, np.ndarray], metadata: Mapping[str, str] | None, bfloat16: Collection[str]) -> bytes:
     """The length and the JSON for arrays laid out in this order, padded so that the data begins on 8 bytes."""
     for key, value in (metadata or {}).items():
         if not isinstance(key, str) or not isinstance(value, str):
@@ -105,7 +117,7 @@ def _header_bytes(arrays: dict[str, np.ndarray], metadata: Mapping[str, str] | N
     table: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     begin = 0
     for name, array in arrays.items():
-        dtype, end = _NAMES[array.dtype.newbyteorder("<")], begin + array.nbytes
+        dtype, end = "BF16" if name in bfloat16 else _NAMES[array.dtype.newbyteorder("<")], begin + array.nbytes
         table[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [begin, end]}
         begin = end
     text = strict_json.dump(table)

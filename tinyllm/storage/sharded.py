@@ -7,12 +7,13 @@ folder only, and it must name every array that is in them, once.
 """
 
 import os
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tinyllm.storage import safetensors, strict_json
+from tinyllm.storage import atomic, safetensors, strict_json
 from tinyllm.storage.strict_json import FormatError, MapOf, Optional
 
 SUFFIX = ".index.json"
@@ -38,6 +39,47 @@ def load(index: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         if name not in arrays:
             raise FormatError(index.parent / shard, field=name, expected="an array of that name, as the index says", found="none")
     return arrays
+
+
+def save(
+    index: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], *, max_bytes: int,
+    metadata: Mapping[str, str] | None = None, bfloat16: Collection[str] = (),
+) -> None:  # fmt: skip
+    """Write the arrays into shards of at most `max_bytes` beside the file `index` (an array larger than that is alone), it last.
+
+    Shards of an earlier save that are no longer needed are removed afterwards. metadata, bfloat16: as in `safetensors.save`.
+    """
+    index, room = Path(index), max_bytes
+    shards: list[list[str]] = [[]]
+    for name, array in tensors.items():
+        if array.nbytes > room and shards[-1]:
+            shards.append([])
+            room = max_bytes
+        shards[-1].append(name)
+        room -= array.nbytes
+    stem = index.name.removesuffix(".safetensors" + SUFFIX)
+    places: dict[str, str] = {}
+    for i, shard in enumerate(shards, 1):
+        file = f"{stem}-{i:05d}-of-{len(shards):05d}.safetensors"
+        safetensors.save(index.parent / file, {name: tensors[name] for name in shard}, metadata=metadata, bfloat16=bfloat16)
+        places |= dict.fromkeys(shard, file)
+    content = {"metadata": {"total_size": sum(array.nbytes for array in tensors.values())}, "weight_map": places}
+    atomic.write_file(index, strict_json.dump(content, indent=2))
+    _remove_shards(index, keep=set(places.values()))
+
+
+def remove(index: str | os.PathLike[str]) -> None:
+    """Remove an index and its shards, if they are there."""
+    if Path(index).exists():
+        Path(index).unlink()
+        _remove_shards(Path(index), keep=set())
+
+
+def _remove_shards(index: Path, *, keep: set[str]) -> None:
+    stem = index.name.removesuffix(".safetensors" + SUFFIX)
+    for file in index.parent.glob(f"{stem}-*-of-*.safetensors"):
+        if file.name not in keep:
+            file.unlink()
 
 
 def names(index: str | os.PathLike[str]) -> set[str]:
