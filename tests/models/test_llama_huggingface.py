@@ -5,6 +5,7 @@ What is expected was computed in float64 (fixtures/make_llama_family.py).
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -211,5 +212,12 @@ def test_a_run_s_settings_keep_how_angles_are_stretched(tmp_path):
     config = LlamaConfig(rope_scaling=RotaryScaling("llama3", 8.0, original_context=512, low_turns=2.0))
     kept = json.loads(json.dumps(dataclasses.asdict(config)))
     assert from_json(LlamaConfig, kept, where="config.json") == config
-    with pytest.raises(ValueError, match="config.json: rope_scaling: got 3, expected a table"):
-        from_json(LlamaConfig, {"rope_scaling": 3}, where="config.json")
+    for scaling, message in (
+        (3, "got 3, expected a table or 'none'"),
+        ({"kindd": "linear", "factor": 2.0}, "unknown key kindd (did you mean 'kind'?)"),
+        ({"kind": "linear"}, "factor is missing; expected a number"),
+        ({"kind": "ntk", "factor": 2.0}, "kind is 'ntk'; expected one of linear"),
+        ({"kind": "linear", "factor": "2"}, "factor: got '2', expected a number"),
+    ):
+        with pytest.raises(ValueError, match=f"config.json: rope_scaling: {re.escape(message)}"):
+            from_json(LlamaConfig, {"rope_scaling": scaling}, where="config.json")

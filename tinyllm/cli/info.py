@@ -82,4 +82,6 @@ def shape_of(args: argparse.Namespace, group: Group) -> tuple[str, Model]:
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, dict):  # settings inside settings
+        return " ".join(f"{name}={_plain(inner)}" for name, inner in value.items() if inner is not None)
     return ("yes" if value else "no") if isinstance(value, bool) else str(value)

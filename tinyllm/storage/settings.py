@@ -120,11 +120,25 @@ def from_toml(setting: Setting, value: Any, *, where: str) -> Any:
 
 def _scalar(setting: Setting, value: Any, where: str) -> Any:
     if setting.nested and isinstance(value, Mapping):
-        return from_json(setting.kind, value, where=where)
+        return _table(setting.kind, value, where)
     fits = isinstance(value, (int, float) if setting.kind is float else setting.kind)
     if not fits or (isinstance(value, bool) and setting.kind is not bool):
         raise ValueError(f"{where}: got {value!r}, expected {setting.expected}")
     return check_choice(setting, setting.kind(value), where)
+
+
+def _table(kind: type, values: Mapping[str, Any], where: str) -> Any:
+    """An instance of a settings dataclass inside another, from a table that has no other keys and all that must be there."""
+    known = {one.name: one for one in settings_of(kind)}
+    for key in values:
+        if key not in known:
+            raise ValueError(f"{where}: unknown key {key}{suggestion(key, known)}")
+    if missing := [name for name, one in known.items() if one.default is dataclasses.MISSING and name not in values]:
+        raise ValueError(f"{where}: {missing[0]} is missing; expected {known[missing[0]].expected}")
+    try:
+        return from_json(kind, values, where=where)
+    except ValueError as error:
+        raise ValueError(str(error) if str(error).startswith(where) else f"{where}: {error}") from None
 
 
 def check_choice(setting: Setting, value: Any, where: str) -> Any:
