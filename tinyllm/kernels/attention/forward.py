@@ -18,7 +18,7 @@ from numpy import ndarray
 
 from tinyllm.kernels.attention.few_queries import FEW_QUERIES, KEYS_PER_CHUNK
 from tinyllm.kernels.attention.gradient import backward_task
-from tinyllm.kernels.attention.operands import check_operands, check_results, make_job, readable, run_job
+from tinyllm.kernels.attention.operands import FEW, INVARIANT, TILES, check_operands, check_results, make_job, readable, run_job
 from tinyllm.kernels.attention.softmax_tiles import forward_task
 from tinyllm.kernels.attention.tiles import KEY_BLOCK, LOG2_E
 from tinyllm.kernels.attention.visibility import Visibility
@@ -63,7 +63,8 @@ def attention_forward(
         prepare_attention(dtype.name)
         query, key, value = readable(query), readable(key), readable(value)  # named, so that a copy lives until the end
         operands = query, key, value, out[0], log_normalizer[0].swapaxes(1, 2)
-        job = make_job(operands, visible, places, chunks=(n_chunks, chunk_size), few=few)
+        way = FEW if few else INVARIANT if batch_invariance() else TILES
+        job = make_job(operands, visible, places, chunks=(n_chunks, chunk_size), way=way)
         side = tile_width(dtype)
         tasks = len(sequences) * (n_chunks if few else n_heads * -(-n_queries // side))
         work = n_heads * chunk_size if few else width * side

@@ -22,6 +22,7 @@ from tinyllm.kernels.product.register_tile import call_symbol
 NO_MASK = np.zeros((1, 1), dtype=np.uint8)
 SMALL = 1 << 17  # multiplications in a product below which waking other threads costs more than it saves
 CACHE_LINE = 64  # bytes
+TILES, FEW, INVARIANT = range(3)  # the ways: tiles of queries, chunks of keys for few queries, tiles of whole blocks
 
 
 # ---- Python's side ----
@@ -58,16 +59,16 @@ def check_results(
 
 
 def make_job(
-    operands: tuple[ndarray, ...], visible: Visibility, places: Places, *, chunks: tuple[int, int], few: bool = False
+    operands: tuple[ndarray, ...], visible: Visibility, places: Places, *, chunks: tuple[int, int], way: int = TILES
 ) -> ndarray:
     """Return all that a task needs to know as one array of integers; `read_job` is the other end.
 
-    First the number of operands, the number of chunks of keys, the keys in each, whether queries are few; a row for each operand
+    First the number of operands, the number of chunks of keys, the keys in each, which way; a row for each operand
     (B, T, H, D) or (B, T, H) of address and strides (batch, position, head), in numbers; B, keys in a row of the mask or 0, all
     queries, most queries of a sequence; H, G, D, causal; window or 0; then the sequences.
     """
     query, size, ragged = operands[0], operands[0].itemsize, visible.sequences is not None
-    job = [len(operands), *chunks, few]
+    job = [len(operands), *chunks, way]
     for x in operands:
         batch, position, head = x.strides[:3]
         job += (x.__array_interface__["data"][0], 0 if ragged else batch // size, position // size, head // size)
@@ -171,7 +172,13 @@ def read_job(job, mask):
 @inlined
 def is_few(job):
     """Whether there are so few queries that the keys are shared out instead."""
-    return load(job, 3) != 0
+    return load(job, 3) == FEW
+
+
+@inlined
+def is_invariant(job):
+    """Whether a query's bits shall depend on the query and its keys alone."""
+    return load(job, 3) == INVARIANT
 
 
 @inlined

@@ -11,7 +11,16 @@ right one, both read where they lie; only Qᵀ is packed, once for all the keys.
 import numpy as np
 
 from tinyllm.kernels.attention.few_queries import attend_row, merge_chunks
-from tinyllm.kernels.attention.operands import head_of, is_few, most_queries, operand, read_job, rows_of, sequence_of
+from tinyllm.kernels.attention.operands import (
+    head_of,
+    is_few,
+    is_invariant,
+    most_queries,
+    operand,
+    read_job,
+    rows_of,
+    sequence_of,
+)
 from tinyllm.kernels.attention.tiles import (
     KEY_BLOCK,
     LN_2,
@@ -70,9 +79,10 @@ def scale_rows(matrix, n_rows, width, factor):
 def attend_tile(queries, keys, values, sizes, sight, mask, scale, out, log_normalizer, work):
     """One head, up to two vectors of queries: fills out (queries, D) and log_normalizer (queries,).
 
-    sizes: number of queries, of keys, D; sight: what the queries see (tiles.py).
+    sizes: number of queries, of keys, D, and whether every block is made whole, so that sums over keys are taken in the same
+    groups however many of its keys are seen (kernels/invariance.py); sight: what the queries see (tiles.py).
     """
-    (n_queries, n_keys, width), side = sizes, 2 * lanes(work)
+    (n_queries, n_keys, width, whole), side = sizes, 2 * lanes(work)
     scores, largest, total = on_stack(work, KEY_BLOCK), on_stack(work, 1), on_stack(work, 1)
     shift, factor = on_stack(work, 1), on_stack(work, 1)
     tile, panel = Matrix(scores, side, 1), Matrix(work, side, 1)
@@ -81,6 +91,7 @@ def attend_tile(queries, keys, values, sizes, sight, mask, scale, out, log_norma
         store(largest, j, number(work, -np.inf))
         store(total, j, zero(work))
     begin, n_keys = keys_seen(sight, n_queries, n_keys)
+    begin = begin // KEY_BLOCK * KEY_BLOCK if whole else begin
     s = begin
     while s < n_keys:
         n, here = next_block(s, n_keys), shifted_sight(sight, s)
@@ -88,7 +99,10 @@ def attend_tile(queries, keys, values, sizes, sight, mask, scale, out, log_norma
         multiply_scores(at(keys, s, 0), panel, tile, n, both, n_queries, width)
         if mask.size or n - 1 > here[1] or here[0] > 1 - side:
             hide_scores(scores, here, s, n, mask)
-        absorb_scores(scores, n, largest, shift, factor, total)
+        if whole:
+            for i in range(n * side, KEY_BLOCK * side):
+                store(scores, i, number(work, -np.inf))
+        absorb_scores(scores, KEY_BLOCK if whole else n, largest, shift, factor, total)
         if s > begin:
             scale_rows(out, n_queries, width, factor)
         add_over_keys(tile, at(values, s, 0), out, n, both, n_queries, width, s - begin)
@@ -146,7 +160,7 @@ def forward_task(job, mask, work, scale, task):
     t, h, b = (n_tiles - 1 - task % n_tiles) * side, task // n_tiles % n_heads, task // (n_tiles * n_heads)
     first, n_queries, first_key, n_keys, prefix = sequence_of(job, b)
     if t < n_queries:  # else the sequence ends before this tile
-        g, sizes, row = h // (n_heads // n_groups), (min(side, n_queries - t), n_keys, width), first + t
+        g, sizes, row = h // (n_heads // n_groups), (min(side, n_queries - t), n_keys, width, is_invariant(job)), first + t
         queries, out = head_of(operand(operands, 0), b, row, h, work), head_of(operand(operands, 3), b, row, h, work)
         keys, values = head_of(operand(operands, 1), b, first_key, g, work), head_of(operand(operands, 2), b, first_key, g, work)
         normalizer = head_of(operand(operands, 4), b, row, h, work).base
