@@ -111,12 +111,12 @@ class Visibility:
         """(B or 1, T, S) bool, True = may be seen, of rectangular rows; or (1, T, S) of one row or sequence, `row`."""
         seen = causal_mask(n_queries, n_keys)[None] if self.causal else np.ones((1, n_queries, n_keys), bool)
         if self.prefix is not None:
-            seen = seen | (np.arange(n_keys) < np.reshape(self.prefix[row], (-1, 1, 1)))
+            seen = seen | (np.arange(n_keys) < np.atleast_1d(self.prefix[row])[:, None, None])
         if self.window is not None:
             positions = np.arange(n_keys - n_queries, n_keys)  # of the queries
             seen = seen & (np.arange(n_keys) > positions[:, None] - self.window)
         if self.key_mask is not None:
-            seen = seen & np.reshape(self.key_mask[row], (-1, 1, n_keys))
+            seen = seen & np.atleast_2d(self.key_mask[row])[:, None]
         return seen
 
 
