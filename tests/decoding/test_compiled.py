@@ -200,6 +200,22 @@ class Squashed(GPT):
         return Tensor(np.tanh(super().logits(hidden).data))
 
 
+class Drifting(GPT):
+    """Reads something that is made anew in each step, and looks like a weight."""
+
+    def logits(self, hidden):
+        self.n_steps += 1
+        bias = Tensor(np.arange(300, dtype=np.float32) % self.n_steps)
+        return ops.linear(hidden, self.tokens.weight, bias)
+
+
+class Negated(GPT):
+    """Uses an op that there is no instruction for."""
+
+    def logits(self, hidden):
+        return super().logits(-hidden)
+
+
 class SeesPadding(GPT):
     """Forgets the mask."""
 
@@ -207,7 +223,10 @@ class SeesPadding(GPT):
         return super().hidden(tokens, **settings)
 
 
-@pytest.mark.parametrize("kind, compiles", [(PostNorm, True), (Louder, False), (Squashed, False), (SeesPadding, True)])
+@pytest.mark.parametrize(
+    "kind, compiles",
+    [(PostNorm, True), (Louder, False), (Squashed, False), (Drifting, False), (Negated, False), (SeesPadding, True)],
+)
 def test_a_model_with_ways_of_its_own_keeps_them_however_many_rows_there_are(monkeypatch, steps, kind, compiles):
     plain = make_gpt()
     model = kind(plain.config, rng=np.random.default_rng(0))
@@ -215,6 +234,7 @@ def test_a_model_with_ways_of_its_own_keeps_them_however_many_rows_there_are(mon
     model.eval()
 
     def run():
+        model.n_steps = 0
         return generate(model, prompts(15), max_new_tokens=15, temperature=0)
 
     mine = run()

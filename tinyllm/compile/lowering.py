@@ -36,12 +36,15 @@ class NotYet(Exception):
 class Writer:
     """Adds instructions to a program, and gives arrays back for new use once nobody reads them any more.
 
-    caches  id of a layer's cache -> its keys and values in the program
-    room    tokens that a text may come to; smaller where a table of positions ends earlier
+    weights  ids of the Tensors that are the same in every step
+    caches   id of a layer's cache -> its keys and values in the program
+    room     tokens that a text may come to; smaller where a table of positions ends earlier
     """
 
-    def __init__(self, program: Any, calls: list[Call], *, caches: dict[int, tuple[np.ndarray, np.ndarray]], room: int):
-        self.program, self.caches, self.room = program, caches, room
+    def __init__(
+        self, program: Any, calls: list[Call], *, weights: set[int], caches: dict[int, tuple[np.ndarray, np.ndarray]], room: int
+    ):
+        self.program, self.weights, self.caches, self.room = program, weights, caches, room
         self.arrays: dict[int, np.ndarray] = {}
         self.free: list[np.ndarray] = []
         self.same: dict[int, int] = {}  # a Tensor that is another one in a new shape -> that one
@@ -69,7 +72,7 @@ class Writer:
 
     def weight(self, x: Any, *, dtype: Any = None) -> np.ndarray:
         """The numbers of a weight."""
-        if not isinstance(x, Tensor) or x.data.dtype != (dtype or self.program.dtype) or self.root(x) in self.arrays:
+        if id(x) not in self.weights or x.data.dtype != (dtype or self.program.dtype):
             raise NotCompilable
         return x.data
 

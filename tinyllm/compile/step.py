@@ -15,6 +15,7 @@ from tinyllm import kernels
 from tinyllm.autograd import Call, Tensor, observe_ops
 from tinyllm.compile.lowering import LOWERINGS, NotCompilable, NotYet, Writer
 from tinyllm.nn import KVCache, LayerCache
+from tinyllm.nn.module import HasModules
 from tinyllm.ops.cross_entropy import check_ids
 
 Result = TypeVar("Result")
@@ -62,10 +63,11 @@ class CompiledStep:
 
 
 def compile_step(
-    calls: list[Call], *, tokens: np.ndarray, logits: np.ndarray, cache: KVCache, n_steps: int
+    calls: list[Call], *, model: HasModules, tokens: np.ndarray, logits: np.ndarray, cache: KVCache, n_steps: int
 ) -> CompiledStep | None:
     """The step whose `calls` led from tokens (R,) to logits (R, V); None if it cannot be compiled. Raises NotYet if the next may.
 
+    model    whose weights they read: what else looks like a weight was made in this step, and may be another in the next
     cache    what has been read so far, these tokens included, with room for what is to come; it is copied
     n_steps  steps to come: few do not win back what compiling costs
     """
@@ -77,7 +79,8 @@ def compile_step(
     program = kernels.RowProgram(len(tokens), cache.layers[0].keys.dtype)
     program.slots[:], program.lengths[:], program.tokens[:] = np.arange(program.n_rows), cache.lengths - 1, tokens
     caches = {id(layer): _own_cache(layer, cache.lengths, cache.room + SPARE) for layer in cache.layers}
-    writer = Writer(program, calls, caches=caches, room=cache.room)
+    weights = {id(weight) for _, weight in model.named_parameters()}
+    writer = Writer(program, calls, weights=weights, caches=caches, room=cache.room)
     try:
         for i, call in enumerate(calls):
             writer.write(i, call)

@@ -57,8 +57,9 @@ class Context:
     def _read_and_compile(self, plain: PlainStep, tokens: np.ndarray) -> np.ndarray:
         """An ordinary step, from which the compiled one is made that goes on, if there can be one."""
         logits, calls = record(lambda: plain(tokens))
+        model, cache = plain.model, plain.cache
         try:
-            step = compile_step(calls, tokens=tokens[:, 0], logits=logits, cache=plain.cache, n_steps=self.columns_left)
+            step = compile_step(calls, model=model, tokens=tokens[:, 0], logits=logits, cache=cache, n_steps=self.columns_left)
             self.step, self.may_compile = step or plain, False
         except NotYet:
             pass
