@@ -84,5 +84,5 @@ def test_every_spelling_leads_back_to_its_pattern(pattern):
 def test_unknown_patterns_are_not_run():
     assert pattern_from_regex("(a+)+$") is None
     for name in ("gpt5", None, ["gpt2"]):
-        with pytest.raises(ValueError, match="pattern: got .*expected one of 'gpt2', 'gpt4', 'qwen2'"):
+        with pytest.raises(ValueError, match="pattern: got .*expected one of 'gpt2', 'gpt4', 'gpt4o', 'qwen2', 'smollm'"):
             get_pattern(name)

@@ -4,25 +4,40 @@ Training (`bpe_train`) leaves an ordered list of merges. Encoding a piece of tex
 neighbouring pairs the one learned earliest is joined, leftmost first, until no pair was learned (Sennrich et al. 2016,
 "Neural Machine Translation of Rare Words with Subword Units", algorithm 1; on bytes: Radford et al. 2019, section 2.2).
 Short pieces search all pairs at every step, O(n²) and simple; long ones (DNA has no spaces) remember where each pair
-stands and take the pairs from a heap, near-linear, with the same answer. Words repeat, so answers are remembered. What it
-leaves out: nothing is ever split in the second-best way (see BPE-dropout), and a token is frequent, not meaningful.
+stands and take the pairs from a heap, near-linear, with the same answer. Words repeat, so answers are remembered. Large texts
+go to kernels that do the same thirty times as fast (`kernels/text/`). OpenAI's files hold no merges but ranks alone: there
+any two neighbours that make a token are a pair, and its rank is the token's id. What all this leaves out: nothing is ever
+split in the second-best way (see BPE-dropout), and a token is frequent, not meaningful.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 from itertools import chain, pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
+import numpy as np
+
+from tinyllm import kernels
+from tinyllm.tokenizers.added_tokens import AddedToken
 from tinyllm.tokenizers.bpe_train import check_min_frequency, count_pieces, learn_merges
 from tinyllm.tokenizers.layout import bpe_layout
-from tinyllm.tokenizers.pretokenize import LOOKAHEAD, get_pattern
+from tinyllm.tokenizers.pretokenize import SplitPattern, as_pattern, settled_length
 from tinyllm.tokenizers.special import END_OF_TEXT
 from tinyllm.tokenizers.tokenizer import Tokenizer, add_special_tokens, to_bytes, to_text
+from tinyllm.tokenizers.unicode_classes import character_classes
 
-Ranks = dict[tuple[int, int], tuple[int, int]]  # (left id, right id) -> (rank: lower is earlier, id of the joined token)
+if TYPE_CHECKING:
+    from tinyllm.kernels.text.byte_pairs import BytePairCoder
 
+Form = Literal["NFC", "NFD", "NFKC", "NFKD"]  # of Unicode
+Pair = tuple[int, int]  # (left id, right id)
+Ranks = Mapping[Pair, tuple[int, int]]  # -> (rank: lower is earlier, id of the joined token)
+
+LARGE, MIDDLING = 1 << 16, 1 << 9  # characters of texts that are worth making ready the kernels; worth calling them, once ready
 LONG = 48  # from this many symbols on, the heap is faster than searching all pairs
 CACHE_PIECES = 100_000  # remembered pieces, and the longest piece (characters) worth remembering: about 30 MB
 CACHE_LENGTH = 64
@@ -106,36 +121,74 @@ class _PieceCache(dict[str, list[int]]):
         return ids
 
 
+class TokenRanks(dict[Pair, tuple[int, int]]):
+    """The pairs of a file of ranks, worked out as they are asked for: two tokens are a pair if they make a token."""
+
+    def __init__(self, tokens: list[bytes], ids: dict[bytes, int]):
+        super().__init__()
+        self._tokens, self.ordinary, self._none = tokens, ids, set[Pair]()
+
+    def __contains__(self, pair: object) -> bool:
+        if super().__contains__(pair):
+            return True
+        if pair in self._none:
+            return False
+        left, right = cast(Pair, pair)
+        joined = self.ordinary.get(self._tokens[left] + self._tokens[right])
+        if joined is not None:
+            self[left, right] = (joined, joined)
+            return True
+        if len(self._none) >= CACHE_PIECES:
+            self._none.clear()
+        self._none.add((left, right))
+        return False
+
+
 class BPETokenizer(Tokenizer):
     """Byte-level BPE: lossless on any bytes.
 
-    `tokens[i]`: the bytes of id i, among them all 256 single bytes. `merges`: pairs of tokens in the order they were
-    learned; each joined pair must be a token too. `pattern`: how text is cut first ("gpt2", "gpt4" or "qwen2").
-    `special_tokens`: text -> id, ids inside `tokens`. ValueError says what does not fit.
+    tokens         the bytes of each id, among them all 256 single bytes; b"" for an id that stands for nothing
+    merges         pairs of tokens in the order they were learned; each joined pair must be a token too. None: any two tokens
+                   that make a token are a pair, the one with the lowest id first, as in the files of tiktoken
+    pattern        how text is cut first: a name of `pretokenize.PATTERNS`, or a pattern of your own
+    special_tokens text -> id, ids inside `tokens`
+    added_tokens   others that are found in text before all else
+    ignore_merges  a piece that is a token becomes it, whatever the merges say (Llama 3)
+    normalization  "NFC": text is brought into this Unicode form first (Qwen); decoding gives that form back
+
+    ValueError says what does not fit.
     """
 
     def __init__(
-        self, tokens: list[bytes], merges: list[tuple[bytes, bytes]], *, pattern: str = "gpt4",
-        special_tokens: dict[str, int] | None = None,
+        self, tokens: list[bytes], merges: list[tuple[bytes, bytes]] | None, *, pattern: str | SplitPattern = "gpt4",
+        special_tokens: dict[str, int] | None = None, added_tokens: Iterable[AddedToken] = (), ignore_merges: bool = False,
+        normalization: Form | None = None,
     ):  # fmt: skip
-        super().__init__(tokens, special_tokens or {})
-        self.pattern = get_pattern(pattern)
-        self.merges = merges
-        special_ids = set(self.special_tokens.values())
-        ids = {token: i for i, token in enumerate(tokens) if i not in special_ids}
-        if len(ids) + len(special_ids) != len(tokens):
+        super().__init__(tokens, special_tokens or {}, added_tokens=added_tokens)
+        if normalization not in (None, "NFC", "NFD", "NFKC", "NFKD"):
+            raise ValueError(f"normalization: got {normalization!r}, expected None, 'NFC', 'NFD', 'NFKC' or 'NFKD'")
+        self.pattern = as_pattern(pattern)
+        self.merges, self.ignore_merges, self.normalization = merges, ignore_merges or merges is None, normalization
+        special_ids = {token.id for token in self.added_tokens}
+        self.ordinary = {token: i for i, token in enumerate(tokens) if i not in special_ids and token}
+        if len(self.ordinary) + len(special_ids) + tokens.count(b"") != len(tokens):
             raise ValueError("tokens: two ids stand for the same bytes; each ordinary token must be there once")
-        self._byte_ids = [_id_of(bytes([byte]), ids, "tokens") for byte in range(256)]
-        self._ranks: Ranks = {}
-        for rank, (left, right) in enumerate(merges):
-            where = f"merges[{rank}]"
-            pair = (_id_of(left, ids, where), _id_of(right, ids, where))
-            self._ranks[pair] = (rank, _id_of(left + right, ids, where))
+        self._byte_ids = [_id_of(bytes([byte]), self.ordinary, "tokens") for byte in range(256)]
+        self._pairs = None if merges is None else _pairs_of(merges, self.ordinary)
         self._cache = _PieceCache(self._encode_piece)
+        self._coder: BytePairCoder | None = None
+
+    @cached_property
+    def _ranks(self) -> Ranks:
+        """Pairs by id, for pieces that are merged here and not in a kernel."""
+        if self._pairs is None:
+            return TokenRanks(self.tokens, self.ordinary)
+        lefts, rights, joined = (part.tolist() for part in self._pairs)
+        return dict(zip(zip(lefts, rights, strict=True), enumerate(joined), strict=True))
 
     @classmethod
     def train(
-        cls, documents: Iterable[str | bytes], *, vocab_size: int, pattern: str = "gpt4", min_frequency: int = 2,
+        cls, documents: Iterable[str | bytes], *, vocab_size: int, pattern: str | SplitPattern = "gpt4", min_frequency: int = 2,
         special_tokens: Iterable[str] = (END_OF_TEXT,), progress: Callable[[str, int, int | None], None] | None = None,
     ) -> BPETokenizer:  # fmt: skip
         """Learn a vocabulary of `vocab_size` ids from `documents` (read once, one at a time).
@@ -153,40 +206,89 @@ class BPETokenizer(Tokenizer):
             )
         check_min_frequency(min_frequency)  # this and the special tokens before the work, not after it
         Tokenizer(*add_special_tokens([bytes([byte]) for byte in range(256)], special))
-        counts = count_pieces(documents, get_pattern(pattern), special_tokens=special, progress=progress)
+        counts = count_pieces(documents, as_pattern(pattern), special_tokens=special, progress=progress)
         tokens, merges = learn_merges(counts, vocab_size - least, min_frequency=min_frequency, progress=progress)
         tokens, special_ids = add_special_tokens(tokens, special)
         return cls(tokens, merges, pattern=pattern, special_tokens=special_ids)
 
     def _encode_piece(self, piece: str) -> list[int]:
         """The ids of one piece, merged."""
-        symbols = [self._byte_ids[byte] for byte in to_bytes(piece)]
+        data = to_bytes(piece)
+        if self.ignore_merges and data in self.ordinary:
+            return [self.ordinary[data]]
+        symbols = [self._byte_ids[byte] for byte in data]
         merge = merge_by_search if len(symbols) < LONG else merge_by_heap
         return merge(symbols, self._ranks)
 
     def _encode_ordinary(self, text: str) -> list[int]:
-        return list(chain.from_iterable(map(self._cache.__getitem__, self.pattern.split(text))))
+        if len(text) >= MIDDLING and (coder := self._kernels(len(text))):
+            return coder.encode([to_bytes(self._normalized(text))])[0].tolist()
+        pieces = self.pattern.split(self._normalized(text))
+        return list(chain.from_iterable(map(self._cache.__getitem__, pieces)))
 
-    def _encode_prefix(self, text: str, reserve: int) -> tuple[list[int], int]:
-        settled = min(len(text.rstrip()), len(text) - LOOKAHEAD - reserve)  # a run of spaces waits for what ends it
-        pieces = self.pattern.split(text) if settled > 0 else []
-        length = len(text)
-        while pieces and length > settled:
-            length -= len(pieces.pop())
-        return list(chain.from_iterable(map(self._cache.__getitem__, pieces))), length if pieces else 0
+    def _encode_many(self, texts: list[str]) -> list[np.ndarray]:
+        size = sum(map(len, texts))
+        if size < MIDDLING or not (coder := self._kernels(size)):
+            return super()._encode_many(texts)
+        return coder.encode([to_bytes(self._normalized(text)) for text in texts])
+
+    def _kernels(self, size: int) -> BytePairCoder | None:
+        """What encodes `size` characters in machine code; None where that does not pay, or cannot be."""
+        if self._coder is None and size >= LARGE and self.pattern.cut and kernels.backend() == "numba":
+            from tinyllm.kernels.text.byte_pairs import BytePairCoder
+
+            ordinary = np.sort(np.fromiter(self.ordinary.values(), np.int64, len(self.ordinary)))
+            self._coder = BytePairCoder(
+                self.tokens, ordinary=ordinary, merges=self._pairs, whole=self.ignore_merges,
+                cut=self.pattern.cut, classes=character_classes(),
+            )  # fmt: skip
+        return self._coder
+
+    def _normalized(self, text: str) -> str:
+        return text if self.normalization is None else unicodedata.normalize(self.normalization, text)
+
+    def _settled(self, text: str, reserve: int) -> int:
+        return settled_length(self.pattern, text, reserve, only_lines=self.normalization is not None)
 
     def explain(self, text: str | bytes) -> list[list[list[bytes]]]:
         """How `text` is encoded: for each piece the list of steps, each step the piece's tokens (bytes) at that time."""
         explained = []
-        for piece in self.pattern.split(to_text(text)):
+        for piece in self.pattern.split(self._normalized(to_text(text))):
             symbols = [self._byte_ids[byte] for byte in to_bytes(piece)]
             explained.append([[self.tokens[i] for i in step] for step in merge_steps(symbols, self._ranks)])
         return explained
 
     def to_json(self) -> dict[str, Any]:
-        """A BPE model with a byte-level pre-tokenizer; see `layout`."""
+        """A BPE model with a byte-level pre-tokenizer; see `layout`. ValueError for a pattern of your own, which has no name."""
         split = None if self.pattern.name == "gpt2" else self.pattern.published
-        return bpe_layout(self.tokens, self.merges, special_tokens=self.special_tokens, split=split)
+        return bpe_layout(
+            self.tokens, self.written_merges(), added_tokens=self.added_tokens, split=split,
+            ignore_merges=self.ignore_merges, normalization=self.normalization,
+        )  # fmt: skip
+
+    def written_merges(self) -> list[tuple[bytes, bytes]]:
+        """The merges; for a file of ranks all pairs that make a token, those of lower ids first."""
+        if self.merges is not None:
+            return self.merges
+        found = []
+        for token, joined in self.ordinary.items():
+            parts = ((token[:i], token[i:]) for i in range(1, len(token)))
+            known = [(self.ordinary[a], self.ordinary[b]) for a, b in parts if a in self.ordinary and b in self.ordinary]
+            found += [(joined, pair) for pair in sorted(known)]
+        return [(self.tokens[left], self.tokens[right]) for _, (left, right) in sorted(found)]
+
+
+def _pairs_of(merges: list[tuple[bytes, bytes]], ids: dict[bytes, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(lefts, rights, joined), each (n,) int32, of the merges in order; ValueError names the first that has no id."""
+    try:
+        pairs = [(ids[left], ids[right], ids[left + right]) for left, right in merges]
+    except KeyError:
+        for rank, (left, right) in enumerate(merges):
+            for token in (left, right, left + right):
+                _id_of(token, ids, f"merges[{rank}]")
+        raise
+    lefts, rights, joined = np.array(pairs, np.int32).reshape(-1, 3).T.copy()
+    return lefts, rights, joined
 
 
 def _id_of(token: bytes, ids: dict[bytes, int], where: str) -> int:

@@ -24,4 +24,4 @@ class ByteTokenizer(Tokenizer):
 
     def to_json(self) -> dict[str, Any]:
         """A byte-level BPE without merges; see `layout`."""
-        return byte_layout(self.tokens, self.special_tokens)
+        return byte_layout(self.tokens, self.added_tokens)

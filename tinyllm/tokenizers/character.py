@@ -52,4 +52,4 @@ class CharacterTokenizer(Tokenizer):
 
     def to_json(self) -> dict[str, Any]:
         """A WordLevel model over single characters; see `layout`."""
-        return character_layout(self.tokens, self.special_tokens, UNKNOWN)
+        return character_layout(self.tokens, self.added_tokens, UNKNOWN)

@@ -36,7 +36,8 @@ def facts(tokenizer: Tokenizer) -> list[tuple[str, str]]:
     longest = sorted(ordinary, key=len, reverse=True)[:LONGEST_SHOWN]
     own = []
     if isinstance(tokenizer, BPETokenizer):
-        own = [("merges", f"{len(tokenizer.merges):,}"), ("pattern", tokenizer.pattern.name)]
+        merges = "by rank" if tokenizer.merges is None else f"{len(tokenizer.merges):,}"
+        own = [("merges", merges), ("pattern", tokenizer.pattern.name)]
     return [
         ("kind", type(tokenizer).__name__),
         ("vocabulary", f"{tokenizer.vocab_size:,} tokens"),

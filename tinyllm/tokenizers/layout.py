@@ -6,7 +6,10 @@ A file is a pipeline of named parts: added_tokens, pre_tokenizer, model, decoder
 with the parts that make other readers produce the same ids.
 """
 
+from collections.abc import Iterable
 from typing import Any
+
+from tinyllm.tokenizers.added_tokens import AddedToken
 
 _PRINTABLE = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
 
@@ -48,27 +51,29 @@ def _split(pattern: str) -> dict[str, Any]:
     return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
 
 
-def _file(special_tokens: dict[str, int], **parts: Any) -> dict[str, Any]:
+def _file(added_tokens: Iterable[AddedToken], **parts: Any) -> dict[str, Any]:
     """A whole file around its parts."""
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    added = [{"id": i, "content": text, **flags} for text, i in sorted(special_tokens.items(), key=lambda item: item[1])]
+    order = ("id", "content", "single_word", "lstrip", "rstrip", "normalized", "special")
+    added = [{name: getattr(token, name) for name in order} for token in sorted(added_tokens, key=lambda token: token.id)]
     fixed = {"version": "1.0", "truncation": None, "padding": None, "normalizer": None, "post_processor": None}
     return {**fixed, "added_tokens": added, **parts}
 
 
-def _vocabulary(tokens: list[bytes], special_tokens: dict[str, int]) -> dict[str, int]:
-    """visible token -> id; special tokens keep their plain text, as Hugging Face's trainers write them."""
-    special_ids = set(special_tokens.values())
-    vocabulary = {to_visible(token): index for index, token in enumerate(tokens) if index not in special_ids}
-    for text in special_tokens:
+def _vocabulary(tokens: list[bytes], added_tokens: Iterable[AddedToken]) -> dict[str, int]:
+    """visible token -> id; added tokens keep their plain text, as Hugging Face's trainers write them."""
+    added = {token.content: token.id for token in added_tokens}
+    added_ids = set(added.values())
+    vocabulary = {to_visible(token): index for index, token in enumerate(tokens) if index not in added_ids and token}
+    for text in added:
         if text in vocabulary:
             raise ValueError(f"special_tokens: {text!r} is written like the ordinary token {tokens[vocabulary[text]]!r}")
-    return {**vocabulary, **special_tokens}
+    return {**vocabulary, **added}
 
 
 def bpe_layout(
-    tokens: list[bytes], merges: list[tuple[bytes, bytes]], *, special_tokens: dict[str, int], split: str | None
-) -> dict[str, Any]:
+    tokens: list[bytes], merges: list[tuple[bytes, bytes]], *, added_tokens: Iterable[AddedToken], split: str | None,
+    ignore_merges: bool = False, normalization: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """A byte-level BPE. `split`: the regular expression that cuts pieces; None for GPT-2's own, which has a short form."""
     model = {
         "type": "BPE",
@@ -78,22 +83,23 @@ def bpe_layout(
         "end_of_word_suffix": None,
         "fuse_unk": False,
         "byte_fallback": False,
-        "ignore_merges": False,
-        "vocab": _vocabulary(tokens, special_tokens),
+        "ignore_merges": ignore_merges,
+        "vocab": _vocabulary(tokens, added_tokens),
         "merges": [[to_visible(left), to_visible(right)] for left, right in merges],
     }
     cut = _byte_level(True) if split is None else {"type": "Sequence", "pretokenizers": [_split(split), _byte_level(False)]}
-    return _file(special_tokens, pre_tokenizer=cut, decoder=_byte_level(True), model=model)
+    normalizer = None if normalization is None else {"type": normalization}
+    return _file(added_tokens, normalizer=normalizer, pre_tokenizer=cut, decoder=_byte_level(True), model=model)
 
 
-def byte_layout(tokens: list[bytes], special_tokens: dict[str, int]) -> dict[str, Any]:
+def byte_layout(tokens: list[bytes], added_tokens: Iterable[AddedToken]) -> dict[str, Any]:
     """A BPE without merges and without cuts: each byte stays alone."""
-    layout = bpe_layout(tokens, [], special_tokens=special_tokens, split=None)
+    layout = bpe_layout(tokens, [], added_tokens=added_tokens, split=None)
     return {**layout, "pre_tokenizer": _byte_level(False)}
 
 
-def character_layout(tokens: list[bytes], special_tokens: dict[str, int], unknown: str) -> dict[str, Any]:
+def character_layout(tokens: list[bytes], added_tokens: Iterable[AddedToken], unknown: str) -> dict[str, Any]:
     """A table of words in which every character is a word; the decoder `Fuse` joins them without spaces."""
     vocabulary = {token.decode("utf-8"): index for index, token in enumerate(tokens)}
     model = {"type": "WordLevel", "vocab": vocabulary, "unk_token": unknown}
-    return _file(special_tokens, pre_tokenizer=_split(EVERY_CHARACTER), decoder={"type": "Fuse"}, model=model)
+    return _file(added_tokens, pre_tokenizer=_split(EVERY_CHARACTER), decoder={"type": "Fuse"}, model=model)

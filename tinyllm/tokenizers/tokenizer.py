@@ -20,7 +20,10 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tinyllm.storage import strict_json, write_file
+from tinyllm.tokenizers.added_tokens import AddedToken, AddedTokens
 from tinyllm.tokenizers.special import EOS_NAMES, SETTINGS, TURN_ENDS, chat_template
 
 _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
@@ -53,24 +56,27 @@ def to_bytes(text: str) -> bytes:
 class Tokenizer:
     """Base of all tokenizers: special tokens, decoding, files. Subclasses say how ordinary text is encoded.
 
-    `tokens[i]` is the bytes of id i; `special_tokens` maps their text to their ids, which lie inside `tokens`.
+    `tokens[i]` is the bytes of id i; `special_tokens` maps their text to their ids, which lie inside `tokens`; `added_tokens` are
+    others that are found in text before all else, or special ones with ways of their own (`added_tokens.py`).
     Raises ValueError for a special token that is empty, has no UTF-8 form or has no place in `tokens`.
     """
 
     _said_bos_id: int | None = None
     _said_stop_ids: tuple[int, ...] = ()
 
-    def __init__(self, tokens: list[bytes], special_tokens: dict[str, int]):
+    def __init__(self, tokens: list[bytes], special_tokens: dict[str, int], *, added_tokens: Iterable[AddedToken] = ()):
         for text, index in special_tokens.items():
             if not text or any("\ud800" <= character <= "\udfff" for character in text):
                 raise ValueError(f"special_tokens: got {text!r}, expected at least one character and no surrogates")
             if not 0 <= index < len(tokens) or tokens[index] != text.encode("utf-8"):
                 raise ValueError(f"special_tokens: {text!r} has id {index}, where the vocabulary has another token")
-            if tokens.index(tokens[index]) != index or tokens[index] in tokens[index + 1 :]:
+            if tokens.count(tokens[index]) > 1:
                 raise ValueError(f"special_tokens: {text!r} is an ordinary token too; choose another text")
         self.tokens = tokens
+        self._holes = frozenset(i for i, token in enumerate(tokens) if not token)
         self.special_tokens = dict(special_tokens)
-        self._special_patterns: dict[frozenset[str], re.Pattern[str]] = {}
+        usual = [AddedToken(text, index) for text, index in special_tokens.items()]
+        self.added_tokens = AddedTokens([*usual, *added_tokens])
 
     # What a subclass must define.
 
@@ -78,13 +84,16 @@ class Tokenizer:
         """The ids of text without special tokens; `text` comes from `to_text`."""
         raise TypeError(f"{type(self).__name__} does not say how it encodes text")
 
-    def _encode_prefix(self, text: str, reserve: int) -> tuple[list[int], int]:
-        """Ids of a prefix of `text`, and its length, that no text to come after `text` can change.
+    def _encode_many(self, texts: list[str]) -> list[np.ndarray]:
+        """`_encode_ordinary` of several texts, each as an array (n,) int32."""
+        return [np.array(self._encode_ordinary(text), np.int32) for text in texts]
 
-        `reserve`: leave at least this many characters. Right for tokenizers that see one character at a time.
+    def _settled(self, text: str, reserve: int) -> int:
+        """How many characters of `text` no text to come after it can give other ids.
+
+        `reserve`: leave at least this many. Right for tokenizers that see one character at a time.
         """
-        end = max(0, len(text) - reserve)
-        return self._encode_ordinary(text[:end]), end
+        return max(0, len(text) - reserve)
 
     def to_json(self) -> dict[str, Any]:
         """The content of tokenizer.json, in Hugging Face's layout."""
@@ -136,7 +145,8 @@ class Tokenizer:
             return self
         tokens, ids = add_special_tokens(self.tokens, new)
         extended = copy.copy(self)  # shares what knows only ordinary tokens: alphabet, merges, remembered pieces
-        Tokenizer.__init__(extended, tokens, {**self.special_tokens, **ids})
+        details = [token for token in self.added_tokens if token != AddedToken(token.content, token.id)]
+        Tokenizer.__init__(extended, tokens, {**self.special_tokens, **ids}, added_tokens=details)
         return extended
 
     def encode(self, text: str | bytes, *, allowed_special: Collection[str] = ()) -> list[int]:
@@ -150,26 +160,18 @@ class Tokenizer:
         if pattern is None:
             return self._encode_ordinary(text)
         ids: list[int] = []
-        start = 0
-        for match in pattern.finditer(text):
-            ids += self._encode_ordinary(text[start : match.start()])
-            ids.append(self.special_tokens[match.group()])
-            start = match.end()
-        return ids + self._encode_ordinary(text[start:])
+        for i, part in enumerate(_cut_out(pattern, text)):
+            ids += [self.added_tokens.id_of(part)] if i % 2 else self._encode_ordinary(part)
+        return ids
 
     def _special_pattern(self, allowed: Collection[str]) -> re.Pattern[str] | None:
-        """An expression for the allowed special tokens, longest first; None if there are none."""
+        """An expression for the tokens that are found in text: the allowed special ones, and those added as plain ones."""
         if isinstance(allowed, str) and allowed != "all":
             raise ValueError(f'allowed_special: got the string {allowed!r}, expected a set of tokens or "all"')
         names = frozenset(self.special_tokens if allowed == "all" else allowed)
         if unknown := sorted(names - self.special_tokens.keys()):
             raise ValueError(f"allowed_special: {unknown[0]!r} is not a special token here; known: {self._known()}")
-        if not names:
-            return None
-        if names not in self._special_patterns:
-            ordered = sorted(names, key=lambda name: (-len(name), name))
-            self._special_patterns[names] = re.compile("|".join(map(re.escape, ordered)))
-        return self._special_patterns[names]
+        return self.added_tokens.pattern(names)
 
     def _known(self) -> str:
         """The special tokens in words, for errors."""
@@ -177,17 +179,34 @@ class Tokenizer:
 
     def encode_batch(self, texts: Iterable[str | bytes], *, allowed_special: Collection[str] = ()) -> list[list[int]]:
         """The ids of each text: the same as `encode` one by one."""
+        return [ids.tolist() for ids in self.encode_arrays(texts, allowed_special=allowed_special)]
+
+    def encode_arrays(self, texts: Iterable[str | bytes], *, allowed_special: Collection[str] = ()) -> list[np.ndarray]:
+        """The ids of each text as an array (n,) int32, on all cores: for large texts, of which lists would be slow and heavy."""
         if isinstance(texts, str | bytes):
             raise ValueError(f"texts: got one {type(texts).__name__}, expected several; use encode for one text")
-        return [self.encode(text, allowed_special=allowed_special) for text in texts]
+        pattern = self._special_pattern(allowed_special)
+        whole = list(map(to_text, texts))
+        if pattern is None:
+            return self._encode_many(whole)
+        cuts = [_cut_out(pattern, text) for text in whole]
+        ordinary = iter(self._encode_many([part for parts in cuts for part in parts[::2]]))
+        found = []
+        for parts in cuts:
+            special = (np.array([self.added_tokens.id_of(part)], np.int32) for part in parts[1::2])
+            found.append(np.concatenate([next(special) if i % 2 else next(ordinary) for i in range(len(parts))]))
+        return found
 
     def encode_iterable(self, chunks: Iterable[str | bytes], *, allowed_special: Collection[str] = ()) -> Iterator[int]:
         """The ids of the joined chunks, one by one: equal to `encode` of the whole, without holding the whole.
 
         Chunks may be cut anywhere, inside a character too. Memory: a few chunks, or the longest single word if longer.
         """
-        pattern = self._special_pattern(allowed_special)
-        return _encode_stream(self, chunks, pattern)
+        return (i for ids in self.encode_chunks(chunks, allowed_special=allowed_special) for i in ids.tolist())
+
+    def encode_chunks(self, chunks: Iterable[str | bytes], *, allowed_special: Collection[str] = ()) -> Iterator[np.ndarray]:
+        """`encode_iterable` in arrays (n,) int32, one for about each chunk: joined, they are the ids of the whole."""
+        return _encode_stream(self, chunks, allowed_special, self._special_pattern(allowed_special))
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes of one id; ValueError if it is outside the vocabulary."""
@@ -195,6 +214,10 @@ class Tokenizer:
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes that `ids` stand for, exactly. `ids`: list, array or other iterable of whole numbers."""
+        return self._join(self._checked(ids))
+
+    def _checked(self, ids: Iterable[int]) -> list[int]:
+        """`ids` as a list; ValueError for one that is no id of this vocabulary."""
         ids = _as_list(ids)
         if ids and not (0 <= min(ids) and max(ids) < self.vocab_size):
             wrong = next(i for i in ids if not 0 <= i < self.vocab_size)
@@ -202,6 +225,13 @@ class Tokenizer:
                 f"ids: got {wrong}, expected 0 to {self.vocab_size - 1} (vocabulary size {self.vocab_size}); "
                 "were these ids made by another tokenizer?"
             )
+        if self._holes and not self._holes.isdisjoint(ids):
+            hole = next(i for i in ids if i in self._holes)
+            raise ValueError(f"ids: got {hole}, which stands for no token here; were these ids made by another tokenizer?")
+        return ids
+
+    def _join(self, ids: list[int]) -> bytes:
+        """The bytes of checked ids, end to end."""
         return b"".join(map(self.tokens.__getitem__, ids))
 
     def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
@@ -241,6 +271,10 @@ class Tokenizer:
 
 def _as_list(ids: Iterable[int]) -> list[int]:
     """Ids as Python ints; ValueError for anything that is not a whole number (1.0 and None are not)."""
+    if type(ids) is list and set(map(type, ids)) <= {int}:
+        return ids
+    if isinstance(ids, np.ndarray) and ids.ndim == 1 and ids.dtype.kind in "iu":
+        return ids.tolist()
     try:
         return [operator.index(i) for i in ids]
     except TypeError:
@@ -256,41 +290,46 @@ def add_special_tokens(tokens: list[bytes], special_tokens: Iterable[str]) -> tu
     return tokens + [to_bytes(to_text(name)) for name in names], ids
 
 
-def _encode_stream(tokenizer: Tokenizer, chunks: Iterable[str | bytes], pattern: re.Pattern[str] | None) -> Iterator[int]:
-    """The body of `encode_iterable`. What later text could still change is held back in `buffer`.
+def _cut_out(pattern: re.Pattern[str], text: str) -> list[str]:
+    """`text` in parts: ordinary, special, ordinary, ... , ordinary; ordinary ones may be empty."""
+    parts: list[str] = []
+    start = 0
+    for match in pattern.finditer(text):
+        parts += [text[start : match.start()], match.group()]
+        start = match.end()
+    return [*parts, text[start:]]
+
+
+def _encode_stream(
+    tokenizer: Tokenizer, chunks: Iterable[str | bytes], allowed: Collection[str], pattern: re.Pattern[str] | None
+) -> Iterator[np.ndarray]:
+    """The body of `encode_chunks`. What later text could still change is held back in `buffer`.
 
     A buffer that gave nothing is not looked at again before it has doubled, so that a huge word costs linear time.
     """
-    longest = max(map(len, tokenizer.special_tokens), default=0) if pattern else 0
+    longest = max(map(len, tokenizer.added_tokens.by_content), default=0) if pattern else 0
     buffer, patience = "", 0
     for text in _decode_chunks(chunks):
         buffer += text
         if len(buffer) < patience:
             continue
-        ids, done = _encode_settled(tokenizer, buffer, pattern, longest)
-        yield from ids
-        buffer = buffer[done:]
+        done = _settled_length(tokenizer, buffer, pattern, longest)
+        if done:
+            yield from tokenizer.encode_arrays([buffer[:done]], allowed_special=allowed)
+            buffer = buffer[done:]
         patience = 2 * len(buffer)
-    start = 0
-    for match in pattern.finditer(buffer) if pattern else ():
-        yield from tokenizer._encode_ordinary(buffer[start : match.start()])
-        yield tokenizer.special_tokens[match.group()]
-        start = match.end()
-    yield from tokenizer._encode_ordinary(buffer[start:])
+    if buffer:
+        yield from tokenizer.encode_arrays([buffer], allowed_special=allowed)
 
 
-def _encode_settled(tokenizer: Tokenizer, text: str, pattern: re.Pattern[str] | None, longest: int) -> tuple[list[int], int]:
-    """Ids of the part of `text` that is settled whatever follows, and its length. `longest`: of the special tokens."""
-    ids: list[int] = []
+def _settled_length(tokenizer: Tokenizer, text: str, pattern: re.Pattern[str] | None, longest: int) -> int:
+    """The length of the part of `text` that is settled whatever follows. `longest`: of the special tokens."""
     start = 0
     for match in pattern.finditer(text) if pattern else ():
         if match.start() + longest > len(text):  # a longer special token may still grow here
             break
-        ids += tokenizer._encode_ordinary(text[start : match.start()])
-        ids.append(tokenizer.special_tokens[match.group()])
         start = match.end()
-    more, length = tokenizer._encode_prefix(text[start:], longest)
-    return ids + more, start + length
+    return start + tokenizer._settled(text[start:], longest)
 
 
 def _decode_chunks(chunks: Iterable[str | bytes]) -> Iterator[str]:

@@ -67,10 +67,7 @@ def _set(content, field, value):
 
 
 SPLIT = "pre_tokenizer.pretokenizers.0"
-NFC_INSIDE = {
-    "type": "Sequence",
-    "normalizers": [{"type": "Sequence", "normalizers": []}, {"type": "Sequence", "normalizers": [{"type": "NFC"}]}],
-}
+TWICE = {"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Sequence", "normalizers": [{"type": "NFKC"}]}]}
 ADDS = {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A"}}]}
 STRING = {"String": GPT4["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"]}
 
@@ -85,9 +82,15 @@ STRING = {"String": GPT4["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"
         (GPT2, "model.vocab.Ġ", "7", "model.vocab.Ġ: expected an integer, found 7"),
         (GPT2, "model.vocab.Ġ", True, "model.vocab.Ġ: expected an integer"),
         (GPT2, "model.vocab.Ġ", 5, "expected an id of its own, found 5"),
-        (GPT2, "model.vocab.Ġ", 10**12, "model.vocab: expected ids 0 to 599 without holes"),
-        (GPT2, "model.vocab.Ġ", -1, "without holes"),
-        (GPT2, "model.vocab.Ġ", ..., "without holes"),
+        (GPT2, "model.vocab.Ġ", 10**12, "model.vocab.Ġ: expected 0 to"),
+        (
+            GPT2,
+            "model.vocab.Ġ",
+            10**6,
+            "model.vocab: expected ids without large holes, found 600 tokens, of which one has id 1000000",
+        ),
+        (GPT2, "model.vocab.Ġ", -1, "model.vocab.Ġ: expected 0 to"),
+        (GPT2, "model.vocab.Ġ", ..., "b' ' is not in the vocabulary"),
         (GPT2, "model.vocab.中", 600, "model.vocab.中: expected the byte-level alphabet"),
         (GPT2, "model.vocab.new key", 600, "expected the byte-level alphabet"),
         (GPT2, "model.merges.3", ["a", "Ġzzz"], "model.merges[3]: expected a consistent vocabulary"),
@@ -101,12 +104,12 @@ STRING = {"String": GPT4["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"
         (GPT2, "model.end_of_word_suffix", "</w>", "model.end_of_word_suffix: expected null"),
         (GPT2, "model.surprise", 1, "model.surprise: expected one of"),
         (GPT2, "surprise", 1, "surprise: expected one of"),
-        (GPT2, "normalizer", {"type": "NFC"}, "normalizer: expected nothing that changes the text, found NFC"),
+        (GPT2, "normalizer", {"type": "Lowercase"}, "normalizer: expected nothing that changes the text, or one of NFC, NFD"),
         (
             GPT2,
             "normalizer",
-            NFC_INSIDE,
-            "normalizer.normalizers[1].normalizers[0]: expected nothing that changes the text, found NFC",
+            TWICE,
+            "normalizer.normalizers[1].normalizers[0]: expected nothing that changes the text, or one of",
         ),
         (GPT2, "normalizer", {"type": "Strip", "strip_left": True, "strip_right": False}, "found Strip"),
         (GPT2, "normalizer", {"type": "Prepend", "prepend": "x"}, "found Prepend"),
@@ -120,15 +123,24 @@ STRING = {"String": GPT4["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"
         (GPT2, "pre_tokenizer", None, "pre_tokenizer: expected ByteLevel, or Split and ByteLevel: a BPE of bytes, found null"),
         (GPT2, "pre_tokenizer", {"type": "Whitespace"}, "pre_tokenizer: expected ByteLevel, or Split and ByteLevel"),
         (GPT2, "pre_tokenizer.add_prefix_space", True, "pre_tokenizer.add_prefix_space: expected False"),
-        (GPT2, "pre_tokenizer.use_regex", False, "pre_tokenizer: expected a known cut (gpt2, gpt4, qwen2), found none"),
-        (GPT2, "added_tokens.0.lstrip", True, "added_tokens[0].lstrip: expected False"),
-        (GPT2, "added_tokens.0.special", False, "added_tokens[0].special: expected True"),
+        (
+            GPT2,
+            "pre_tokenizer.use_regex",
+            False,
+            "pre_tokenizer: expected a known cut (gpt2, gpt4, gpt4o, qwen2, smollm), found none",
+        ),
+        (GPT2, "added_tokens.0.id", 1 << 40, "added_tokens[0].id: expected 0 to"),
         (GPT2, "added_tokens.0.special", 1, "added_tokens[0].special: expected true or false"),
         (GPT2, "added_tokens.0.id", 5, "model.vocab.<|endoftext|>: expected 5, as in added_tokens, found 0"),
         (GPT2, "added_tokens.0.content", "", "added_tokens[0].content: expected at least one character"),
         (GPT2, "added_tokens", GPT2["added_tokens"] * 2, "added_tokens[1]: expected a content and an id of its own"),
         (GPT4, f"{SPLIT}.pattern", STRING, 'pretokenizers[0].pattern: expected {"Regex": "..."}, found [\'String\']'),
-        (GPT4, f"{SPLIT}.pattern", {"Regex": "(a+)+$"}, "pattern: expected the pattern of gpt2 or gpt4 or qwen2, found (a+)+$"),
+        (
+            GPT4,
+            f"{SPLIT}.pattern",
+            {"Regex": "(a+)+$"},
+            "pattern: expected the pattern of gpt2 or gpt4 or gpt4o or qwen2 or smollm, found (a+)+$",
+        ),
         (GPT4, f"{SPLIT}.pattern", {"Regex": 3}, "pattern.Regex: expected a string"),
         (GPT4, f"{SPLIT}.behavior", "Removed", "pretokenizers[0].behavior: expected 'Isolated'"),
         (GPT4, f"{SPLIT}.invert", True, "pretokenizers[0].invert: expected False"),
@@ -187,7 +199,6 @@ NESTED = {
         (GPT2, "model.unk_token", "<|endoftext|>"),
         (GPT2, "model.fuse_unk", True),
         (GPT2, "model.byte_fallback", True),
-        (GPT2, "model.ignore_merges", True),
         (GPT2, "model.dropout", 0.0),
         (GPT2, "model.end_of_word_suffix", ""),
         (GPT2, "model.surprise", None),
@@ -201,14 +212,63 @@ def test_a_part_without_effect_on_the_ids_is_read_whatever_its_type(content, fie
     assert tokenizer.fingerprint() == load_tokenizer(FIXTURES / f"{name}.json").fingerprint()
 
 
-def test_merges_that_do_not_lead_to_a_token_are_needed_where_pieces_are_looked_up_first():
-    """Without its merge the token "the" comes from looking up the piece alone, which is not done here."""
+def test_with_ignore_merges_a_piece_that_is_a_token_becomes_it_without_them():
     target = next(merge for merge in GPT2["model"]["merges"] if len("".join(merge)) > 3)
     merges = [merge for merge in GPT2["model"]["merges"] if merge != target and "".join(target) not in merge]
     content = _set(_set(GPT2, "model.ignore_merges", True), "model.merges", merges)
-    with pytest.raises(FormatError, match="model.ignore_merges: expected false, or merges that lead to every token"):
-        _load(content)
-    _load(_set(content, "model.ignore_merges", False))
+    word, index = "".join(target).replace("Ġ", " "), GPT2["model"]["vocab"]["".join(target)]
+    tokenizer = _load(content)
+    assert tokenizer.encode(word) == [index] and tokenizer.to_json()["model"]["ignore_merges"]
+    many = tokenizer.encode_arrays([word * 2, "\n" + "xy zw\n" * 20_000])[0]  # in the kernels
+    assert many.tolist() == tokenizer.encode(word * 2)
+    assert len(_load(_set(content, "model.ignore_merges", False)).encode(word)) > 1
+
+
+def test_text_is_normalized_first_where_the_file_says_so(tmp_path):
+    tokenizer = _load(_set(GPT2, "normalizer", {"type": "NFC"}))
+    assert tokenizer.encode("cafe\u0301") == tokenizer.encode("caf\u00e9") == _load(GPT2).encode("caf\u00e9")
+    assert tokenizer.decode(tokenizer.encode("cafe\u0301")) == "caf\u00e9"
+    assert tokenizer.to_json()["normalizer"] == {"type": "NFC"}
+    text = "cafe\u0301 \u1112\u1161\u11ab e\n" * 30
+    chunks = [text[i : i + 7] for i in range(0, len(text), 7)]
+    assert list(tokenizer.encode_iterable(chunks)) == tokenizer.encode(text)
+
+
+def test_a_plain_added_token_is_found_always_and_a_special_one_only_if_allowed():
+    plain = {**GPT2["added_tokens"][0], "id": 600, "content": "<think>", "special": False}
+    tokenizer = _load(_set(GPT2, "added_tokens", [*GPT2["added_tokens"], plain]))
+    ids = tokenizer.encode("a<think>b<|endoftext|>")
+    assert ids[1] == 600 and 0 not in ids and tokenizer.decode(ids) == "a<think>b<|endoftext|>"
+    assert tokenizer.encode("a<think>b<|endoftext|>", allowed_special="all") == [*ids[:3], 0]
+    assert list(tokenizer.encode_iterable("a<think>b<|endoftext|>", allowed_special="all")) == [*ids[:3], 0]
+    assert _load(tokenizer.to_json()).to_json() == tokenizer.to_json()
+
+
+@pytest.mark.parametrize(
+    ("flags", "text", "tokens"),
+    [
+        ({"lstrip": True}, "a  <m> b", ["a", "<m>", "\u0120", "b"]),
+        ({"rstrip": True}, "a <m> b", ["a", "\u0120", "<m>", "b"]),
+        ({"single_word": True}, "x<m> <m>", None),
+    ],
+)
+def test_added_tokens_take_the_space_beside_them_as_the_file_says(flags, text, tokens):
+    added = {**GPT2["added_tokens"][0], "id": 600, "content": "<m>", "special": False, **flags}
+    tokenizer = _load(_set(GPT2, "added_tokens", [*GPT2["added_tokens"], added]))
+    ids = tokenizer.encode(text)
+    vocab = GPT2["model"]["vocab"] | {"<m>": 600}
+    if tokens is None:
+        assert ids.count(600) == 1 and ids[-1] == 600
+    else:
+        assert ids == [vocab[token] for token in tokens]
+
+
+def test_ids_may_have_holes_and_what_no_id_stands_for_is_refused():
+    tokenizer = _load(_set(GPT2, "added_tokens.0", {**GPT2["added_tokens"][0], "content": "<|end|>", "id": 605}))
+    assert tokenizer.vocab_size == 606 and tokenizer.encode("<|end|>", allowed_special="all") == [605]
+    with pytest.raises(ValueError, match="ids: got 603, which stands for no token here"):
+        tokenizer.decode([5, 603])
+    assert _load(tokenizer.to_json()).to_json() == tokenizer.to_json()
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,12 @@ has broken tokenizers. Older folders hold vocab.json and merges.txt instead: the
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from tinyllm.storage import FormatError, foreign, strict_json
 from tinyllm.storage.strict_json import MapOf, Optional
-from tinyllm.tokenizers.bpe import BPETokenizer
+from tinyllm.tokenizers.added_tokens import AddedToken
+from tinyllm.tokenizers.bpe import BPETokenizer, Form
 from tinyllm.tokenizers.byte import ByteTokenizer
 from tinyllm.tokenizers.character import UNKNOWN, CharacterTokenizer
 from tinyllm.tokenizers.layout import EVERY_CHARACTER, from_visible
@@ -22,6 +23,7 @@ from tinyllm.tokenizers.pretokenize import PATTERNS, pattern_from_regex
 from tinyllm.tokenizers.special import END_OF_TEXT, named_tokens
 from tinyllm.tokenizers.tokenizer import Tokenizer
 
+MOST_IDS = 1 << 24  # the largest id of a file that is believed
 _ADDED = {
     "id": int,
     "content": str,
@@ -123,12 +125,24 @@ def _read(file: _File) -> Tokenizer:
     if kind not in ("BPE", "WordLevel"):
         raise file.error("model.type", "'BPE' or 'WordLevel' (of single characters)", kind)
     pattern = None if kind == "WordLevel" else _cut(file)
-    for field, part in file.leaves("normalizer", "normalizers"):
-        if part != _NO_STRIP and not (_kind(part) == "Prepend" and not part.get("prepend")):
-            raise file.error(field, "nothing that changes the text", _kind(part))
+    form = _normalization(file)
+    if kind == "WordLevel" and form:
+        raise file.error("normalizer", "nothing that changes the text", form)
     _check_post_processor(file)
-    special = _special_tokens(file)
-    return _read_character(file, special) if kind == "WordLevel" else _read_bpe(file, special, pattern)
+    added = _added_tokens(file)
+    return _read_character(file, added) if kind == "WordLevel" else _read_bpe(file, added, pattern, form)
+
+
+def _normalization(file: _File) -> Form | None:
+    """The Unicode form that text is brought into; None if it is left as it is."""
+    form: Form | None = None
+    for field, part in file.leaves("normalizer", "normalizers"):
+        if part == _NO_STRIP or (_kind(part) == "Prepend" and not part.get("prepend")):
+            continue
+        if form or part.get("type") not in get_args(Form):
+            raise file.error(field, f"nothing that changes the text, or one of {', '.join(get_args(Form))}", _kind(part))
+        form = part["type"]
+    return form
 
 
 def _with_named(tokenizer: Tokenizer, names: dict[str, str]) -> Tokenizer:
@@ -183,40 +197,51 @@ def _kind(part: Any) -> object:
     return part.get("type", part) if isinstance(part, dict) else part
 
 
-def _special_tokens(file: _File) -> dict[str, int]:
-    """text -> id of the added tokens; those that strip spaces or match inside normalized text only are refused."""
-    special: dict[str, int] = {}
+def _added_tokens(file: _File) -> list[AddedToken]:
+    """The added tokens; those that match inside normalized text only are refused where text is normalized."""
+    added: list[AddedToken] = []
+    contents: set[str] = set()
+    ids: set[int] = set()
     for i, token in enumerate(file.content.get("added_tokens") or []):
         field = f"added_tokens[{i}]"
-        file.require(token, field, {"special": True, "single_word": False, "lstrip": False, "rstrip": False})
-        if token["content"] in special or token["id"] in special.values():
+        if token["content"] in contents or token["id"] in ids:
             raise file.error(field, "a content and an id of its own", f"{token['content']!r} = {token['id']}, again")
         if not token["content"]:
             raise file.error(f"{field}.content", "at least one character", "nothing")
-        special[token["content"]] = token["id"]
-    return special
+        if not 0 <= token["id"] <= MOST_IDS:
+            raise file.error(f"{field}.id", f"0 to {MOST_IDS}", token["id"])
+        if token.get("normalized") and file.leaves("normalizer", "normalizers"):
+            raise file.error(f"{field}.normalized", "false where text is normalized", True)
+        flags = {name: bool(token.get(name)) for name in ("lstrip", "rstrip", "single_word")}
+        added.append(AddedToken(token["content"], token["id"], special=token["special"], **flags))
+        contents.add(token["content"])
+        ids.add(token["id"])
+    return added
 
 
-def _token_list(file: _File, vocab: dict[str, int], special: dict[str, int]) -> list[str]:
-    """The texts in order of id: ids must be 0, 1, 2 ... without holes or repeats."""
-    for text, index in special.items():
-        if vocab.get(text, index) != index:
-            raise file.error(f"model.vocab.{text}", f"{index}, as in added_tokens", vocab[text])
+def _token_list(file: _File, vocab: dict[str, int], added: list[AddedToken]) -> list[str | None]:
+    """The texts in order of id; None for an id that has none."""
+    for token in added:
+        if vocab.get(token.content, token.id) != token.id:
+            raise file.error(f"model.vocab.{token.content}", f"{token.id}, as in added_tokens", vocab[token.content])
     texts: dict[int, str] = {}
-    for text, index in {**vocab, **special}.items():
+    for text, index in {**vocab, **{token.content: token.id for token in added}}.items():
         if index in texts:
             raise file.error(f"model.vocab.{text}", "an id of its own", f"{index}, the id of {texts[index]!r} too")
+        if not 0 <= index <= MOST_IDS:
+            raise file.error(f"model.vocab.{text}", f"0 to {MOST_IDS}", index)
         texts[index] = text
-    for index in range(len(texts)):
-        if index not in texts:
-            raise file.error("model.vocab", f"ids 0 to {len(texts) - 1} without holes", f"no token {index}")
-    return [texts[index] for index in range(len(texts))]
+    most = max(texts, default=-1)
+    if most >= 2 * len(texts) + 1024:
+        raise file.error("model.vocab", "ids without large holes", f"{len(texts)} tokens, of which one has id {most}")
+    return [texts.get(index) for index in range(most + 1)]
 
 
-def _read_character(file: _File, special: dict[str, int]) -> CharacterTokenizer:
+def _read_character(file: _File, added: list[AddedToken]) -> CharacterTokenizer:
     """The WordLevel layout of `layout.character_layout`; a table of real words is refused."""
     model = file.check(file.content["model"], _WORD_LEVEL, "model")
-    texts = _token_list(file, model["vocab"], special)
+    special = _usual(file, added)
+    texts = _without_holes(file, _token_list(file, model["vocab"], added))
     cuts, joins = file.leaves("pre_tokenizer", "pretokenizers"), file.leaves("decoder", "decoders")
     if len(cuts) != 1 or _split_pattern(file, cuts[0][1], cuts[0][0]) != EVERY_CHARACTER:
         raise file.error("pre_tokenizer", f"a Split by {EVERY_CHARACTER}", " and ".join(str(_kind(p)) for _, p in cuts) or "null")
@@ -231,7 +256,23 @@ def _read_character(file: _File, special: dict[str, int]) -> CharacterTokenizer:
     return CharacterTokenizer(texts[:n], special_tokens=texts[n:])
 
 
-def _read_bpe(file: _File, special: dict[str, int], pattern: str | None) -> Tokenizer:
+def _usual(file: _File, added: list[AddedToken]) -> dict[str, int]:
+    """Added tokens as content -> id, for tokenizers of which all are special and have no ways of their own."""
+    for i, token in enumerate(added):
+        if token != AddedToken(token.content, token.id):
+            raise file.error(f"added_tokens[{i}]", "a special token that takes no white space with it", str(token))
+    return {token.content: token.id for token in added}
+
+
+def _without_holes(file: _File, texts: list[str | None]) -> list[str]:
+    """The texts, if each id has one."""
+    found = [text for text in texts if text is not None]
+    if len(found) < len(texts):
+        raise file.error("model.vocab", f"ids 0 to {len(found) - 1} without holes", f"no token {texts.index(None)}")
+    return found
+
+
+def _read_bpe(file: _File, added: list[AddedToken], pattern: str | None, form: Form | None) -> Tokenizer:
     """A byte-level BPE; without merges and cuts, and with ids that are byte values, it is the byte tokenizer."""
     model = file.check(file.content["model"], _BPE, "model")
     if model.get("dropout"):
@@ -242,35 +283,34 @@ def _read_bpe(file: _File, special: dict[str, int], pattern: str | None) -> Toke
     for field, part in file.leaves("decoder", "decoders"):  # none at all: tokens are bytes all the same
         if _kind(part) not in ("ByteLevel", "Fuse"):
             raise file.error(field, "null, ByteLevel or Fuse", _kind(part))
-    texts = _token_list(file, model["vocab"], special)
-    tokens = [_token_bytes(file, text, special) for text in texts]
+    contents = {token.content for token in added}
+    texts = _token_list(file, model["vocab"], added)
+    tokens = [b"" if text is None else _token_bytes(file, text, contents) for text in texts]
     merges = [_merge(file, i, merge) for i, merge in enumerate(model["merges"])]
     try:
         if pattern is None:
-            return _read_byte(file, tokens, merges, special)
+            return _read_byte(file, tokens, merges, _usual(file, added))
         # every byte must have a token here: so unk_token, fuse_unk and byte_fallback, whatever they are, have no effect
-        tokenizer = BPETokenizer(tokens, merges, pattern=pattern, special_tokens=special)
+        special = {token.content: token.id for token in added if token.special}
+        own_ways = [token for token in added if token != AddedToken(token.content, token.id)]
+        whole = bool(model.get("ignore_merges"))
+        return BPETokenizer(
+            tokens,
+            merges,
+            pattern=pattern,
+            special_tokens=special,
+            added_tokens=own_ways,
+            ignore_merges=whole,
+            normalization=form,
+        )
     except FormatError:
         raise
     except ValueError as error:  # the constructor names the field: "merges[3]: ..."
         field, _, text = str(error).partition(": ")
         raise file.error(f"model.{field}", "a consistent vocabulary", text) from None
-    if model.get("ignore_merges"):
-        _check_merges_reach_all(file, tokenizer)
-    return tokenizer
 
 
-def _check_merges_reach_all(file: _File, tokenizer: BPETokenizer) -> None:
-    """With ignore_merges a piece that is a token is not merged but looked up: the same, if merging leads to that token."""
-    special = set(tokenizer.special_tokens.values())
-    for index, token in enumerate(tokenizer.tokens):
-        text = token.decode("utf-8", "surrogateescape")
-        if index not in special and tokenizer.pattern.split(text) == [text] and tokenizer.encode(text) != [index]:
-            found = f"true, and merges that do not lead to the token {text!r}"
-            raise file.error("model.ignore_merges", "false, or merges that lead to every token", found)
-
-
-def _token_bytes(file: _File, text: str, special: dict[str, int]) -> bytes:
+def _token_bytes(file: _File, text: str, special: set[str]) -> bytes:
     """The bytes of one entry of the vocabulary."""
     token = text.encode("utf-8") if text in special else from_visible(text)
     if token is None:
@@ -313,6 +353,8 @@ def _cut(file: _File) -> str | None:
     """The name of the pattern that the pre_tokenizer spells; None when text is not cut at all."""
     leaves = file.leaves("pre_tokenizer", "pretokenizers")
     kinds = [_kind(part) for _, part in leaves]
+    if kinds == ["Digits", "ByteLevel"] and leaves[0][1].get("individual_digits") is True and _uses_regex(file, *leaves[1][::-1]):
+        return "smollm"
     if kinds not in (["ByteLevel"], ["Split", "ByteLevel"]):
         found = " and ".join(map(str, kinds)) or "null"
         raise file.error("pre_tokenizer", "ByteLevel, or Split and ByteLevel: a BPE of bytes", found)
@@ -340,7 +382,9 @@ def _split_pattern(file: _File, part: Any, field: str) -> str:
     """The regular expression of a Split part."""
     if _kind(part) != "Split":
         raise file.error(field, "Split", _kind(part))
-    file.require(file.check(part, _SPLIT, field), field, {"behavior": "Isolated", "invert": False})
+    part = file.check(part, _SPLIT, field)
+    if (part["behavior"], part.get("invert")) != ("Removed", True):  # what lies between the matches: with our patterns, nothing
+        file.require(part, field, {"behavior": "Isolated", "invert": False})
     if list(part["pattern"]) != ["Regex"]:
         found = f"{list(part['pattern'])}; a String is matched literally"
         raise file.error(f"{field}.pattern", '{"Regex": "..."}', found)

@@ -1,0 +1,60 @@
+"""Tokens beside the vocabulary, found in a text before anything else is done with it: control tokens, tags, fixed strings.
+
+A special one means something to the model (a text ends, a turn begins), so text that somebody typed must never yield it: it is
+found only if it is allowed by name. The others (Qwen's <tool_call>, Gemma's runs of line ends) are found always. Where
+several would match, the one that begins first wins, then the longest. A token may take the white space before or behind it
+(`lstrip`, `rstrip`), or count only as a word of its own (`single_word`), as Hugging Face's files say.
+"""
+
+import re
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class AddedToken:
+    """A text and its id. `normalized`: written as text is after it was normalized (lower case, say)."""
+
+    content: str
+    id: int
+    special: bool = True
+    lstrip: bool = False
+    rstrip: bool = False
+    single_word: bool = False
+    normalized: bool = False
+
+    def expression(self) -> str:
+        """What it looks like in a text."""
+        before, after = r"\s*" if self.lstrip else "", r"\s*" if self.rstrip else ""
+        content = rf"(?<!\w){re.escape(self.content)}(?!\w)" if self.single_word else re.escape(self.content)
+        return f"{before}{content}{after}"
+
+
+class AddedTokens:
+    """All of a tokenizer's. `plain`: those that any text may spell."""
+
+    def __init__(self, tokens: Iterable[AddedToken]):
+        self.by_content = {token.content: token for token in tokens}
+        self.plain = frozenset(content for content, token in self.by_content.items() if not token.special)
+        self._patterns: dict[frozenset[str], re.Pattern[str]] = {}
+
+    def __iter__(self) -> Iterator[AddedToken]:
+        return iter(self.by_content.values())
+
+    def pattern(self, names: Collection[str]) -> re.Pattern[str] | None:
+        """An expression for these tokens and the plain ones; None if there are none at all."""
+        wanted = self.plain | frozenset(names)
+        if not wanted:
+            return None
+        if wanted not in self._patterns:
+            ordered = sorted(wanted, key=lambda name: (-len(name), name))
+            self._patterns[wanted] = re.compile("|".join(self.by_content[name].expression() for name in ordered))
+        return self._patterns[wanted]
+
+    def id_of(self, match: str) -> int:
+        """The id of what a pattern found: a token, with white space around it if it takes that."""
+        token = self.by_content.get(match)
+        if token is None:
+            near = (t for t in self.by_content.values() if (t.lstrip or t.rstrip) and t.content in match)
+            token = max(near, key=lambda t: len(t.content))
+        return token.id
