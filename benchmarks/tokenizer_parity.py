@@ -20,6 +20,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 if not __package__:  # run as a file: find the project around it
     sys.path[0] = str(Path(__file__).parents[1])
@@ -96,7 +97,7 @@ def compare(ours: Callable[[list[str]], list[list[int]]], theirs: Callable[[list
     return unknown
 
 
-def tiktoken_peer(path: Path, tokenizer: BPETokenizer) -> Callable[[list[str]], list[list[int]]]:
+def tiktoken_encoding(path: Path, tokenizer: BPETokenizer) -> Any:
     """tiktoken on the same file, with the pattern as tiktoken itself spells it."""
     import tiktoken
     from tiktoken_ext import openai_public
@@ -105,7 +106,12 @@ def tiktoken_peer(path: Path, tokenizer: BPETokenizer) -> Callable[[list[str]], 
     found = {}
     openai_public.load_tiktoken_bpe = lambda *args, **settings: found.setdefault("ranks", dict(tokenizer.ordinary))  # no download
     settings = getattr(openai_public, name)()
-    encoding = tiktoken.Encoding(**settings)
+    return tiktoken.Encoding(**settings)
+
+
+def tiktoken_peer(path: Path, tokenizer: BPETokenizer) -> Callable[[list[str]], list[list[int]]]:
+    """Its ids."""
+    encoding = tiktoken_encoding(path, tokenizer)
     return lambda texts: [encoding.encode_ordinary(text) for text in texts]
 
 

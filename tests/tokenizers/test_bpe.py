@@ -2,12 +2,14 @@ import json
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinyllm.tokenizers import BPETokenizer, bpe
 from tinyllm.tokenizers.layout import BYTE_ORDER
+from tinyllm.tokenizers.pretokenize import get_pattern, own_pattern
 
 EXPECTED = json.loads((Path(__file__).parents[1] / "fixtures/tokenizers/expected.json").read_text(encoding="utf-8"))
 BYTES = [bytes([byte]) for byte in BYTE_ORDER]
@@ -135,3 +137,35 @@ def test_merges_cannot_spell_a_special_token():
     """A file from a stranger could otherwise let a user's text become a control token."""
     with pytest.raises(ValueError, match=r"merges\[0\]: b'<>' is not in the vocabulary"):
         BPETokenizer([*BYTES, b"<>"], [(b"<", b">")], special_tokens={"<>": 256})
+
+
+def test_large_texts_go_through_the_kernels_and_get_the_same_ids(monkeypatch):
+    tokenizer = BPETokenizer.train(["the lowest of the widest words, 123"] * 3, vocab_size=300)
+    text = "the low est\n\n  widest 12345 words!\nWords 'll\n" * 2000
+    wanted = tokenizer.encode(text[:300])
+    monkeypatch.setattr(bpe, "LARGE", 10**9)
+    plain = BPETokenizer(tokenizer.tokens, tokenizer.merges, special_tokens=tokenizer.special_tokens)
+    expected = plain.encode(text)
+    monkeypatch.undo()
+    assert tokenizer.encode(text) == expected and tokenizer._coder and plain._coder is None
+    assert [ids.tolist() for ids in tokenizer.encode_arrays([text, text.encode(), b"", "low"])] == [
+        expected, expected, [], plain.encode("low")]  # fmt: skip
+    assert tokenizer.encode(text[:300]) == wanted and tokenizer.decode(expected) == text
+    assert tokenizer.decode(np.array(expected)) == text == tokenizer.decode(iter(expected))
+    cut = [text[i : i + 30_000] for i in range(0, len(text), 30_000)]
+    assert np.concatenate(list(tokenizer.encode_chunks(cut))).tolist() == expected
+    more = tokenizer.with_special_tokens(["<|new|>"])
+    ids = more.encode(text + "<|new|>", allowed_special="all")
+    assert ids == [*expected, 300 - (300 - tokenizer.vocab_size)] and more.decode(ids) == text + "<|new|>"
+
+
+def test_a_pattern_of_your_own_cuts_as_you_say_and_loses_nothing():
+    words_and_digits = own_pattern(r"[a-z]+|\d")
+    assert words_and_digits.split("ab12, cd!") == ["ab", "1", "2", ", ", "cd", "!"]
+    tokenizer = BPETokenizer.train(["ab ab 12 12"] * 3, vocab_size=262, pattern=words_and_digits)
+    assert tokenizer.decode(tokenizer.encode("ab12 é" * 9)) == "ab12 é" * 9 and b"12" not in tokenizer.tokens
+    assert own_pattern(r"\s+").name == "own" and own_pattern(get_pattern("gpt4").published).name == "gpt4"
+    with pytest.raises(ValueError, match="expected a regular expression: "):
+        own_pattern("(")
+    with pytest.raises(ValueError, match="no groups that capture"):
+        own_pattern("(a)b")

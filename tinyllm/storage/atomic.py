@@ -13,7 +13,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,19 @@ _LEFTOVER = re.compile(r"\.(?:tmp|trash)-.+-(\d+)-[0-9a-f]{8}")
 _RENAME_EXCHANGE = 2  # renameat2(2): swap two names in one step
 
 
-def write_file(path: str | os.PathLike[str], content: bytes | Iterable[Any]) -> None:
+def write_file(
+    path: str | os.PathLike[str], content: bytes | Iterable[Any], *, beginning: Callable[[], bytes] | None = None
+) -> None:
     """Puts `content` (bytes, or buffers written one after another) at `path`, whole or not at all.
 
     The new bytes live in a new file, so arrays that map the old one stay valid. On any failure the temporary file is
-    removed and the old file is untouched. OSError on a full disk says how many bytes were missing where.
+    removed and the old file is untouched. OSError on a full disk says how many bytes were missing where. `beginning` is called
+    when all is written, and gives bytes to put over the first ones: a header that only the end of the content can tell.
     """
     target = os.path.realpath(path)  # a symbolic link keeps pointing where it points
     temporary = _sibling(target, "tmp")
     try:
-        _write_and_sync(temporary, [content] if isinstance(content, bytes) else content)
+        _write_and_sync(temporary, [content] if isinstance(content, bytes) else content, beginning)
         os.replace(temporary, target)
         sync_folder(os.path.dirname(target))
     except BaseException as error:
@@ -50,7 +53,7 @@ def _sibling(path: str | os.PathLike[str], kind: str) -> str:
     return os.path.join(folder, f".{kind}-{name}-{os.getpid()}-{secrets.token_hex(4)}")
 
 
-def _write_and_sync(path: str, chunks: Iterable[Any]) -> None:
+def _write_and_sync(path: str, chunks: Iterable[Any], beginning: Callable[[], bytes] | None = None) -> None:
     """Creates `path`, writes every buffer in full, and flushes it to the disk."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
@@ -58,6 +61,9 @@ def _write_and_sync(path: str, chunks: Iterable[Any]) -> None:
             view = memoryview(chunk)
             while len(view):  # write may take less than it was given
                 view = view[os.write(descriptor, view) :]
+        if beginning:
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.write(descriptor, beginning())
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

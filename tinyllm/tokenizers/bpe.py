@@ -17,7 +17,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import chain, pairwise
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import numpy as np
 
@@ -226,11 +226,17 @@ class BPETokenizer(Tokenizer):
         pieces = self.pattern.split(self._normalized(text))
         return list(chain.from_iterable(map(self._cache.__getitem__, pieces)))
 
-    def _encode_many(self, texts: list[str]) -> list[np.ndarray]:
+    def _encode_many(self, texts: list[str | bytes]) -> list[np.ndarray]:
         size = sum(map(len, texts))
         if size < MIDDLING or not (coder := self._kernels(size)):
             return super()._encode_many(texts)
-        return coder.encode([to_bytes(self._normalized(text)) for text in texts])
+        as_they_are = self.normalization is None
+        return coder.encode([
+            text if as_they_are and isinstance(text, bytes) else to_bytes(self._normalized(to_text(text))) for text in texts
+        ])  # fmt: skip
+
+    def _join(self, ids: np.ndarray) -> bytes:
+        return self._coder.decode(ids) if self._coder and len(ids) >= MIDDLING else super()._join(ids)
 
     def _kernels(self, size: int) -> BytePairCoder | None:
         """What encodes `size` characters in machine code; None where that does not pay, or cannot be."""
@@ -243,6 +249,13 @@ class BPETokenizer(Tokenizer):
                 cut=self.pattern.cut, classes=character_classes(),
             )  # fmt: skip
         return self._coder
+
+    def with_special_tokens(self, names: Iterable[str]) -> Self:
+        """See `Tokenizer`."""
+        extended = super().with_special_tokens(names)
+        if extended is not self:
+            extended._coder = None  # it knows the bytes of the old tokens alone
+        return extended
 
     def _normalized(self, text: str) -> str:
         return text if self.normalization is None else unicodedata.normalize(self.normalization, text)

@@ -13,12 +13,12 @@ from __future__ import annotations
 import codecs
 import copy
 import hashlib
-import operator
 import os
 import re
+from array import array
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -36,6 +36,8 @@ def to_text(text: str | bytes) -> str:
         return bytes(text).decode("utf-8", "surrogateescape")
     if not isinstance(text, str):
         raise ValueError(f"text: got {type(text).__name__}, expected str or bytes")
+    if text.isascii():
+        return text
     try:
         text.encode("utf-8")
         return text
@@ -73,7 +75,7 @@ class Tokenizer:
             if tokens.count(tokens[index]) > 1:
                 raise ValueError(f"special_tokens: {text!r} is an ordinary token too; choose another text")
         self.tokens = tokens
-        self._holes = frozenset(i for i, token in enumerate(tokens) if not token)
+        self._holes = np.array([not token for token in tokens]) if b"" in tokens else None
         self.special_tokens = dict(special_tokens)
         usual = [AddedToken(text, index) for text, index in special_tokens.items()]
         self.added_tokens = AddedTokens([*usual, *added_tokens])
@@ -84,9 +86,9 @@ class Tokenizer:
         """The ids of text without special tokens; `text` comes from `to_text`."""
         raise TypeError(f"{type(self).__name__} does not say how it encodes text")
 
-    def _encode_many(self, texts: list[str]) -> list[np.ndarray]:
-        """`_encode_ordinary` of several texts, each as an array (n,) int32."""
-        return [np.array(self._encode_ordinary(text), np.int32) for text in texts]
+    def _encode_many(self, texts: list[str | bytes]) -> list[np.ndarray]:
+        """`_encode_ordinary` of several texts, str or bytes as users give them, each as an array (n,) int32."""
+        return [np.array(self._encode_ordinary(to_text(text)), np.int32) for text in texts]
 
     def _settled(self, text: str, reserve: int) -> int:
         """How many characters of `text` no text to come after it can give other ids.
@@ -126,14 +128,14 @@ class Tokenizer:
         ids = (self.eos_id, *self._said_stop_ids, *(self.special_tokens[name] for name in turns))
         return tuple(dict.fromkeys(i for i in ids if i is not None))
 
-    def with_said_ids(self, *, bos_id: int | None, stop_ids: Iterable[int]) -> Tokenizer:
+    def with_said_ids(self, *, bos_id: int | None, stop_ids: Iterable[int]) -> Self:
         """This tokenizer, knowing what a folder says of ids that begin and end a text (see `special`), beside its own."""
         copied = copy.copy(self)
         copied._said_bos_id = self._said_bos_id if bos_id is None else bos_id
         copied._said_stop_ids = tuple(dict.fromkeys((*self._said_stop_ids, *stop_ids)))
         return copied
 
-    def with_special_tokens(self, names: Iterable[str]) -> Tokenizer:
+    def with_special_tokens(self, names: Iterable[str]) -> Self:
         """This tokenizer with the special tokens `names` after all others; those it has already keep their ids.
 
         Returns itself if none is new. A model must grow with it: `models.vocabulary.extend_vocabulary`. ValueError for a
@@ -156,7 +158,7 @@ class Tokenizer:
         for text you wrote yourself, never for what a user typed.
         """
         text = to_text(text)
-        pattern = self._special_pattern(allowed_special)
+        pattern = self._special_pattern(allowed_special) if allowed_special or self.added_tokens.plain else None
         if pattern is None:
             return self._encode_ordinary(text)
         ids: list[int] = []
@@ -185,11 +187,13 @@ class Tokenizer:
         """The ids of each text as an array (n,) int32, on all cores: for large texts, of which lists would be slow and heavy."""
         if isinstance(texts, str | bytes):
             raise ValueError(f"texts: got one {type(texts).__name__}, expected several; use encode for one text")
-        pattern = self._special_pattern(allowed_special)
-        whole = list(map(to_text, texts))
+        texts, pattern = list(texts), self._special_pattern(allowed_special)
+        for text in texts:
+            if not isinstance(text, str | bytes):
+                to_text(text)  # says what is wrong with it, if anything
         if pattern is None:
-            return self._encode_many(whole)
-        cuts = [_cut_out(pattern, text) for text in whole]
+            return self._encode_many(texts)
+        cuts = [_cut_out(pattern, to_text(text)) for text in texts]
         ordinary = iter(self._encode_many([part for parts in cuts for part in parts[::2]]))
         found = []
         for parts in cuts:
@@ -216,23 +220,22 @@ class Tokenizer:
         """The bytes that `ids` stand for, exactly. `ids`: list, array or other iterable of whole numbers."""
         return self._join(self._checked(ids))
 
-    def _checked(self, ids: Iterable[int]) -> list[int]:
-        """`ids` as a list; ValueError for one that is no id of this vocabulary."""
-        ids = _as_list(ids)
-        if ids and not (0 <= min(ids) and max(ids) < self.vocab_size):
-            wrong = next(i for i in ids if not 0 <= i < self.vocab_size)
+    def _checked(self, ids: Iterable[int]) -> np.ndarray:
+        """`ids` as an array (n,) int32; ValueError for one that is no id of this vocabulary."""
+        found = _as_array(ids)
+        if found.size and not (found.min() >= 0 and found.max() < self.vocab_size):
+            wrong = found[(found < 0) | (found >= self.vocab_size)][0]
             raise ValueError(
                 f"ids: got {wrong}, expected 0 to {self.vocab_size - 1} (vocabulary size {self.vocab_size}); "
                 "were these ids made by another tokenizer?"
             )
-        if self._holes and not self._holes.isdisjoint(ids):
-            hole = next(i for i in ids if i in self._holes)
-            raise ValueError(f"ids: got {hole}, which stands for no token here; were these ids made by another tokenizer?")
-        return ids
+        if self._holes is not None and (wrong := found[self._holes[found]]).size:
+            raise ValueError(f"ids: got {wrong[0]}, which stands for no token here; were these ids made by another tokenizer?")
+        return found.astype(np.int32, copy=False)
 
-    def _join(self, ids: list[int]) -> bytes:
+    def _join(self, ids: np.ndarray) -> bytes:
         """The bytes of checked ids, end to end."""
-        return b"".join(map(self.tokens.__getitem__, ids))
+        return b"".join(map(self.tokens.__getitem__, ids.tolist()))
 
     def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
         """The text of `ids`. Bytes that are not UTF-8 (a character cut in two) follow `errors`, as in bytes.decode.
@@ -269,16 +272,22 @@ class Tokenizer:
         return hashlib.sha256(strict_json.dump(self.to_json())).hexdigest()
 
 
-def _as_list(ids: Iterable[int]) -> list[int]:
-    """Ids as Python ints; ValueError for anything that is not a whole number (1.0 and None are not)."""
-    if type(ids) is list and set(map(type, ids)) <= {int}:
-        return ids
+def _as_array(ids: Iterable[int]) -> np.ndarray:
+    """Ids as an array (n,) of whole numbers; ValueError for anything else (1.0 and None are none)."""
     if isinstance(ids, np.ndarray) and ids.ndim == 1 and ids.dtype.kind in "iu":
-        return ids.tolist()
+        return ids
     try:
-        return [operator.index(i) for i in ids]
+        if isinstance(ids, str | bytes | bytearray):
+            raise TypeError
+        ids = ids if isinstance(ids, list) else list(ids)
+        try:
+            return np.frombuffer(array("i", ids), np.int32)
+        except OverflowError:
+            return np.frombuffer(array("q", ids), np.int64)
     except TypeError:
         raise ValueError(f"ids: got {type(ids).__name__}, expected an iterable of whole numbers") from None
+    except OverflowError:
+        raise ValueError("ids: got a number of more than 64 bits; were these ids made by another tokenizer?") from None
 
 
 def add_special_tokens(tokens: list[bytes], special_tokens: Iterable[str]) -> tuple[list[bytes], dict[str, int]]:

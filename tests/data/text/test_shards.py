@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinyllm.data.text import shards
-from tinyllm.data.text.shards import HEADER_BYTES, open_shard, read_header, verify, write_shard
+from tinyllm.data.text.shards import HEADER_BYTES, encode_file, open_shard, read_header, verify, write_shard
 from tinyllm.storage import FormatError
 
 
@@ -17,8 +17,11 @@ class BytesTokenizer:
     def __init__(self, vocab_size=257, eos_id=256, offset=0):
         self.vocab_size, self.eos_id, self.offset = vocab_size, eos_id, offset
 
-    def encode_batch(self, texts):
-        return [[byte + self.offset for byte in text] for text in texts]
+    def encode_arrays(self, texts):
+        return [np.array([byte + self.offset for byte in text], np.int32) for text in texts]
+
+    def encode_chunks(self, chunks):
+        return (self.encode_arrays([chunk])[0] for chunk in chunks)
 
     def fingerprint(self):
         return f"{self.vocab_size:064x}"
@@ -36,6 +39,15 @@ def test_a_shard_reads_back_as_the_documents_each_ended_by_eos(tmp_path_factory,
     assert (header.n_documents, header.n_tokens) == (len(documents), len(expected))
     assert header.n_bytes == sum(map(len, documents))
     verify(shard)
+
+
+def test_a_file_of_any_size_becomes_one_document(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "_BATCH_BYTES", 10)
+    (tmp_path / "text").write_bytes(bytes(range(65, 90)))
+    read = []
+    header = encode_file(tmp_path / "text", tmp_path / "s", tokenizer=BytesTokenizer(), progress=read.append)
+    assert open_shard(tmp_path / "s").tokens.tolist() == [*range(65, 90), 256] and read == [10, 20, 25]
+    assert header == read_header(tmp_path / "s") and (header.n_documents, header.n_bytes) == (1, 25)
 
 
 def test_without_an_eos_documents_follow_each_other(tmp_path):

@@ -12,6 +12,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -25,7 +26,7 @@ HEADER_BYTES = 128
 
 _FIELDS = struct.Struct("<8sIIQQQQq32s32s")  # magic, version, itemsize, tokens, documents, bytes, vocabulary, eos, 2 sha256
 _NO_EOS = -1
-_BATCH_BYTES = 1 << 20  # documents are handed to the tokenizer about this many bytes at a time
+_BATCH_BYTES = 1 << 23  # documents are handed to the tokenizer about this many bytes at a time
 _CHECKED_AT_ONCE = 1 << 22  # ids
 
 
@@ -42,8 +43,12 @@ class Tokenizer(Protocol):
         """The id that ends a document, if there is one."""
         ...
 
-    def encode_batch(self, texts: list[bytes]) -> list[list[int]]:
-        """The ids of each text."""
+    def encode_arrays(self, texts: list[bytes]) -> list[np.ndarray]:
+        """The ids of each text, whole numbers (n,)."""
+        ...
+
+    def encode_chunks(self, chunks: Iterable[bytes]) -> Iterator[np.ndarray]:
+        """The ids of one text, given in chunks."""
         ...
 
     def fingerprint(self) -> str:
@@ -85,32 +90,76 @@ def write_shard(
 ) -> ShardHeader:  # fmt: skip
     """Encode `documents`, write them to `path` in one atomic step, and return the header.
 
-    progress: called with the number of documents encoded so far. All ids are held in memory until written (2 or 4 bytes
-    each). Raises ValueError if the tokenizer gives an id outside its own vocabulary, or nothing at all.
+    progress: called with the number of documents encoded so far. Documents are read and ids written as they come, so memory
+    is that of some documents. Raises ValueError if the tokenizer gives an id outside its own vocabulary, or nothing at all.
     """
-    itemsize = 2 if tokenizer.vocab_size <= 1 << 16 else 4
-    ending = np.array([] if tokenizer.eos_id is None else [tokenizer.eos_id], dtype=np.int64)
-    pieces: list[bytes] = []
-    n_tokens = n_documents = n_bytes = 0
-    digest = hashlib.sha256()
-    for batch in _in_batches(documents):
-        for ids in tokenizer.encode_batch(batch):
-            array = np.append(np.asarray(ids, dtype=np.int64), ending)
-            check_ids(array, tokenizer.vocab_size)
-            piece = array.astype(f"<u{itemsize}").tobytes()
-            pieces.append(piece)
-            digest.update(piece)
-            n_tokens += len(piece) // itemsize
-        n_documents += len(batch)
-        n_bytes += sum(map(len, batch))
-        if progress:
-            progress(n_documents)
-    if not n_tokens:
-        raise ValueError(f"documents gave no tokens, so there is nothing to write to {os.fspath(path)!r}")
-    vocabulary = tokenizer.vocab_size, tokenizer.eos_id, tokenizer.fingerprint()
-    header = ShardHeader(itemsize, n_tokens, n_documents, n_bytes, *vocabulary, payload=digest.hexdigest())
-    atomic.write_file(path, [_pack(header), *pieces])
-    return header
+    writer = _Writer(path, tokenizer)
+
+    def encoded() -> Iterator[np.ndarray]:
+        for batch in _in_batches(documents):
+            for ids in tokenizer.encode_arrays(batch):
+                yield ids
+                yield writer.ending
+            writer.n_documents += len(batch)
+            writer.n_bytes += sum(map(len, batch))
+            if progress:
+                progress(writer.n_documents)
+
+    return writer.write(encoded())
+
+
+def encode_file(
+    source: str | os.PathLike[str], path: str | os.PathLike[str], *, tokenizer: Tokenizer,
+    progress: Callable[[int], None] | None = None,
+) -> ShardHeader:  # fmt: skip
+    """Encode the text in the file `source`, however large, as one document of a token file at `path`.
+
+    progress: called with the number of bytes read so far. Memory: a few of the pieces that are read at a time.
+    """
+    writer = _Writer(path, tokenizer)
+    writer.n_documents = 1
+
+    def chunks() -> Iterator[bytes]:
+        with open(source, "rb") as file:
+            while chunk := file.read(_BATCH_BYTES):
+                writer.n_bytes += len(chunk)
+                yield chunk
+                if progress:
+                    progress(writer.n_bytes)
+
+    return writer.write(chain(tokenizer.encode_chunks(chunks()), [writer.ending]))
+
+
+class _Writer:
+    """Writes ids as they come and counts them; the header, which tells how many there are, is written last."""
+
+    def __init__(self, path: str | os.PathLike[str], tokenizer: Tokenizer):
+        self.path, self.tokenizer = path, tokenizer
+        self.itemsize = 2 if tokenizer.vocab_size <= 1 << 16 else 4
+        self.ending = np.array([] if tokenizer.eos_id is None else [tokenizer.eos_id], dtype=np.int64)
+        self.digest, self.n_tokens, self.n_documents, self.n_bytes = hashlib.sha256(), 0, 0, 0
+
+    def write(self, arrays: Iterable[np.ndarray]) -> ShardHeader:
+        """The file of these ids; its header."""
+        atomic.write_file(self.path, self._content(arrays), beginning=lambda: _pack(self.header()))
+        return self.header()
+
+    def _content(self, arrays: Iterable[np.ndarray]) -> Iterator[bytes]:
+        yield bytes(HEADER_BYTES)
+        for ids in arrays:
+            check_ids(ids, self.tokenizer.vocab_size)
+            piece = ids.astype(f"<u{self.itemsize}").tobytes()
+            self.digest.update(piece)
+            self.n_tokens += len(ids)
+            yield piece
+        if not self.n_tokens:
+            raise ValueError(f"documents gave no tokens, so there is nothing to write to {os.fspath(self.path)!r}")
+
+    def header(self) -> ShardHeader:
+        """What the file says of itself."""
+        vocabulary = self.tokenizer.vocab_size, self.tokenizer.eos_id, self.tokenizer.fingerprint()
+        counts = self.n_tokens, self.n_documents, self.n_bytes
+        return ShardHeader(self.itemsize, *counts, *vocabulary, payload=self.digest.hexdigest())
 
 
 def _in_batches(documents: Iterable[bytes]) -> Iterator[list[bytes]]:

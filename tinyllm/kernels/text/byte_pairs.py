@@ -16,7 +16,7 @@ from tinyllm.kernels.text.characters import PADDING
 from tinyllm.kernels.text.cuts import piece_end
 from tinyllm.kernels.text.merging import SHORT, Pairs, fill_pairs, merge_long, merge_short
 from tinyllm.kernels.text.patterns import Cut
-from tinyllm.kernels.text.vocabulary import all_merges, find_token, join_tokens, new_vocabulary, start_ids
+from tinyllm.kernels.text.vocabulary import all_merges, count_bytes, find_token, join_tokens, new_vocabulary, start_ids
 from tinyllm.kernels.text.words import LONGEST, Words, find_word, keep_word, key_of, new_words, recall
 
 PART = 1 << 20  # bytes that a thread takes at a time
@@ -145,12 +145,10 @@ class BytePairCoder:
         return [np.concatenate(ids) if ids else np.empty(0, np.int32) for ids in found]
 
     def decode(self, ids: np.ndarray) -> bytes:
-        """The bytes of ids (n,), all of which are in the vocabulary."""
-        out = np.empty(4 * len(ids) + 64, np.uint8)
-        n = join_tokens(self.vocabulary, ids, out)
-        if n > len(out):
-            out = np.empty(n, np.uint8)
-            join_tokens(self.vocabulary, ids, out)
+        """The bytes of ids (n,) int32, all of which are in the vocabulary."""
+        n = count_bytes(self.vocabulary, ids)
+        out = np.empty(n + PADDING, np.uint8)
+        join_tokens(self.vocabulary, ids, out)
         return out[:n].tobytes()
 
 

@@ -32,6 +32,18 @@ def eight_bytes(typing_context, base, n):
 
 
 @intrinsic
+def put_eight_bytes(typing_context, base, n, value):
+    """put_eight_bytes(base, n, value): the inverse of `eight_bytes`."""
+
+    def codegen(context, builder, signature, args):
+        where = builder.bitcast(builder.gep(args[0], [args[1]]), INT64.as_pointer())
+        builder.store(args[2], where).align = 1
+        return context.get_dummy_value()
+
+    return types.void(base, types.intp, types.uint64), codegen
+
+
+@intrinsic
 def trailing_zeros(typing_context, x):
     """trailing_zeros(x): how many of the lowest bits of x are 0; x is not 0."""
 

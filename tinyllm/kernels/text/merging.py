@@ -1,7 +1,8 @@
 """Joining the bytes of one piece: of all neighbouring pairs the one of lowest rank, leftmost first, until no pair was learned.
 
 Pairs are looked up in a table with open addressing: (left id, right id) -> rank and the id of what they make. A short piece
-compares the ranks of all its pairs at every step. A long one (DNA has no spaces) keeps them in a heap, near-linear, same answer.
+compares the ranks of all its pairs at every step. A long one (DNA has no spaces) keeps lists of the places of each rank, and the
+ranks in a heap: near-linear, same answer.
 Twins: `merge_by_search` and `merge_by_heap` in tokenizers/bpe.py.
 """
 
@@ -13,7 +14,7 @@ from tinyllm.kernels.jit import inlined, jit
 from tinyllm.kernels.text.characters import byte_at
 
 SHORT = 64  # bytes
-NO_PAIR = np.int64(0x7FFFFFFFFFFFFFFF)
+NO_PAIR, NO_RANK = np.int64(0x7FFFFFFFFFFFFFFF), np.int64(0x7FFFFFFF)
 U1, U2, U32 = np.uint64(1), np.uint64(2), np.uint64(32)
 MIX, MIX2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
 
@@ -113,46 +114,126 @@ def pop(heap, n):
     return n
 
 
+class Places(NamedTuple):
+    """Where pairs of each rank stand: a table with open addressing, rank -> a list of places, the newest first.
+
+    ranks (P,) int32: rank + 1, 0 = empty; heads (P,): first entry of the list, -1 = none; begins, ends (P,): what is left of
+    places that were sorted, in `merge_long`. place, following (3n,): the entries. heap (P,) int64: the ranks that have places.
+    n: how many entries and ranks there are.
+    """
+
+    ranks: Any
+    heads: Any
+    begins: Any
+    ends: Any
+    place: Any
+    following: Any
+    heap: Any
+    n: Any
+
+
+@inlined
+def slot_of(places, rank):
+    """The slot of a rank, which is made if there is none yet."""
+    mask = places.ranks.size - 1
+    slot = (rank * 0x9E3779B1 >> 7) & mask
+    while places.ranks[slot] != rank + 1:
+        if places.ranks[slot] == 0:
+            places.ranks[slot], places.heads[slot], places.ends[slot] = rank + 1, -1, 0
+            break
+        slot = (slot + 1) & mask
+    return slot
+
+
+@inlined
+def note_pair(places, pairs, ids, left, right):
+    """Note where the pair at `left` stands, if it was learned; returns its rank, NO_RANK if not."""
+    found = look_up(pairs, ids[left], ids[right])
+    if found == NO_PAIR:
+        return NO_RANK
+    rank, entry = found >> 32, places.n[0]
+    slot = slot_of(places, rank)
+    if places.heads[slot] < 0:
+        places.n[1] = push(places.heap, places.n[1], rank)
+    places.place[entry], places.following[entry], places.heads[slot] = left, places.heads[slot], entry
+    places.n[0] += 1
+    return rank
+
+
+@inlined
+def take_places(places, slot, line, n_line):
+    """Move the list of a slot to line[n_line:], sorted; returns how long `line` is then."""
+    entry, end = np.int64(places.heads[slot]), n_line
+    while entry >= 0:
+        line[end] = places.place[entry]
+        end += 1
+        entry = np.int64(places.following[entry])
+    places.heads[slot] = -1
+    line[n_line:end] = line[n_line:end][::-1].copy()
+    for i in range(n_line + 1, end):
+        if line[i - 1] > line[i]:
+            line[n_line:end].sort()
+            break
+    return end
+
+
 @jit
 def merge_long(text, begin, length, pairs, out, n_out):
-    """Join a long piece; its ids go to out[n_out:]. Returns the new n_out.
+    """Join a long piece in time near-linear in its length; its ids go to out[n_out:]. Returns the new n_out.
 
-    heap: rank << 32 | place of the left symbol. A place whose symbols have changed since is stale: its pair has another rank.
+    All places of the lowest rank are joined from left to right, unless a join brings about a pair of lower rank, which then goes
+    first. A place whose symbols have changed since it was noted is stale: its pair has another rank. No rank gets new places
+    while it waits: what its joins lead to is longer than its token. So its places are sorted once.
     """
+    n_slots = 64
+    while n_slots < 4 * length and n_slots < pairs.table.size:
+        n_slots *= 2
     ids, following, previous = np.empty(length, np.int32), np.empty(length, np.int32), np.empty(length, np.int32)
-    heap, n = np.empty(3 * length, np.int64), 0
-    for i in range(length):
-        ids[i] = pairs.byte_ids[byte_at(text, begin + i)]
-        following[i], previous[i] = i + 1, i - 1
-    for i in range(length - 1):
-        found = look_up(pairs, ids[i], ids[i + 1])
-        if found != NO_PAIR:
-            n = push(heap, n, found >> 32 << 32 | i)
-    while n > 0:
-        top = heap[0]
-        n = pop(heap, n)
-        i = top & 0xFFFFFFFF
-        j = np.int64(following[i])
-        if ids[i] < 0 or j >= length:
-            continue
-        found = look_up(pairs, ids[i], ids[j])
-        if found >> 32 != top >> 32 or found == NO_PAIR:
-            continue
-        ids[i], ids[j] = np.int32(found & 0xFFFFFFFF), -1
-        after, before = np.int64(following[j]), np.int64(previous[i])
-        following[i] = after
-        if after < length:
-            previous[after] = i
-            found = look_up(pairs, ids[i], ids[after])
-            if found != NO_PAIR:
-                n = push(heap, n, found >> 32 << 32 | i)
-        if before >= 0:
-            found = look_up(pairs, ids[before], ids[i])
-            if found != NO_PAIR:
-                n = push(heap, n, found >> 32 << 32 | before)
-    here = np.int64(0)
-    while here < length:
-        out[n_out] = ids[here]
+    table = np.zeros(n_slots, np.int32), np.empty(n_slots, np.int32), np.empty(n_slots, np.int32), np.zeros(n_slots, np.int32)
+    entries = np.empty(3 * length, np.int32), np.empty(3 * length, np.int32)
+    places = Places(
+        table[0], table[1], table[2], table[3], entries[0], entries[1], np.empty(n_slots, np.int64), np.zeros(2, np.int64)
+    )
+    line, n_line = np.empty(3 * length, np.int32), 0
+    for k in range(length):
+        ids[k] = pairs.byte_ids[byte_at(text, begin + k)]
+        following[k], previous[k] = k + 1, k - 1
+    for left in range(length - 1):
+        note_pair(places, pairs, ids, left, left + 1)
+    while places.n[1] > 0:
+        rank = places.heap[0]
+        places.n[1] = pop(places.heap, places.n[1])
+        slot = slot_of(places, rank)
+        if places.ends[slot] > 0:
+            here, end = places.begins[slot], places.ends[slot]
+            places.ends[slot] = 0
+        else:
+            here, end = n_line, take_places(places, slot, line, n_line)
+            n_line = end
+        lowest = rank
+        while here < end and lowest >= rank:
+            i = np.int64(line[here])
+            here += 1
+            j = np.int64(following[i])
+            if ids[i] < 0 or j >= length:
+                continue
+            found = look_up(pairs, ids[i], ids[j])
+            if found == NO_PAIR or found >> 32 != rank:
+                continue
+            ids[i], ids[j] = np.int32(found & 0xFFFFFFFF), -1  # -1: swallowed, so places that start here are stale
+            after, before = np.int64(following[j]), np.int64(previous[i])
+            following[i] = after
+            if before >= 0:
+                lowest = min(lowest, note_pair(places, pairs, ids, before, i))
+            if after < length:
+                previous[after] = i
+                lowest = min(lowest, note_pair(places, pairs, ids, i, after))
+        if here < end:
+            places.begins[slot], places.ends[slot] = here, end
+            places.n[1] = push(places.heap, places.n[1], rank)
+    first = np.int64(0)
+    while first < length:
+        out[n_out] = ids[first]
         n_out += 1
-        here = np.int64(following[here])
+        first = np.int64(following[first])
     return n_out

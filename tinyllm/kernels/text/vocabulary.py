@@ -6,7 +6,7 @@ import numpy as np
 
 from tinyllm.kernels.jit import inlined, jit
 from tinyllm.kernels.pointers import start
-from tinyllm.kernels.text.characters import PADDING, byte_at
+from tinyllm.kernels.text.characters import PADDING, byte_at, eight_bytes, put_eight_bytes
 
 MIX, U1, U32 = np.uint64(0x9E3779B97F4A7C15), np.uint64(1), np.uint64(32)
 
@@ -111,17 +111,20 @@ def _every_split(vocabulary, ids, lefts, rights, joined):
 
 
 @jit
-def join_tokens(vocabulary, ids, out):
-    """Write the bytes of `ids` (n,) to out, or nothing if it is too small; returns how many bytes they are."""
-    n_bytes = 0
-    for i in range(ids.size):
-        n_bytes += vocabulary.starts[ids[i] + 1] - vocabulary.starts[ids[i]]
-    if n_bytes > out.size:
-        return n_bytes
-    letters, n = start(vocabulary.letters), 0
-    for i in range(ids.size):
-        begin, end = vocabulary.starts[ids[i]], vocabulary.starts[ids[i] + 1]
-        for j in range(begin, end):
-            out[n] = byte_at(letters, j)
-            n += 1
+def count_bytes(vocabulary, ids):
+    """How many bytes the tokens `ids` (n,) have."""
+    n = 0
+    for token in ids:
+        n += vocabulary.starts[token + 1] - vocabulary.starts[token]
     return n
+
+
+@jit
+def join_tokens(vocabulary, ids, out):
+    """Write the bytes of `ids` (n,) to out, which has PADDING bytes of room behind them: always eight at a time."""
+    letters, base, n = start(vocabulary.letters), start(out), 0
+    for token in ids:
+        begin, end = vocabulary.starts[token], vocabulary.starts[token + 1]
+        for i in range(0, end - begin, 8):
+            put_eight_bytes(base, n + i, eight_bytes(letters, begin + i))
+        n += end - begin
