@@ -60,7 +60,7 @@ def _add_train(verbs: Any) -> None:
     train = verbs.add_parser("train", help=summary, description=summary.capitalize() + ".", epilog=TRAIN_EXAMPLES)
     train.add_argument("data", metavar="FILE", nargs="+", help="files, folders, URLs, or python (this Python's own docs)")
     train.add_argument("--vocab-size", type=int, default=4096, metavar="N", help="ids, special ones included (default: 4096)")
-    train.add_argument("--pattern", default="gpt4", help="how text is cut before merging: gpt4, gpt2 or qwen2 (default: gpt4)")
+    train.add_argument("--pattern", default="gpt4", help="how text is cut: gpt2, gpt4, gpt4o, qwen2 or smollm (default: gpt4)")
     train.add_argument("--min-frequency", type=int, default=2, metavar="N", help="rarest pair worth a merge (default: 2)")
     train.add_argument("--special", action="append", metavar="TOKEN", help="a special token, repeatable (default: <|endoftext|>)")
     train.add_argument("--out", required=True, metavar="DIR", help="folder for tokenizer.json")

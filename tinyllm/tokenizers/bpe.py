@@ -37,6 +37,7 @@ Form = Literal["NFC", "NFD", "NFKC", "NFKD"]  # of Unicode
 Pair = tuple[int, int]  # (left id, right id)
 Ranks = Mapping[Pair, tuple[int, int]]  # -> (rank: lower is earlier, id of the joined token)
 
+FAR_APART = 64  # bytes between two runs that are normalized apart
 LARGE, MIDDLING = 1 << 16, 1 << 9  # characters of texts that are worth making ready the kernels; worth calling them, once ready
 LONG = 48  # from this many symbols on, the heap is faster than searching all pairs
 CACHE_PIECES = 100_000  # remembered pieces, and the longest piece (characters) worth remembering: about 30 MB
@@ -222,7 +223,7 @@ class BPETokenizer(Tokenizer):
 
     def _encode_ordinary(self, text: str) -> list[int]:
         if len(text) >= MIDDLING and (coder := self._kernels(len(text))):
-            return coder.encode([to_bytes(self._normalized(text))])[0].tolist()
+            return coder.encode([self._bytes_of(text)])[0].tolist()
         pieces = self.pattern.split(self._normalized(text))
         return list(chain.from_iterable(map(self._cache.__getitem__, pieces)))
 
@@ -230,10 +231,7 @@ class BPETokenizer(Tokenizer):
         size = sum(map(len, texts))
         if size < MIDDLING or not (coder := self._kernels(size)):
             return super()._encode_many(texts)
-        as_they_are = self.normalization is None
-        return coder.encode([
-            text if as_they_are and isinstance(text, bytes) else to_bytes(self._normalized(to_text(text))) for text in texts
-        ])  # fmt: skip
+        return coder.encode(list(map(self._bytes_of, texts)))
 
     def _join(self, ids: np.ndarray) -> bytes:
         return self._coder.decode(ids) if self._coder and len(ids) >= MIDDLING else super()._join(ids)
@@ -259,6 +257,20 @@ class BPETokenizer(Tokenizer):
 
     def _normalized(self, text: str) -> str:
         return text if self.normalization is None else unicodedata.normalize(self.normalization, text)
+
+    def _bytes_of(self, text: str | bytes) -> bytes:
+        """The bytes of a large text, normalized. Only its runs of other characters than ASCII can change, with the one before."""
+        data = text if isinstance(text, bytes) else to_bytes(to_text(text))
+        wide = np.flatnonzero(np.frombuffer(data, np.uint8) >= 0x80) if self.normalization else np.empty(0, np.int64)
+        if not wide.size:
+            return data
+        gaps = np.flatnonzero(np.diff(wide) > FAR_APART)
+        parts, place = [], 0
+        for first, last in zip([0, *(gaps + 1).tolist()], [*gaps.tolist(), len(wide) - 1], strict=True):
+            begin, end = max(0, int(wide[first]) - 1), int(wide[last]) + 1
+            parts += [data[place:begin], to_bytes(self._normalized(data[begin:end].decode("utf-8", "surrogateescape")))]
+            place = end
+        return b"".join([*parts, data[place:]])
 
     def _settled(self, text: str, reserve: int) -> int:
         return settled_length(self.pattern, text, reserve, only_lines=self.normalization is not None)

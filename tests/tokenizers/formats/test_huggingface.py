@@ -3,10 +3,12 @@
 import copy
 import json
 import tempfile
+import unicodedata
 from pathlib import Path
 
 import pytest
 
+from tinyllm import kernels
 from tinyllm.storage import FormatError
 from tinyllm.tokenizers import BPETokenizer, ByteTokenizer, CharacterTokenizer, load_tokenizer
 
@@ -232,6 +234,9 @@ def test_text_is_normalized_first_where_the_file_says_so(tmp_path):
     text = "cafe\u0301 \u1112\u1161\u11ab e\n" * 30
     chunks = [text[i : i + 7] for i in range(0, len(text), 7)]
     assert list(tokenizer.encode_iterable(chunks)) == tokenizer.encode(text)
+    large = text + "e" * 100 + ("\u0301\u0301a" + "b" * 90) * 800 + "\udcff\u0301"
+    wanted = [i for piece in tokenizer.pattern.split(unicodedata.normalize("NFC", large)) for i in tokenizer._encode_piece(piece)]
+    assert tokenizer.encode(large) == wanted and bool(tokenizer._coder) == (kernels.backend() == "numba")
 
 
 def test_a_plain_added_token_is_found_always_and_a_special_one_only_if_allowed():
