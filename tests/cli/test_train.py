@@ -213,10 +213,10 @@ def test_out_is_needed(fails):
 def test_a_full_disk_during_preparation_leaves_nothing(full_at, text_file, out, monkeypatch, capsys):
     write = atomic._write_and_sync
 
-    def full(path, chunks):
+    def full(path, chunks, beginning=None):
         if full_at in path:
             raise OSError(errno.ENOSPC, "No space left on device")
-        write(path, chunks)
+        write(path, chunks, beginning)
 
     monkeypatch.setattr(atomic, "_write_and_sync", full)
     assert train(text_file, out) == 2
@@ -228,10 +228,10 @@ def test_a_full_disk_during_preparation_leaves_nothing(full_at, text_file, out, 
 def test_a_full_disk_during_training_keeps_the_last_checkpoint(text_file, out, monkeypatch, capsys):
     write = atomic._write_and_sync
 
-    def full(path, chunks):
+    def full(path, chunks, beginning=None):
         if "step-00000004" in path:
             raise OSError(errno.ENOSPC, "No space left on device")
-        write(path, chunks)
+        write(path, chunks, beginning)
 
     monkeypatch.setattr(atomic, "_write_and_sync", full)
     assert train(text_file, out, "--max-steps", 6) == 2
