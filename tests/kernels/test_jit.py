@@ -11,6 +11,7 @@ import pytest
 from tinyllm import kernels
 from tinyllm.kernels import reference
 from tinyllm.kernels.examples import examples, warmup
+from tinyllm.tokenizers import BPETokenizer
 
 compiled_only = pytest.mark.skipif(kernels.backend() == "numpy", reason="needs the compiled kernels")
 ROOT = Path(kernels.__file__).parents[2]
@@ -75,13 +76,19 @@ def test_nothing_compiles_after_warmup():
     from tinyllm.kernels.attention.visibility import EVERYTHING
 
     steps = list(warmup())
-    assert [index for _, index, _ in steps] == list(range(1, len(kernels.TABLE) + 1))
+    assert [name for name, _, _ in steps] == [*examples(), "text"]
+    assert [index for _, index, _ in steps] == list(range(1, len(kernels.TABLE) + 2))
     before = jit.signatures()
     for call in examples().values():
         call()
     big = np.ones((64, 3, 2, 32), "f")
     kernels.attention_forward(big[::-1], big.transpose(0, 1, 2, 3)[:, ::2], big[:, ::2], scale=1.0, visible=EVERYTHING)
     kernels.matmul(big[:, :, 0].swapaxes(1, 2), big[:, :, 1])
+    tokenizer = BPETokenizer.train(["abc ab"] * 3, vocab_size=258)
+    ids = tokenizer.encode_arrays(["abc \n" * 20_000, b"ab" * 500])[0]
+    frozen = ids.copy()
+    frozen.setflags(write=False)
+    assert tokenizer.decode_bytes(ids) == tokenizer.decode_bytes(frozen) == b"abc \n" * 20_000
     assert jit.signatures() == before
 
 

@@ -60,7 +60,7 @@ MACHINE_CODE_ONLY = (
     "program.row_program",
 )
 
-__all__ = [*TABLE, "backend", "threading_layer"]  # noqa: PLE0604
+__all__ = [*TABLE, "backend", "machine_code", "threading_layer"]  # noqa: PLE0604
 
 
 def backend() -> str:
@@ -72,10 +72,15 @@ def backend() -> str:
     return choice
 
 
+def machine_code() -> bool:
+    """Return whether kernels can be compiled: neither the twins are asked for, nor is Numba switched off."""
+    return backend() == "numba" and os.environ.get("NUMBA_DISABLE_JIT") != "1"
+
+
 def _home(name: str) -> str:
     """Return the file from which kernel `name` is taken, given the environment."""
     file = TABLE[name]
-    if backend() == "numpy" or (file in MACHINE_CODE_ONLY and os.environ.get("NUMBA_DISABLE_JIT") == "1"):
+    if backend() == "numpy" or (file in MACHINE_CODE_ONLY and not machine_code()):
         return "reference"
     return file
 

@@ -27,7 +27,7 @@ def warmup(dtype: str = "float32") -> Iterator[tuple[str, int, int]]:
 
     Afterwards nothing is compiled any more in this process for that dtype. Numba is only imported when iteration starts.
     """
-    calls = examples(dtype)
+    calls = {**examples(dtype), "text": encode_text}
     for index, (name, call) in enumerate(calls.items(), start=1):
         yield name, index, len(calls)
         call()
@@ -133,3 +133,18 @@ def _run_program(x: np.ndarray) -> np.ndarray:
         program.run(B * T)
         program.lengths += 1
     return np.array(last)
+
+
+def encode_text() -> bytes:
+    """A word and a piece too long for the table of words, as tokens and back: bytes, one pair of which is a token."""
+    if not kernels.machine_code():
+        return b""  # the plain algorithm, in tokenizers/bpe.py, needs no compiling
+    from tinyllm.kernels.text.byte_pairs import BytePairCoder
+    from tinyllm.kernels.text.patterns import Cut
+
+    tokens = [*(bytes([byte]) for byte in range(256)), b"ab"]
+    classes = np.zeros(0x110000, np.uint8)
+    classes[[*range(65, 91), *range(97, 123)]] = 1
+    classes.setflags(write=False)
+    coder = BytePairCoder(tokens, ordinary=np.arange(257), merges=None, whole=True, cut=Cut(), classes=classes)
+    return coder.decode(coder.encode([b"abc " + b"ab" * 99])[0])

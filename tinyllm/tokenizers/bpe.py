@@ -238,7 +238,7 @@ class BPETokenizer(Tokenizer):
 
     def _kernels(self, size: int) -> BytePairCoder | None:
         """What encodes `size` characters in machine code; None where that does not pay, or cannot be."""
-        if self._coder is None and size >= LARGE and self.pattern.cut and kernels.backend() == "numba":
+        if self._coder is None and size >= LARGE and self.pattern.cut and kernels.machine_code():
             from tinyllm.kernels.text.byte_pairs import BytePairCoder
 
             ordinary = np.sort(np.fromiter(self.ordinary.values(), np.int64, len(self.ordinary)))

@@ -146,6 +146,7 @@ class BytePairCoder:
 
     def decode(self, ids: np.ndarray) -> bytes:
         """The bytes of ids (n,) int32, all of which are in the vocabulary."""
+        ids = np.require(ids, np.int32, ["C", "W"])  # one layout, one compiled signature
         n = count_bytes(self.vocabulary, ids)
         out = np.empty(n + PADDING, np.uint8)
         join_tokens(self.vocabulary, ids, out)
