@@ -147,7 +147,7 @@ def test_large_texts_go_through_the_kernels_and_get_the_same_ids(monkeypatch):
     monkeypatch.setattr(bpe, "LARGE", 10**9)
     plain = BPETokenizer(tokenizer.tokens, tokenizer.merges, special_tokens=tokenizer.special_tokens)
     expected = plain.encode(text)
-    monkeypatch.undo()
+    monkeypatch.setattr(bpe, "LARGE", 1 << 16)
     assert tokenizer.encode(text) == expected and plain._coder is None
     assert bool(tokenizer._coder) == (kernels.backend() == "numba")
     assert [ids.tolist() for ids in tokenizer.encode_arrays([text, text.encode(), b"", "low"])] == [
@@ -171,3 +171,6 @@ def test_a_pattern_of_your_own_cuts_as_you_say_and_loses_nothing():
         own_pattern("(")
     with pytest.raises(ValueError, match="no groups that capture"):
         own_pattern("(a)b")
+    for loses in ("a|", "(?=a)"):
+        with pytest.raises(ValueError, match="matches the empty text, so it loses text"):
+            own_pattern(loses).split("xay")

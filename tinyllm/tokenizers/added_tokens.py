@@ -31,11 +31,12 @@ class AddedToken:
 
 
 class AddedTokens:
-    """All of a tokenizer's. `plain`: those that any text may spell."""
+    """All of a tokenizer's. `plain`: those that any text may spell; `look_around`: whether what stands beside one matters."""
 
     def __init__(self, tokens: Iterable[AddedToken]):
         self.by_content = {token.content: token for token in tokens}
         self.plain = frozenset(content for content, token in self.by_content.items() if not token.special)
+        self.look_around = any(token.lstrip or token.rstrip or token.single_word for token in self)
         self._patterns: dict[frozenset[str], re.Pattern[str]] = {}
 
     def __iter__(self) -> Iterator[AddedToken]:

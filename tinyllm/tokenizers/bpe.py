@@ -5,7 +5,7 @@ neighbouring pairs the one learned earliest is joined, leftmost first, until no 
 "Neural Machine Translation of Rare Words with Subword Units", algorithm 1; on bytes: Radford et al. 2019, section 2.2).
 Short pieces search all pairs at every step, O(n²) and simple; long ones (DNA has no spaces) remember where each pair
 stands and take the pairs from a heap, near-linear, with the same answer. Words repeat, so answers are remembered. Large texts
-go to kernels that do the same thirty times as fast (`kernels/text/`). OpenAI's files hold no merges but ranks alone: there
+go to kernels that do the same some twenty times as fast (`kernels/text/`). OpenAI's files hold no merges but ranks alone: there
 any two neighbours that make a token are a pair, and its rank is the token's id. What all this leaves out: nothing is ever
 split in the second-best way (see BPE-dropout), and a token is frequent, not meaningful.
 """
@@ -38,7 +38,8 @@ Pair = tuple[int, int]  # (left id, right id)
 Ranks = Mapping[Pair, tuple[int, int]]  # -> (rank: lower is earlier, id of the joined token)
 
 FAR_APART = 64  # bytes between two runs that are normalized apart
-LARGE, MIDDLING = 1 << 16, 1 << 9  # characters of texts that are worth making ready the kernels; worth calling them, once ready
+LARGE = 1 << 21  # characters that a tokenizer is given before the kernels, which take half a second to make ready, pay
+MIDDLING = 1 << 9  # characters of a text that they are called for, once they are ready
 LONG = 48  # from this many symbols on, the heap is faster than searching all pairs
 CACHE_PIECES = 100_000  # remembered pieces, and the longest piece (characters) worth remembering: about 30 MB
 CACHE_LENGTH = 64
@@ -127,7 +128,7 @@ class TokenRanks(dict[Pair, tuple[int, int]]):
 
     def __init__(self, tokens: list[bytes], ids: dict[bytes, int]):
         super().__init__()
-        self._tokens, self.ordinary, self._none = tokens, ids, set[Pair]()
+        self._tokens, self._ids, self._none = tokens, ids, set[Pair]()
 
     def __contains__(self, pair: object) -> bool:
         if super().__contains__(pair):
@@ -135,7 +136,7 @@ class TokenRanks(dict[Pair, tuple[int, int]]):
         if pair in self._none:
             return False
         left, right = cast(Pair, pair)
-        joined = self.ordinary.get(self._tokens[left] + self._tokens[right])
+        joined = self._ids.get(self._tokens[left] + self._tokens[right])
         if joined is not None:
             self[left, right] = (joined, joined)
             return True
@@ -178,6 +179,7 @@ class BPETokenizer(Tokenizer):
         self._pairs = None if merges is None else _pairs_of(merges, self.ordinary)
         self._cache = _PieceCache(self._encode_piece)
         self._coder: BytePairCoder | None = None
+        self._n_seen = 0
 
     @cached_property
     def _ranks(self) -> Ranks:
@@ -237,8 +239,9 @@ class BPETokenizer(Tokenizer):
         return self._coder.decode(ids) if self._coder and len(ids) >= MIDDLING else super()._join(ids)
 
     def _kernels(self, size: int) -> BytePairCoder | None:
-        """What encodes `size` characters in machine code; None where that does not pay, or cannot be."""
-        if self._coder is None and size >= LARGE and self.pattern.cut and kernels.machine_code():
+        """What encodes the next `size` characters in machine code; None where that does not pay, or cannot be."""
+        self._n_seen += size
+        if self._coder is None and self._n_seen >= LARGE and self.pattern.cut and kernels.machine_code():
             from tinyllm.kernels.text.byte_pairs import BytePairCoder
 
             ordinary = np.sort(np.fromiter(self.ordinary.values(), np.int64, len(self.ordinary)))
@@ -272,8 +275,8 @@ class BPETokenizer(Tokenizer):
             place = end
         return b"".join([*parts, data[place:]])
 
-    def _settled(self, text: str, reserve: int) -> int:
-        return settled_length(self.pattern, text, reserve, only_lines=self.normalization is not None)
+    def _settled(self, text: str, reserve: int, *, only_lines: bool = False) -> int:
+        return settled_length(self.pattern, text, reserve, only_lines=only_lines or self.normalization is not None)
 
     def explain(self, text: str | bytes) -> list[list[list[bytes]]]:
         """How `text` is encoded: for each piece the list of steps, each step the piece's tokens (bytes) at that time."""
@@ -284,7 +287,7 @@ class BPETokenizer(Tokenizer):
         return explained
 
     def to_json(self) -> dict[str, Any]:
-        """A BPE model with a byte-level pre-tokenizer; see `layout`. ValueError for a pattern of your own, which has no name."""
+        """A BPE model with a byte-level pre-tokenizer; see `layout`."""
         split = None if self.pattern.name == "gpt2" else self.pattern.published
         return bpe_layout(
             self.tokens, self.written_merges(), added_tokens=self.added_tokens, split=split,

@@ -18,6 +18,7 @@ import regex
 
 from tinyllm.kernels.text.patterns import ALONE_LOWER, SUFFIX, Cut
 
+OWN = "own"  # the name of any pattern that is not published
 LOOKAHEAD = 3  # no pattern here looks further than this past the end of a piece (the "ll" of "'ll" is the longest)
 
 
@@ -40,8 +41,11 @@ class SplitPattern:
         object.__setattr__(self, "compiled", regex.compile(self.linear))
 
     def split(self, text: str) -> list[str]:
-        """The pieces of `text` in order; joined they give `text` back."""
-        return self.compiled.findall(text)
+        """The pieces of `text` in order; joined they give `text` back. ValueError for a pattern of your own that loses some."""
+        pieces = self.compiled.findall(text)
+        if self.name == OWN and sum(map(len, pieces)) != len(text):  # it matched nothing somewhere, and went on behind it
+            raise ValueError(f"pattern: {self.published!r} matches the empty text, so it loses text; make it match something")
+        return pieces
 
 
 _GPT2 = SplitPattern(
@@ -135,7 +139,7 @@ def own_pattern(expression: str) -> SplitPattern:
         raise ValueError(f"pattern: got {expression!r}, expected no groups that capture; write (?:...) for (...)")
     if known := pattern_from_regex(expression):
         return known
-    return SplitPattern("own", expression, rf"(?:{expression})|(?:(?!{expression})[\s\S])+")
+    return SplitPattern(OWN, expression, rf"(?:{expression})|(?:(?!{expression})[\s\S])+")
 
 
 def settled_length(pattern: SplitPattern, text: str, reserve: int, *, only_lines: bool = False) -> int:
@@ -147,15 +151,20 @@ def settled_length(pattern: SplitPattern, text: str, reserve: int, *, only_lines
     settled = min(len(text.rstrip()), len(text) - LOOKAHEAD - reserve)  # a run of spaces waits for what ends it
     if settled <= 0:
         return 0
-    if pattern.cut or only_lines:
-        line = _LINE_START.search(text, 0, settled + 1)
-        if line or only_lines:
-            return line.end() - 1 if line else 0
+    line = line_start(text, settled) if pattern.cut else 0
+    if line or only_lines:
+        return line
     pieces = pattern.split(text)
     length = len(text)
     while pieces and length > settled:
         length -= len(pieces.pop())
     return length if pieces else 0
+
+
+def line_start(text: str, most: int) -> int:
+    """The last place up to `most` where a line begins with a letter; 0 if there is none."""
+    found = _LINE_START.search(text, 0, most + 1)
+    return found.end() - 1 if found else 0
 
 
 # Read from the end. Hangul's vowels and final consonants are letters that join the one before them.

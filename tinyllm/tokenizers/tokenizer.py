@@ -16,6 +16,7 @@ import hashlib
 import os
 import re
 from array import array
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -24,6 +25,7 @@ import numpy as np
 
 from tinyllm.storage import strict_json, write_file
 from tinyllm.tokenizers.added_tokens import AddedToken, AddedTokens
+from tinyllm.tokenizers.pretokenize import line_start
 from tinyllm.tokenizers.special import EOS_NAMES, SETTINGS, TURN_ENDS, chat_template
 
 _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
@@ -67,12 +69,13 @@ class Tokenizer:
     _said_stop_ids: tuple[int, ...] = ()
 
     def __init__(self, tokens: list[bytes], special_tokens: dict[str, int], *, added_tokens: Iterable[AddedToken] = ()):
+        counts = Counter(tokens) if special_tokens else Counter()
         for text, index in special_tokens.items():
             if not text or any("\ud800" <= character <= "\udfff" for character in text):
                 raise ValueError(f"special_tokens: got {text!r}, expected at least one character and no surrogates")
             if not 0 <= index < len(tokens) or tokens[index] != text.encode("utf-8"):
                 raise ValueError(f"special_tokens: {text!r} has id {index}, where the vocabulary has another token")
-            if tokens.count(tokens[index]) > 1:
+            if counts[tokens[index]] > 1:
                 raise ValueError(f"special_tokens: {text!r} is an ordinary token too; choose another text")
         self.tokens = tokens
         self._holes = np.array([not token for token in tokens]) if b"" in tokens else None
@@ -90,12 +93,14 @@ class Tokenizer:
         """`_encode_ordinary` of several texts, str or bytes as users give them, each as an array (n,) int32."""
         return [np.array(self._encode_ordinary(to_text(text)), np.int32) for text in texts]
 
-    def _settled(self, text: str, reserve: int) -> int:
+    def _settled(self, text: str, reserve: int, *, only_lines: bool = False) -> int:
         """How many characters of `text` no text to come after it can give other ids.
 
-        `reserve`: leave at least this many. Right for tokenizers that see one character at a time.
+        `reserve`: leave at least this many. `only_lines`: end where a line begins with a letter. Right for tokenizers that see
+        one character at a time.
         """
-        return max(0, len(text) - reserve)
+        settled = max(0, len(text) - reserve)
+        return line_start(text, settled) if only_lines else settled
 
     def to_json(self) -> dict[str, Any]:
         """The content of tokenizer.json, in Hugging Face's layout."""
@@ -333,6 +338,9 @@ def _encode_stream(
 
 def _settled_length(tokenizer: Tokenizer, text: str, pattern: re.Pattern[str] | None, longest: int) -> int:
     """The length of the part of `text` that is settled whatever follows. `longest`: of the special tokens."""
+    if pattern and tokenizer.added_tokens.look_around:  # where a line begins with a letter there is nothing to look for
+        done = tokenizer._settled(text, longest, only_lines=True)
+        return 0 if any(match.start() < done < match.end() for match in pattern.finditer(text)) else done
     start = 0
     for match in pattern.finditer(text) if pattern else ():
         if match.start() + longest > len(text):  # a longer special token may still grow here

@@ -9,7 +9,8 @@ from functools import cache
 import numpy as np
 import regex
 
-LETTER, NUMBER, SPACE, NEWLINE, UPPER, LOWER = 1, 2, 4, 8, 16, 32  # as in kernels/text/characters.py
+from tinyllm.kernels.text.patterns import LETTER, LOWER, NEWLINE, NUMBER, SPACE, UPPER
+
 _CLASSES = {
     LETTER: r"\p{L}",
     NUMBER: r"\p{N}",

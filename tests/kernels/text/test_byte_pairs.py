@@ -95,6 +95,13 @@ def test_a_text_in_parts_on_several_threads_is_the_text_in_one(monkeypatch):
     assert CODERS["gpt2"].encode([]) == []
 
 
+def test_a_text_too_long_to_count_its_places_is_refused(monkeypatch):
+    monkeypatch.setattr(byte_pairs, "LONGEST_PART", 99)
+    with pytest.raises(ValueError, match="100 bytes without a line that begins with a letter came, expected at most 99"):
+        CODERS["gpt4"].encode([b"a", b"b" * 100])
+    assert CODERS["gpt4"].encode([b"b" * 99])[0].size
+
+
 def test_the_table_of_words_is_emptied_when_it_is_full_and_the_ids_stay():
     coder = coder_of(TRAINED["gpt4"])
     rng = random.Random(2)

@@ -7,10 +7,13 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tinyllm import kernels
 from tinyllm.storage import FormatError
-from tinyllm.tokenizers import BPETokenizer, ByteTokenizer, CharacterTokenizer, load_tokenizer
+from tinyllm.tokenizers import BPETokenizer, ByteTokenizer, CharacterTokenizer, bpe, load_tokenizer
+from tinyllm.tokenizers.pretokenize import own_pattern
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "tokenizers"
 EXPECTED = json.loads((FIXTURES / "expected.json").read_text(encoding="utf-8"))
@@ -141,7 +144,7 @@ STRING = {"String": GPT4["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"
             GPT4,
             f"{SPLIT}.pattern",
             {"Regex": "(a+)+$"},
-            "pattern: expected the pattern of gpt2 or gpt4 or gpt4o or qwen2 or smollm, found (a+)+$",
+            "pattern: expected the pattern of gpt2 or gpt4 or gpt4o or qwen2 or smollm, or one given to load",
         ),
         (GPT4, f"{SPLIT}.pattern", {"Regex": 3}, "pattern.Regex: expected a string"),
         (GPT4, f"{SPLIT}.behavior", "Removed", "pretokenizers[0].behavior: expected 'Isolated'"),
@@ -214,19 +217,21 @@ def test_a_part_without_effect_on_the_ids_is_read_whatever_its_type(content, fie
     assert tokenizer.fingerprint() == load_tokenizer(FIXTURES / f"{name}.json").fingerprint()
 
 
-def test_with_ignore_merges_a_piece_that_is_a_token_becomes_it_without_them():
+def test_with_ignore_merges_a_piece_that_is_a_token_becomes_it_without_them(monkeypatch):
     target = next(merge for merge in GPT2["model"]["merges"] if len("".join(merge)) > 3)
     merges = [merge for merge in GPT2["model"]["merges"] if merge != target and "".join(target) not in merge]
     content = _set(_set(GPT2, "model.ignore_merges", True), "model.merges", merges)
     word, index = "".join(target).replace("Ġ", " "), GPT2["model"]["vocab"]["".join(target)]
     tokenizer = _load(content)
     assert tokenizer.encode(word) == [index] and tokenizer.to_json()["model"]["ignore_merges"]
-    many = tokenizer.encode_arrays([word * 2, "\n" + "xy zw\n" * 20_000])[0]  # in the kernels
+    monkeypatch.setattr(bpe, "LARGE", 1)
+    many = tokenizer.encode_arrays([word * 2, "\n" + "xy zw\n" * 200])[0]  # in the kernels
     assert many.tolist() == tokenizer.encode(word * 2)
     assert len(_load(_set(content, "model.ignore_merges", False)).encode(word)) > 1
 
 
-def test_text_is_normalized_first_where_the_file_says_so(tmp_path):
+def test_text_is_normalized_first_where_the_file_says_so(monkeypatch):
+    monkeypatch.setattr(bpe, "LARGE", 1 << 16)
     tokenizer = _load(_set(GPT2, "normalizer", {"type": "NFC"}))
     assert tokenizer.encode("cafe\u0301") == tokenizer.encode("caf\u00e9") == _load(GPT2).encode("caf\u00e9")
     assert tokenizer.decode(tokenizer.encode("cafe\u0301")) == "caf\u00e9"
@@ -266,6 +271,28 @@ def test_added_tokens_take_the_space_beside_them_as_the_file_says(flags, text, t
         assert ids.count(600) == 1 and ids[-1] == 600
     else:
         assert ids == [vocab[token] for token in tokens]
+
+
+@settings(max_examples=300)
+@given(st.lists(st.sampled_from(["a", " ", "  ", "\n", "<m>", "<r>", "<w>", "b c", "x" * 9]), max_size=12), st.integers(1, 7))
+def test_a_text_in_chunks_has_the_ids_of_the_whole_whatever_space_its_added_tokens_take(parts, cut):
+    flags = {"<m>": {"lstrip": True}, "<r>": {"rstrip": True}, "<w>": {"single_word": True}}
+    added = [
+        {**GPT2["added_tokens"][0], "id": 600 + i, "content": content, "special": False, **own}
+        for i, (content, own) in enumerate(flags.items())
+    ]
+    tokenizer = _load(_set(GPT2, "added_tokens", [*GPT2["added_tokens"], *added]))
+    text = "".join(parts)
+    chunks = [text[i : i + cut] for i in range(0, len(text), cut)]
+    assert list(tokenizer.encode_iterable(chunks)) == tokenizer.encode(text)
+
+
+def test_a_pattern_of_your_own_is_run_only_if_you_give_it_again(tmp_path):
+    own = own_pattern(r"[a-z]+|\d")
+    BPETokenizer.train(["ab ab 12"] * 3, vocab_size=260, pattern=own).save(tmp_path)
+    with pytest.raises(FormatError, match="or one given to load_tokenizer"):
+        load_tokenizer(tmp_path)
+    assert load_tokenizer(tmp_path, pattern=own).pattern == own
 
 
 def test_ids_may_have_holes_and_what_no_id_stands_for_is_refused():

@@ -20,6 +20,7 @@ from tinyllm.kernels.text.vocabulary import all_merges, count_bytes, find_token,
 from tinyllm.kernels.text.words import LONGEST, Words, find_word, keep_word, key_of, new_words, recall
 
 PART = 1 << 20  # bytes that a thread takes at a time
+LONGEST_PART = 1 << 29  # bytes: places in a piece, of which there may be three a byte, are counted in 32 bits
 AT_ONCE = 32  # pieces
 ROOM = 4  # numbers between the ids of two parts: three may be written where one is meant
 BETWEEN = bytes(PADDING)
@@ -134,15 +135,18 @@ class BytePairCoder:
         """The ids (n,) int32 of each text."""
         text = np.frombuffer(BETWEEN.join([*texts, b""]), np.uint8)
         parts = np.array([part for parts in document_parts(texts) for part in parts], np.int64).reshape(-1, 3)
+        if parts.size and (longest := int((parts[:, 1] - parts[:, 0]).max())) > LONGEST_PART:
+            found = f"{longest:,} bytes without a line that begins with a letter"
+            raise ValueError(f"texts: {found} came, expected at most {LONGEST_PART:,}; give the text in several parts")
         out, counts = np.empty(len(text) + ROOM * (len(parts) + 1), np.int32), np.zeros(len(parts), np.int64)
         _encode(text, parts, self.rules, self.classes, self.pairs, self.vocabulary, self.words, out, counts)
-        found: list[list[np.ndarray]] = [[] for _ in texts]
+        ids: list[list[np.ndarray]] = [[] for _ in texts]
         places = np.cumsum([0, *(len(text) + PADDING for text in texts)])
         documents = np.searchsorted(places, parts[:, 0], side="right") - 1
         for part, (document, n) in enumerate(zip(documents.tolist(), counts.tolist(), strict=True)):
             begin = parts[part, 0] + ROOM * part
-            found[document].append(out[begin : begin + n])
-        return [np.concatenate(ids) if ids else np.empty(0, np.int32) for ids in found]
+            ids[document].append(out[begin : begin + n])
+        return [np.concatenate(own) if own else np.empty(0, np.int32) for own in ids]
 
     def decode(self, ids: np.ndarray) -> bytes:
         """The bytes of ids (n,) int32, all of which are in the vocabulary."""

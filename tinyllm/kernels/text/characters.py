@@ -12,9 +12,10 @@ from tinyllm.kernels.jit import inlined, intrinsic
 from tinyllm.kernels.pointers import INT64
 
 PADDING = 16
-LETTER, NUMBER, SPACE, NEWLINE, UPPER, LOWER, END = 1, 2, 4, 8, 16, 32, 64  # UPPER, LOWER: as GPT-4o's words are made of
+END = 64  # beside the classes in `patterns`: the text ends here
 WIDTH = 8  # what `character` returns: class | bytes << WIDTH
-EACH_BYTE, HIGH_BITS = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
+HIGH_BITS = np.uint64(0x8080808080808080)
+MIX, MIX2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)  # for hashes: odd, without a pattern
 LOW_BITS, CASE_BITS = np.uint64(0x7F7F7F7F7F7F7F7F), np.uint64(0x2020202020202020)
 FROM_A, BEYOND_Z = np.uint64(0x1F1F1F1F1F1F1F1F), np.uint64(0x0505050505050505)  # 0x80 - "a", 0x80 - "z" - 1
 

@@ -7,21 +7,8 @@ matches is told by the first character or two, so hardly anything is ever tried 
 """
 
 from tinyllm.kernels.jit import inlined
-from tinyllm.kernels.text.characters import (
-    END,
-    LETTER,
-    LOWER,
-    NEWLINE,
-    NUMBER,
-    SPACE,
-    UPPER,
-    WIDTH,
-    ascii_letters,
-    byte_at,
-    character,
-    run_end,
-)
-from tinyllm.kernels.text.patterns import ALONE, SUFFIX
+from tinyllm.kernels.text.characters import END, WIDTH, ascii_letters, byte_at, character, run_end
+from tinyllm.kernels.text.patterns import ALONE, LETTER, LOWER, NEWLINE, NUMBER, SPACE, SUFFIX, UPPER
 
 NOT_SYMBOL = LETTER | NUMBER | SPACE | END
 APOSTROPHE, BLANK, SLASH = 0x27, 0x20, 0x2F

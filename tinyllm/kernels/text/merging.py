@@ -11,12 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinyllm.kernels.jit import inlined, jit
-from tinyllm.kernels.text.characters import byte_at
+from tinyllm.kernels.text.characters import MIX, MIX2, byte_at
 
 SHORT = 64  # bytes
 NO_PAIR, NO_RANK = np.int64(0x7FFFFFFFFFFFFFFF), np.int64(0x7FFFFFFF)
 U1, U2, U32 = np.uint64(1), np.uint64(2), np.uint64(32)
-MIX, MIX2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
 
 
 class Pairs(NamedTuple):

@@ -1,6 +1,11 @@
-"""What tells one pattern that text is cut by from another, in seven numbers (no compiler is needed to say it)."""
+"""What tells one pattern that text is cut by from another, in seven numbers, and the classes of characters that it speaks of.
+
+No compiler is needed to say it: the tokenizers, which keep the patterns as regular expressions, say it here.
+"""
 
 from typing import NamedTuple
+
+LETTER, NUMBER, SPACE, NEWLINE, UPPER, LOWER = 1, 2, 4, 8, 16, 32  # UPPER, LOWER: what GPT-4o's words are made of
 
 ALONE_LOWER, ALONE, SUFFIX = 0, 1, 2  # contractions: pieces of their own, in lower case or in any; or the end of a word
 

@@ -6,9 +6,9 @@ import numpy as np
 
 from tinyllm.kernels.jit import inlined, jit
 from tinyllm.kernels.pointers import start
-from tinyllm.kernels.text.characters import PADDING, byte_at, eight_bytes, put_eight_bytes
+from tinyllm.kernels.text.characters import MIX, PADDING, byte_at, eight_bytes, put_eight_bytes
 
-MIX, U1, U32 = np.uint64(0x9E3779B97F4A7C15), np.uint64(1), np.uint64(32)
+U1, U32 = np.uint64(1), np.uint64(32)
 
 
 class Vocabulary(NamedTuple):

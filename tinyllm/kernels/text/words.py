@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinyllm.kernels.jit import inlined
-from tinyllm.kernels.text.characters import byte_at, eight_bytes
+from tinyllm.kernels.text.characters import MIX, MIX2, byte_at, eight_bytes
 
 SLOTS = 1 << 18  # entries: 8 MB
 INLINE, LONGEST = 15, 63  # bytes
@@ -22,7 +22,6 @@ ARENA_BYTES, ARENA_IDS = 1 << 21, 1 << 20
 N_SLOTS, N_BYTES, N_IDS = 0, 1, 2  # places in `used`
 U1, U2, U3, U4, U32, U56 = map(np.uint64, (1, 2, 3, 4, 32, 56))
 ONES, LOW32, LONG_WORD = np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64(0xFFFFFFFF), np.uint64(255 << 56)
-MIX, MIX2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)  # odd numbers without a pattern
 SHIFT = np.uint64(64 - 18)
 
 

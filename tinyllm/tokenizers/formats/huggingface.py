@@ -19,7 +19,7 @@ from tinyllm.tokenizers.bpe import BPETokenizer, Form
 from tinyllm.tokenizers.byte import ByteTokenizer
 from tinyllm.tokenizers.character import UNKNOWN, CharacterTokenizer
 from tinyllm.tokenizers.layout import EVERY_CHARACTER, from_visible
-from tinyllm.tokenizers.pretokenize import PATTERNS, pattern_from_regex
+from tinyllm.tokenizers.pretokenize import PATTERNS, SplitPattern, pattern_from_regex
 from tinyllm.tokenizers.special import END_OF_TEXT, named_tokens
 from tinyllm.tokenizers.tokenizer import Tokenizer
 
@@ -64,8 +64,8 @@ _SPLIT = {"type": str, "pattern": MapOf(str), "behavior": str, "invert": Optiona
 class _File:
     """A parsed file that knows its name, so that every complaint can say file and field."""
 
-    def __init__(self, path: Path, content: dict[str, Any]):
-        self.path = path
+    def __init__(self, path: Path, content: dict[str, Any], own: SplitPattern | None = None):
+        self.path, self.own = path, own
         self.content: dict[str, Any] = self.check(content, _FILE, "JSON")
 
     def error(self, field: str, expected: str, found: object) -> FormatError:
@@ -100,11 +100,12 @@ class _File:
         return found
 
 
-def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
+def load_tokenizer(path: str | os.PathLike[str], *, pattern: SplitPattern | None = None) -> Tokenizer:
     """The tokenizer in a tokenizer.json, or in the folder that holds one. The file's content decides its class.
 
     A folder without it may hold vocab.json and merges.txt, GPT-2's own two files. What tokenizer_config.json says of the
-    tokens that begin and end a text is known to the tokenizer (`special`). FormatError (a ValueError) names file, field,
+    tokens that begin and end a text is known to the tokenizer (`special`). `pattern`: one of your own that the file may cut by
+    (`pretokenize.own_pattern`), since no expression that only a file knows is run. FormatError (a ValueError) names file, field,
     what was expected and found; OSError if there is no such file.
     """
     path = Path(path)
@@ -113,7 +114,7 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
         file = _File(path / "vocab.json", _two_files(path))
     else:
         path = path / "tokenizer.json" if path.is_dir() else path
-        file = _File(path, strict_json.read(path, schema=MapOf(object)))
+        file = _File(path, strict_json.read(path, schema=MapOf(object)), pattern)
     tokenizer = _read(file)
     return _with_named(tokenizer, named_tokens(folder)) if path.is_dir() or path.name == "tokenizer.json" else tokenizer
 
@@ -272,7 +273,7 @@ def _without_holes(file: _File, texts: list[str | None]) -> list[str]:
     return found
 
 
-def _read_bpe(file: _File, added: list[AddedToken], pattern: str | None, form: Form | None) -> Tokenizer:
+def _read_bpe(file: _File, added: list[AddedToken], pattern: str | SplitPattern | None, form: Form | None) -> Tokenizer:
     """A byte-level BPE; without merges and cuts, and with ids that are byte values, it is the byte tokenizer."""
     model = file.check(file.content["model"], _BPE, "model")
     if model.get("dropout"):
@@ -349,8 +350,8 @@ def _read_byte(file: _File, tokens: list[bytes], merges: list[tuple[bytes, bytes
     return ByteTokenizer(special_tokens=sorted(special, key=special.__getitem__))
 
 
-def _cut(file: _File) -> str | None:
-    """The name of the pattern that the pre_tokenizer spells; None when text is not cut at all."""
+def _cut(file: _File) -> str | SplitPattern | None:
+    """The pattern that the pre_tokenizer spells, or its name; None when text is not cut at all."""
     leaves = file.leaves("pre_tokenizer", "pretokenizers")
     kinds = [_kind(part) for _, part in leaves]
     if kinds == ["Digits", "ByteLevel"] and leaves[0][1].get("individual_digits") is True and _uses_regex(file, *leaves[1][::-1]):
@@ -366,10 +367,10 @@ def _cut(file: _File) -> str | None:
         raise file.error(f"{field}.use_regex", "false after a Split (nothing else is supported)", True)
     field, split = leaves[0]
     text = _split_pattern(file, split, field)
-    pattern = pattern_from_regex(text)
+    pattern = file.own if file.own and text == file.own.published else pattern_from_regex(text)
     if pattern is None:
-        raise file.error(f"{field}.pattern", f"the pattern of {' or '.join(PATTERNS)}", text)
-    return pattern.name
+        raise file.error(f"{field}.pattern", f"the pattern of {' or '.join(PATTERNS)}, or one given to load_tokenizer", text)
+    return pattern
 
 
 def _uses_regex(file: _File, part: dict[str, Any], field: str) -> bool:
