@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinyllm.tokenizers import BPETokenizer, ByteTokenizer, CharacterTokenizer, Tokenizer, load_tokenizer
-from tinyllm.tokenizers.tokenizer import to_bytes, to_text
+from tinyllm.tokenizers.characters import to_bytes, to_text
 
 DOCUMENTS = [
     "the low sun, lower and lowest: newer, newest, wider\n" * 3,

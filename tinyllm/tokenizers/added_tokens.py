@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class AddedToken:
-    """A text and its id. `normalized`: written as text is after it was normalized (lower case, say)."""
+    """A text and its id. `normalized`, of one that any text may spell: it is looked for after the text was normalized."""
 
     content: str
     id: int
@@ -30,12 +30,17 @@ class AddedToken:
         return f"{before}{content}{after}"
 
 
+def either(texts: Iterable[str]) -> re.Pattern[str]:
+    """An expression for any of these texts, the longest first."""
+    return re.compile("|".join(map(re.escape, sorted(texts, key=lambda text: (-len(text), text)))))
+
+
 class AddedTokens:
     """All of a tokenizer's. `plain`: those that any text may spell; `look_around`: whether what stands beside one matters."""
 
     def __init__(self, tokens: Iterable[AddedToken]):
         self.by_content = {token.content: token for token in tokens}
-        self.plain = frozenset(content for content, token in self.by_content.items() if not token.special)
+        self.plain = frozenset(t.content for t in self if not t.special and not t.normalized)
         self.look_around = any(token.lstrip or token.rstrip or token.single_word for token in self)
         self._patterns: dict[frozenset[str], re.Pattern[str]] = {}
 
@@ -59,3 +64,13 @@ class AddedTokens:
             near = (t for t in self.by_content.values() if (t.lstrip or t.rstrip) and t.content in match)
             token = max(near, key=lambda t: len(t.content))
         return token.id
+
+
+def cut_out(pattern: re.Pattern[str], text: str) -> list[str]:
+    """`text` in parts: ordinary, special, ordinary, ... , ordinary; ordinary ones may be empty."""
+    parts: list[str] = []
+    start = 0
+    for match in pattern.finditer(text):
+        parts += [text[start : match.start()], match.group()]
+        start = match.end()
+    return [*parts, text[start:]]

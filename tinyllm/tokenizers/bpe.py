@@ -13,27 +13,28 @@ split in the second-best way (see BPE-dropout), and a token is frequent, not mea
 from __future__ import annotations
 
 import heapq
-import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain, pairwise
-from typing import TYPE_CHECKING, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
 from tinyllm import kernels
 from tinyllm.tokenizers.added_tokens import AddedToken
 from tinyllm.tokenizers.bpe_train import check_min_frequency, count_pieces, learn_merges
-from tinyllm.tokenizers.layout import bpe_layout
+from tinyllm.tokenizers.characters import to_bytes, to_text
+from tinyllm.tokenizers.encoding import NO_TEMPLATE, Template
+from tinyllm.tokenizers.layout import bpe_layout, template_layout
+from tinyllm.tokenizers.normalizers import FORMS, Form, Normalizer, Unicode
 from tinyllm.tokenizers.pretokenize import SplitPattern, as_pattern, settled_length
 from tinyllm.tokenizers.special import END_OF_TEXT
-from tinyllm.tokenizers.tokenizer import Tokenizer, add_special_tokens, to_bytes, to_text
+from tinyllm.tokenizers.tokenizer import Place, Tokenizer, add_special_tokens
 from tinyllm.tokenizers.unicode_classes import character_classes
 
 if TYPE_CHECKING:
     from tinyllm.kernels.text.byte_pairs import BytePairCoder
 
-Form = Literal["NFC", "NFD", "NFKC", "NFKD"]  # of Unicode
 Pair = tuple[int, int]  # (left id, right id)
 Ranks = Mapping[Pair, tuple[int, int]]  # -> (rank: lower is earlier, id of the joined token)
 
@@ -65,44 +66,47 @@ def merge_by_search(symbols: list[int], ranks: Ranks) -> list[int]:
 
 
 def merge_by_heap(symbols: list[int], ranks: Ranks) -> list[int]:
-    """The same, near-linear: a heap of the pairs that occur, a list of places for each, a linked list of symbols.
+    """The same, near-linear: a heap of the ranks that occur, a list of places for each, a linked list of symbols.
 
-    The pair of lowest rank is joined at all its places, from left to right, unless a join brings about a pair of lower
-    rank, which then goes first. A place whose symbols have changed meanwhile is stale and is skipped. A pair never comes
-    about anew while it is being joined: what its joins lead to is longer than its parts. So its places are sorted once.
+    Pairs of the lowest rank are joined at all their places, from left to right, unless a join brings about a pair of lower
+    rank, which then goes first. A place whose symbols have changed meanwhile is stale and is skipped. A rank never gets
+    new places while it is being joined: what its joins lead to is longer than its token. So its places are sorted once.
     """
     symbols = list(symbols)
     n = len(symbols)
     following, previous = list(range(1, n + 1)), list(range(-1, n - 1))
-    places: dict[tuple[int, int], list[int]] = {}
+    places: dict[int, list[int]] = {}  # of pairs of each rank
     for i, pair in enumerate(pairwise(symbols)):
         if pair in ranks:
-            places.setdefault(pair, []).append(i)
-    heap = [(ranks[pair][0], pair) for pair in places]
+            places.setdefault(ranks[pair][0], []).append(i)
+    heap = list(places)
     heapq.heapify(heap)
-    begun: dict[tuple[int, int], list[int]] = {}  # the places still to come of pairs that had to wait
+    begun: dict[int, list[int]] = {}  # the places still to come of ranks that had to wait
     while heap:
-        rank, pair = heapq.heappop(heap)
-        (left, right), joined = pair, ranks[pair][1]
-        waiting = begun.pop(pair, None) or sorted(places.pop(pair), reverse=True)
+        rank = heapq.heappop(heap)
+        waiting = begun.pop(rank, None) or sorted(places.pop(rank), reverse=True)
         while waiting:
             i = waiting.pop()
             j = following[i]
-            if symbols[i] != left or j >= n or symbols[j] != right:
+            if symbols[i] < 0 or j >= n or (symbols[i], symbols[j]) not in ranks:
+                continue
+            found, joined = ranks[symbols[i], symbols[j]]
+            if found != rank:
                 continue
             symbols[i], symbols[j] = joined, -1  # -1: swallowed, so places that start here are stale
             after = following[i] = following[j]
             if after < n:
                 previous[after] = i
             for a, b in ((previous[i], i), (i, after)):
-                if a >= 0 and b < n and (new := (symbols[a], symbols[b])) in ranks:
+                if a >= 0 and b < n and (pair := (symbols[a], symbols[b])) in ranks:
+                    new = ranks[pair][0]
                     if new not in places:
                         places[new] = []
-                        heapq.heappush(heap, (ranks[new][0], new))
+                        heapq.heappush(heap, new)
                     places[new].append(a)
-            if waiting and heap and heap[0][0] < rank:
-                begun[pair] = waiting
-                heapq.heappush(heap, (rank, pair))
+            if waiting and heap and heap[0] < rank:
+                begun[rank] = waiting
+                heapq.heappush(heap, rank)
                 break
     return [symbol for symbol in symbols if symbol >= 0]
 
@@ -164,11 +168,12 @@ class BPETokenizer(Tokenizer):
     def __init__(
         self, tokens: list[bytes], merges: list[tuple[bytes, bytes]] | None, *, pattern: str | SplitPattern = "gpt4",
         special_tokens: dict[str, int] | None = None, added_tokens: Iterable[AddedToken] = (), ignore_merges: bool = False,
-        normalization: Form | None = None,
+        normalization: Form | None = None, template: Template = NO_TEMPLATE,
     ):  # fmt: skip
-        super().__init__(tokens, special_tokens or {}, added_tokens=added_tokens)
-        if normalization not in (None, "NFC", "NFD", "NFKC", "NFKD"):
+        if normalization not in (None, *FORMS):
             raise ValueError(f"normalization: got {normalization!r}, expected None, 'NFC', 'NFD', 'NFKC' or 'NFKD'")
+        normalizer = Normalizer((Unicode(normalization),) if normalization else ())
+        super().__init__(tokens, special_tokens or {}, added_tokens=added_tokens, normalizer=normalizer, template=template)
         self.pattern = as_pattern(pattern)
         self.merges, self.ignore_merges, self.normalization = merges, ignore_merges or merges is None, normalization
         special_ids = {token.id for token in self.added_tokens}
@@ -223,16 +228,30 @@ class BPETokenizer(Tokenizer):
         merge = merge_by_search if len(symbols) < LONG else merge_by_heap
         return merge(symbols, self._ranks)
 
-    def _encode_ordinary(self, text: str) -> list[int]:
+    def _encode_ordinary(self, text: str, at: Place = "start") -> list[int]:
+        if self._normal_pattern:
+            return super()._encode_ordinary(text, at)
         if len(text) >= MIDDLING and (coder := self._kernels(len(text))):
             return coder.encode([self._bytes_of(text)])[0].tolist()
-        pieces = self.pattern.split(self._normalized(text))
+        pieces = self.pattern.split(self.normalizer(text) if self.normalization else text)
         return list(chain.from_iterable(map(self._cache.__getitem__, pieces)))
 
-    def _encode_many(self, texts: list[str | bytes]) -> list[np.ndarray]:
+    def _spans(self, text: str, at: Place) -> list[tuple[int, int, int]]:
+        found, place = [], 0
+        for piece in self.pattern.split(text):
+            owners = [place + i for i, character in enumerate(piece) for _ in to_bytes(character)]  # of each byte
+            place += len(piece)
+            begin = 0
+            for token in self._cache[piece]:
+                end = begin + len(self.tokens[token])
+                found.append((token, owners[begin], owners[end - 1] + 1))
+                begin = end
+        return found
+
+    def _encode_many(self, texts: list[str | bytes], places: Sequence[Place]) -> list[np.ndarray]:
         size = sum(map(len, texts))
-        if size < MIDDLING or not (coder := self._kernels(size)):
-            return super()._encode_many(texts)
+        if self._normal_pattern or size < MIDDLING or not (coder := self._kernels(size)):
+            return super()._encode_many(texts, places)
         return coder.encode(list(map(self._bytes_of, texts)))
 
     def _join(self, ids: np.ndarray) -> bytes:
@@ -258,9 +277,6 @@ class BPETokenizer(Tokenizer):
             extended._coder = None  # it knows the bytes of the old tokens alone
         return extended
 
-    def _normalized(self, text: str) -> str:
-        return text if self.normalization is None else unicodedata.normalize(self.normalization, text)
-
     def _bytes_of(self, text: str | bytes) -> bytes:
         """The bytes of a large text, normalized. Only its runs of other characters than ASCII can change, with the one before."""
         data = text if isinstance(text, bytes) else to_bytes(to_text(text))
@@ -271,7 +287,7 @@ class BPETokenizer(Tokenizer):
         parts, place = [], 0
         for first, last in zip([0, *(gaps + 1).tolist()], [*gaps.tolist(), len(wide) - 1], strict=True):
             begin, end = max(0, int(wide[first]) - 1), int(wide[last]) + 1
-            parts += [data[place:begin], to_bytes(self._normalized(data[begin:end].decode("utf-8", "surrogateescape")))]
+            parts += [data[place:begin], to_bytes(self.normalizer(data[begin:end].decode("utf-8", "surrogateescape")))]
             place = end
         return b"".join([*parts, data[place:]])
 
@@ -281,7 +297,7 @@ class BPETokenizer(Tokenizer):
     def explain(self, text: str | bytes) -> list[list[list[bytes]]]:
         """How `text` is encoded: for each piece the list of steps, each step the piece's tokens (bytes) at that time."""
         explained = []
-        for piece in self.pattern.split(self._normalized(to_text(text))):
+        for piece in self.pattern.split(self.normalizer(to_text(text))):
             symbols = [self._byte_ids[byte] for byte in to_bytes(piece)]
             explained.append([[self.tokens[i] for i in step] for step in merge_steps(symbols, self._ranks)])
         return explained
@@ -292,6 +308,7 @@ class BPETokenizer(Tokenizer):
         return bpe_layout(
             self.tokens, self.written_merges(), added_tokens=self.added_tokens, split=split,
             ignore_merges=self.ignore_merges, normalization=self.normalization,
+            post_processor=template_layout(self.template, trim_offsets=self.trim_offsets),
         )  # fmt: skip
 
     def written_merges(self) -> list[tuple[bytes, bytes]]:

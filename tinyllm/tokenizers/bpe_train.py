@@ -17,9 +17,9 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
+from tinyllm.tokenizers.characters import to_bytes, to_text
 from tinyllm.tokenizers.layout import BYTE_ORDER
 from tinyllm.tokenizers.pretokenize import SplitPattern
-from tinyllm.tokenizers.tokenizer import to_bytes, to_text
 
 Progress = Callable[[str, int, int | None], None]  # (stage, done, total or None)
 Pair = tuple[int, int]

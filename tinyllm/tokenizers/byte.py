@@ -9,8 +9,9 @@ attention pays for every one of them. `bpe` starts from these bytes and joins th
 from collections.abc import Iterable
 from typing import Any
 
+from tinyllm.tokenizers.characters import to_bytes
 from tinyllm.tokenizers.layout import byte_layout
-from tinyllm.tokenizers.tokenizer import Tokenizer, add_special_tokens, to_bytes
+from tinyllm.tokenizers.tokenizer import Place, Tokenizer, add_special_tokens
 
 
 class ByteTokenizer(Tokenizer):
@@ -19,8 +20,14 @@ class ByteTokenizer(Tokenizer):
     def __init__(self, *, special_tokens: Iterable[str] = ("<|endoftext|>",)):
         super().__init__(*add_special_tokens([bytes([b]) for b in range(256)], special_tokens))
 
-    def _encode_ordinary(self, text: str) -> list[int]:
+    def _encode_normal(self, text: str, at: Place) -> list[int]:
         return list(to_bytes(text))
+
+    def _spans(self, text: str, at: Place) -> list[tuple[int, int, int]]:
+        return [(byte, i, i + 1) for i, character in enumerate(text) for byte in to_bytes(character)]
+
+    def _settled(self, text: str, reserve: int, *, only_lines: bool = False) -> int:
+        return max(0, len(text) - reserve)
 
     def to_json(self) -> dict[str, Any]:
         """A byte-level BPE without merges; see `layout`."""

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from tinyllm.tokenizers.characters import to_bytes, to_text
 from tinyllm.tokenizers.layout import character_layout
-from tinyllm.tokenizers.tokenizer import Tokenizer, add_special_tokens, to_bytes, to_text
+from tinyllm.tokenizers.tokenizer import Place, Tokenizer, add_special_tokens
 
 UNKNOWN = "\ufffd"
 
@@ -46,9 +47,15 @@ class CharacterTokenizer(Tokenizer):
             seen.update(to_text(document))
         return cls(sorted(c for c in seen if not "\udc80" <= c <= "\udcff"), special_tokens=special_tokens)
 
-    def _encode_ordinary(self, text: str) -> list[int]:
+    def _spans(self, text: str, at: Place) -> list[tuple[int, int, int]]:
+        return [(token, i, i + 1) for i, token in enumerate(self._encode_normal(text, at))]
+
+    def _encode_normal(self, text: str, at: Place) -> list[int]:
         unknown = self._ids[UNKNOWN]
         return [self._ids.get(character, unknown) for character in text]
+
+    def _settled(self, text: str, reserve: int, *, only_lines: bool = False) -> int:
+        return max(0, len(text) - reserve)
 
     def to_json(self) -> dict[str, Any]:
         """A WordLevel model over single characters; see `layout`."""

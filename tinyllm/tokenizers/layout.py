@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tinyllm.tokenizers.added_tokens import AddedToken
+from tinyllm.tokenizers.encoding import Padding, Part, Template, Truncation
 
 _PRINTABLE = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
 
@@ -51,12 +52,54 @@ def _split(pattern: str) -> dict[str, Any]:
     return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
 
 
-def _file(added_tokens: Iterable[AddedToken], **parts: Any) -> dict[str, Any]:
+def file_layout(added_tokens: Iterable[AddedToken], **parts: Any) -> dict[str, Any]:
     """A whole file around its parts."""
     order = ("id", "content", "single_word", "lstrip", "rstrip", "normalized", "special")
     added = [{name: getattr(token, name) for name in order} for token in sorted(added_tokens, key=lambda token: token.id)]
-    fixed = {"version": "1.0", "truncation": None, "padding": None, "normalizer": None, "post_processor": None}
+    fixed = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "normalizer": None,
+        "pre_tokenizer": None,
+        "post_processor": None,
+    }
     return {**fixed, "added_tokens": added, **parts}
+
+
+def template_layout(template: Template, *, trim_offsets: bool = False) -> dict[str, Any] | None:
+    """What is done to a text's ids at the end."""
+    trimming = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    parts = [trimming] if trim_offsets else []
+    if template != Template():
+        special = {
+            p.name: {"id": p.name, "ids": list(p.ids), "tokens": list(p.tokens)}
+            for p in (*template.single, *template.pair)
+            if p.name
+        }
+        rows = {name: [_template_part(p) for p in getattr(template, name)] for name in ("single", "pair")}
+        parts.append({"type": "TemplateProcessing", **rows, "special_tokens": special})
+    return None if not parts else parts[0] if len(parts) == 1 else {"type": "Sequence", "processors": parts}
+
+
+def _template_part(part: Part) -> dict[str, Any]:
+    kind, name = ("SpecialToken", part.name) if part.text is None else ("Sequence", part.text)
+    return {kind: {"id": name, "type_id": part.type_id}}
+
+
+def batch_layout(truncation: Truncation | None, padding: Padding | None) -> dict[str, Any]:
+    """How texts of a batch are cut and padded."""
+    strategies = {"longest_first": "LongestFirst", "only_first": "OnlyFirst", "only_second": "OnlySecond"}
+    cut = truncation and {
+        "direction": truncation.direction.capitalize(), "max_length": truncation.max_length,
+        "strategy": strategies[truncation.strategy], "stride": truncation.stride,
+    }  # fmt: skip
+    padded = padding and {
+        "strategy": {"Fixed": padding.length} if padding.length else "BatchLongest", "direction": padding.direction.capitalize(),
+        "pad_to_multiple_of": padding.multiple_of, "pad_id": padding.id, "pad_type_id": padding.type_id,
+        "pad_token": padding.token,
+    }  # fmt: skip
+    return {"truncation": cut, "padding": padded}
 
 
 def _vocabulary(tokens: list[bytes], added_tokens: Iterable[AddedToken]) -> dict[str, int]:
@@ -72,7 +115,7 @@ def _vocabulary(tokens: list[bytes], added_tokens: Iterable[AddedToken]) -> dict
 
 def bpe_layout(
     tokens: list[bytes], merges: list[tuple[bytes, bytes]], *, added_tokens: Iterable[AddedToken], split: str | None,
-    ignore_merges: bool = False, normalization: str | None = None,
+    ignore_merges: bool = False, normalization: str | None = None, post_processor: dict[str, Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """A byte-level BPE. `split`: the regular expression that cuts pieces; None for GPT-2's own, which has a short form."""
     model = {
@@ -89,7 +132,14 @@ def bpe_layout(
     }
     cut = _byte_level(True) if split is None else {"type": "Sequence", "pretokenizers": [_split(split), _byte_level(False)]}
     normalizer = None if normalization is None else {"type": normalization}
-    return _file(added_tokens, normalizer=normalizer, pre_tokenizer=cut, decoder=_byte_level(True), model=model)
+    return file_layout(
+        added_tokens,
+        normalizer=normalizer,
+        pre_tokenizer=cut,
+        post_processor=post_processor,
+        decoder=_byte_level(True),
+        model=model,
+    )
 
 
 def byte_layout(tokens: list[bytes], added_tokens: Iterable[AddedToken]) -> dict[str, Any]:
@@ -102,4 +152,4 @@ def character_layout(tokens: list[bytes], added_tokens: Iterable[AddedToken], un
     """A table of words in which every character is a word; the decoder `Fuse` joins them without spaces."""
     vocabulary = {token.decode("utf-8"): index for index, token in enumerate(tokens)}
     model = {"type": "WordLevel", "vocab": vocabulary, "unk_token": unknown}
-    return _file(added_tokens, pre_tokenizer=_split(EVERY_CHARACTER), decoder={"type": "Fuse"}, model=model)
+    return file_layout(added_tokens, pre_tokenizer=_split(EVERY_CHARACTER), decoder={"type": "Fuse"}, model=model)

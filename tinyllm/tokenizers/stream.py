@@ -7,6 +7,7 @@ equals `decode` of all ids at once. Python's incremental UTF-8 decoder holds the
 
 import codecs
 
+from tinyllm.tokenizers.characters import without_leading
 from tinyllm.tokenizers.tokenizer import Tokenizer
 
 
@@ -16,11 +17,16 @@ class StreamDecoder:
     def __init__(self, tokenizer: Tokenizer, errors: str = "replace"):
         self._tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors)
+        self._spaces = tokenizer._leading_spaces  # that may still be dropped
 
     def feed(self, token_id: int) -> str:
         """The text that is certain now; "" while a character is unfinished. ValueError for an unknown id."""
-        return self._decoder.decode(self._tokenizer.token_bytes(token_id))
+        token = self._tokenizer.token_bytes(token_id)
+        rest = without_leading(token, self._spaces)
+        self._spaces = 0 if rest else self._spaces - (len(token) - len(rest))
+        return self._decoder.decode(rest)
 
     def flush(self) -> str:
         """What was held back (an unfinished character, by `errors`); afterwards the decoder can be used afresh."""
+        self._spaces = self._tokenizer._leading_spaces
         return self._decoder.decode(b"", True)

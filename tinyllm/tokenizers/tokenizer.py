@@ -10,65 +10,55 @@ are an error, never a guess.
 
 from __future__ import annotations
 
-import codecs
 import copy
 import hashlib
 import os
 import re
-from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
+import regex
 
 from tinyllm.storage import strict_json, write_file
-from tinyllm.tokenizers.added_tokens import AddedToken, AddedTokens
+from tinyllm.tokenizers.added_tokens import AddedToken, AddedTokens, cut_out, either
+from tinyllm.tokenizers.characters import as_array, decode_chunks, to_bytes, to_text, without_leading
+from tinyllm.tokenizers.encoding import NO_TEMPLATE, Encoding, Padding, Template, Truncation, fit, in_original, pad, plain_encoding, trimmed
+from tinyllm.tokenizers.layout import batch_layout
+from tinyllm.tokenizers.normalizers import UNCHANGED, Normalizer
 from tinyllm.tokenizers.pretokenize import line_start
 from tinyllm.tokenizers.special import EOS_NAMES, SETTINGS, TURN_ENDS, chat_template
 
-_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
-_LONE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
-
-
-def to_text(text: str | bytes) -> str:
-    """`text` as a str in which U+DC80..U+DCFF stand for bytes that are not UTF-8, and no other surrogate is left."""
-    if isinstance(text, bytes | bytearray | memoryview):
-        return bytes(text).decode("utf-8", "surrogateescape")
-    if not isinstance(text, str):
-        raise ValueError(f"text: got {type(text).__name__}, expected str or bytes")
-    if text.isascii():
-        return text
-    try:
-        text.encode("utf-8")
-        return text
-    except UnicodeEncodeError:
-        return to_text(to_bytes(_LONE.sub("\ufffd", _PAIR.sub(_join_pair, text))))
-
-
-def _join_pair(match: re.Match[str]) -> str:
-    """The character that two UTF-16 surrogates spell."""
-    return match.group().encode("utf-16-le", "surrogatepass").decode("utf-16-le")
-
-
-def to_bytes(text: str) -> bytes:
-    """The inverse of `to_text`: UTF-8, with escaped bytes as they were."""
-    return text.encode("utf-8", "surrogateescape")
+Place = Literal["start", "token", "within"]  # where a text stands: at the start, behind an added token, behind other text
+START: Place = "start"
+_WORD_START = regex.compile(r"[A-Za-z0-9] [A-Za-z]", regex.REVERSE)
 
 
 class Tokenizer:
     """Base of all tokenizers: special tokens, decoding, files. Subclasses say how ordinary text is encoded.
 
-    `tokens[i]` is the bytes of id i; `special_tokens` maps their text to their ids, which lie inside `tokens`; `added_tokens` are
-    others that are found in text before all else, or special ones with ways of their own (`added_tokens.py`).
+    tokens          how the vocabulary writes each id
+    special_tokens  text -> id, ids inside `tokens`
+    added_tokens    others that are found in text before all else, or special ones with ways of their own (`added_tokens.py`)
+    normalizer      what is done to a text first
+    template        what is written around a text, and around a pair, by `encoding`
+
     Raises ValueError for a special token that is empty, has no UTF-8 form or has no place in `tokens`.
     """
 
     _said_bos_id: int | None = None
     _said_stop_ids: tuple[int, ...] = ()
+    _leading_spaces = 0  # how many spaces what is decoded may begin with that were not written
+    trim_offsets = False  # whether a token's offsets leave out spaces at its ends
+    truncation: Truncation | None = None  # what a file says of batches; used where it is given to `encodings`
+    padding: Padding | None = None
 
-    def __init__(self, tokens: list[bytes], special_tokens: dict[str, int], *, added_tokens: Iterable[AddedToken] = ()):
+    def __init__(
+        self, tokens: list[bytes], special_tokens: dict[str, int], *, added_tokens: Iterable[AddedToken] = (),
+        normalizer: Normalizer = UNCHANGED, template: Template = NO_TEMPLATE,
+    ):  # fmt: skip
         counts = Counter(tokens) if special_tokens else Counter()
         for text, index in special_tokens.items():
             if not text or any("\ud800" <= character <= "\udfff" for character in text):
@@ -77,30 +67,60 @@ class Tokenizer:
                 raise ValueError(f"special_tokens: {text!r} has id {index}, where the vocabulary has another token")
             if counts[tokens[index]] > 1:
                 raise ValueError(f"special_tokens: {text!r} is an ordinary token too; choose another text")
-        self.tokens = tokens
+        self.tokens, self.normalizer, self.template = tokens, normalizer, template
+        self._spoken = tokens  # the bytes that each id adds to a text
         self._holes = np.array([not token for token in tokens]) if b"" in tokens else None
         self.special_tokens = dict(special_tokens)
         usual = [AddedToken(text, index) for text, index in special_tokens.items()]
         self.added_tokens = AddedTokens([*usual, *added_tokens])
+        self._normal_ids = {
+            normalizer(t.content): t.id for t in self.added_tokens if t.normalized and not t.special and normalizer
+        }
+        self._normal_pattern = either(self._normal_ids) if self._normal_ids else None
 
     # What a subclass must define.
 
-    def _encode_ordinary(self, text: str) -> list[int]:
-        """The ids of text without special tokens; `text` comes from `to_text`."""
+    def _spans(self, text: str, at: Place) -> list[tuple[int, int, int]]:
+        """(id, begin, end) of each token of a normalized text without special tokens, in characters."""
         raise TypeError(f"{type(self).__name__} does not say how it encodes text")
 
-    def _encode_many(self, texts: list[str | bytes]) -> list[np.ndarray]:
+    def _encode_normal(self, text: str, at: Place) -> list[int]:
+        """The ids of a normalized text without special tokens."""
+        return [token for token, _, _ in self._spans(text, at)]
+
+    def _encode_ordinary(self, text: str, at: Place = "start") -> list[int]:
+        """The ids of text without special tokens; `text` comes from `to_text`."""
+        normal = self.normalizer(text)
+        if self._normal_pattern is None:
+            return self._encode_normal(normal, at)
+        return [token for token, _, _ in self._spans_of_all(normal, at)]
+
+    def _spans_of_all(self, normal: str, at: Place) -> list[tuple[int, int, int]]:
+        """`_spans`, with the added tokens that are found in normalized text."""
+        if self._normal_pattern is None:
+            return self._spans(normal, at)
+        found, place = [], 0
+        for i, part in enumerate(cut_out(self._normal_pattern, normal)):
+            own = [(self._normal_ids[part], 0, len(part))] if i % 2 else self._spans(part, "token" if i else at)
+            found += [(token, place + begin, place + end) for token, begin, end in own]
+            place += len(part)
+        return found
+
+    def _encode_many(self, texts: list[str | bytes], places: Sequence[Place]) -> list[np.ndarray]:
         """`_encode_ordinary` of several texts, str or bytes as users give them, each as an array (n,) int32."""
-        return [np.array(self._encode_ordinary(to_text(text)), np.int32) for text in texts]
+        return [np.array(self._encode_ordinary(to_text(t), at), np.int32) for t, at in zip(texts, places, strict=True)]
 
     def _settled(self, text: str, reserve: int, *, only_lines: bool = False) -> int:
         """How many characters of `text` no text to come after it can give other ids.
 
-        `reserve`: leave at least this many. `only_lines`: end where a line begins with a letter. Right for tokenizers that see
-        one character at a time.
+        `reserve`: leave at least this many. `only_lines`: end where a line begins with a letter. Right for tokenizers of words:
+        between two words of ASCII letters.
         """
-        settled = max(0, len(text) - reserve)
-        return line_start(text, settled) if only_lines else settled
+        settled = len(text) - reserve
+        if only_lines:
+            return line_start(text, settled)
+        found = _WORD_START.search(text, 0, settled) if settled > 0 else None
+        return found.start() + 1 if found else 0
 
     def to_json(self) -> dict[str, Any]:
         """The content of tokenizer.json, in Hugging Face's layout."""
@@ -153,7 +173,15 @@ class Tokenizer:
         tokens, ids = add_special_tokens(self.tokens, new)
         extended = copy.copy(self)  # shares what knows only ordinary tokens: alphabet, merges, remembered pieces
         details = [token for token in self.added_tokens if token != AddedToken(token.content, token.id)]
-        Tokenizer.__init__(extended, tokens, {**self.special_tokens, **ids}, added_tokens=details)
+        Tokenizer.__init__(
+            extended,
+            tokens,
+            {**self.special_tokens, **ids},
+            added_tokens=details,
+            normalizer=self.normalizer,
+            template=self.template,
+        )
+        extended._spoken = [*self._spoken, *(tokens[i] for i in ids.values())]
         return extended
 
     def encode(self, text: str | bytes, *, allowed_special: Collection[str] = ()) -> list[int]:
@@ -167,9 +195,53 @@ class Tokenizer:
         if pattern is None:
             return self._encode_ordinary(text)
         ids: list[int] = []
-        for i, part in enumerate(_cut_out(pattern, text)):
-            ids += [self.added_tokens.id_of(part)] if i % 2 else self._encode_ordinary(part)
+        for i, part in enumerate(cut_out(pattern, text)):
+            ids += [self.added_tokens.id_of(part)] if i % 2 else self._encode_ordinary(part, "token" if i else "start")
         return ids
+
+    def encoding(
+        self, text: str | bytes, pair: str | bytes | None = None, *, add_template: bool = True,
+        allowed_special: Collection[str] = (), truncation: Truncation | None = None,
+    ) -> Encoding:  # fmt: skip
+        """The ids of a text or a pair with the place of each in the text, in the tokenizer's template: see `encoding.py`.
+
+        Offsets count characters of the text as it was given, before it was normalized. Bytes that are no UTF-8 count as one each.
+        """
+        texts = [self._plain_encoding(to_text(one), allowed_special) for one in (text, pair) if one is not None]
+        template = self.template if add_template else Template()
+        return template.apply(texts) if truncation is None else fit(texts, template, truncation)
+
+    def encodings(
+        self, texts: Iterable[str | bytes | tuple[str | bytes, str | bytes]], *, add_template: bool = True,
+        allowed_special: Collection[str] = (), truncation: Truncation | None = None, padding: Padding | None = None,
+    ) -> list[Encoding]:  # fmt: skip
+        """`encoding` of each text or pair, padded to one length if `padding` is given."""
+        if isinstance(texts, str | bytes):
+            raise ValueError(f"texts: got one {type(texts).__name__}, expected several; use encoding for one text")
+        found = [
+            self.encoding(
+                *(one if isinstance(one, tuple) else (one,)), add_template=add_template, allowed_special=allowed_special,
+                truncation=truncation,
+            )
+            for one in texts
+        ]  # fmt: skip
+        return found if padding is None else pad(found, padding)
+
+    def _plain_encoding(self, text: str, allowed_special: Collection[str]) -> Encoding:
+        """The ids of one text, with the offsets of each."""
+        pattern, place = self._special_pattern(allowed_special), 0
+        found: list[tuple[int, int, int]] = []
+        for i, part in enumerate(cut_out(pattern, text) if pattern else [text]):
+            if i % 2:
+                found.append((self.added_tokens.id_of(part), place, place + len(part)))
+            elif part:
+                normal, origins = self.normalizer.trace(part)
+                spans = self._spans_of_all(normal, "token" if i else "start")
+                found += in_original(spans, origins, place)
+            place += len(part)
+        offsets = [trimmed(self.tokens[span[0]], *span[1:]) if self.trim_offsets else span[1:] for span in found]
+        ids = [token for token, _, _ in found]
+        return plain_encoding(ids, [self.tokens[i].decode("utf-8", "replace") for i in ids], offsets)
 
     def _special_pattern(self, allowed: Collection[str]) -> re.Pattern[str] | None:
         """An expression for the tokens that are found in text: the allowed special ones, and those added as plain ones."""
@@ -192,14 +264,18 @@ class Tokenizer:
         """The ids of each text as an array (n,) int32, on all cores: for large texts, of which lists would be slow and heavy."""
         if isinstance(texts, str | bytes):
             raise ValueError(f"texts: got one {type(texts).__name__}, expected several; use encode for one text")
-        texts, pattern = list(texts), self._special_pattern(allowed_special)
+        return self._encode_texts(list(texts), self._special_pattern(allowed_special), at="start")
+
+    def _encode_texts(self, texts: list[str | bytes], pattern: re.Pattern[str] | None, *, at: Place) -> list[np.ndarray]:
+        """The body of `encode_arrays`."""
         for text in texts:
             if not isinstance(text, str | bytes):
                 to_text(text)  # says what is wrong with it, if anything
         if pattern is None:
-            return self._encode_many(texts)
-        cuts = [_cut_out(pattern, to_text(text)) for text in texts]
-        ordinary = iter(self._encode_many([part for parts in cuts for part in parts[::2]]))
+            return self._encode_many(texts, [at] * len(texts))
+        cuts = [cut_out(pattern, to_text(text)) for text in texts]
+        places: list[Place] = ["token" if i else at for parts in cuts for i in range(len(parts[::2]))]
+        ordinary = iter(self._encode_many([part for parts in cuts for part in parts[::2]], places))
         found = []
         for parts in cuts:
             special = (np.array([self.added_tokens.id_of(part)], np.int32) for part in parts[1::2])
@@ -215,19 +291,20 @@ class Tokenizer:
 
     def encode_chunks(self, chunks: Iterable[str | bytes], *, allowed_special: Collection[str] = ()) -> Iterator[np.ndarray]:
         """`encode_iterable` in arrays (n,) int32, one for about each chunk: joined, they are the ids of the whole."""
-        return _encode_stream(self, chunks, allowed_special, self._special_pattern(allowed_special))
+        return _encode_stream(self, chunks, self._special_pattern(allowed_special))
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes of one id; ValueError if it is outside the vocabulary."""
-        return self.decode_bytes([token_id])
+        return self._join(self._checked([token_id]))
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes that `ids` stand for, exactly. `ids`: list, array or other iterable of whole numbers."""
-        return self._join(self._checked(ids))
+        joined = self._join(self._checked(ids))
+        return without_leading(joined, self._leading_spaces)
 
     def _checked(self, ids: Iterable[int]) -> np.ndarray:
         """`ids` as an array (n,) int32; ValueError for one that is no id of this vocabulary."""
-        found = _as_array(ids)
+        found = as_array(ids)
         if found.size and not (found.min() >= 0 and found.max() < self.vocab_size):
             wrong = found[(found < 0) | (found >= self.vocab_size)][0]
             raise ValueError(
@@ -240,7 +317,7 @@ class Tokenizer:
 
     def _join(self, ids: np.ndarray) -> bytes:
         """The bytes of checked ids, end to end."""
-        return b"".join(map(self.tokens.__getitem__, ids.tolist()))
+        return b"".join(map(self._spoken.__getitem__, ids.tolist()))
 
     def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
         """The text of `ids`. Bytes that are not UTF-8 (a character cut in two) follow `errors`, as in bytes.decode.
@@ -257,7 +334,8 @@ class Tokenizer:
         path = Path(folder) / "tokenizer.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path.parent / SETTINGS, strict_json.dump(self._settings(), indent=1))
-        write_file(path, strict_json.dump(self.to_json(), indent=1))
+        layout = {**self.to_json(), **batch_layout(self.truncation, self.padding)}
+        write_file(path, strict_json.dump(layout, indent=1))
         return path
 
     def _settings(self) -> dict[str, Any]:
@@ -274,25 +352,8 @@ class Tokenizer:
 
     def fingerprint(self) -> str:
         """The sha256 (64 hexadecimal digits) of the canonical tokenizer.json: equal means the same ids for any text."""
-        return hashlib.sha256(strict_json.dump(self.to_json())).hexdigest()
-
-
-def _as_array(ids: Iterable[int]) -> np.ndarray:
-    """Ids as an array (n,) of whole numbers; ValueError for anything else (1.0 and None are none)."""
-    if isinstance(ids, np.ndarray) and ids.ndim == 1 and ids.dtype.kind in "iu":
-        return ids
-    try:
-        if isinstance(ids, str | bytes | bytearray):
-            raise TypeError
-        ids = ids if isinstance(ids, list) else list(ids)
-        try:
-            return np.frombuffer(array("i", ids), np.int32)
-        except OverflowError:
-            return np.frombuffer(array("q", ids), np.int64)
-    except TypeError:
-        raise ValueError(f"ids: got {type(ids).__name__}, expected an iterable of whole numbers") from None
-    except OverflowError:
-        raise ValueError("ids: got a number of more than 64 bits; were these ids made by another tokenizer?") from None
+        layout = {**self.to_json(), "post_processor": None}  # which adds to a text only in `encoding`
+        return hashlib.sha256(strict_json.dump(layout)).hexdigest()
 
 
 def add_special_tokens(tokens: list[bytes], special_tokens: Iterable[str]) -> tuple[list[bytes], dict[str, int]]:
@@ -304,36 +365,25 @@ def add_special_tokens(tokens: list[bytes], special_tokens: Iterable[str]) -> tu
     return tokens + [to_bytes(to_text(name)) for name in names], ids
 
 
-def _cut_out(pattern: re.Pattern[str], text: str) -> list[str]:
-    """`text` in parts: ordinary, special, ordinary, ... , ordinary; ordinary ones may be empty."""
-    parts: list[str] = []
-    start = 0
-    for match in pattern.finditer(text):
-        parts += [text[start : match.start()], match.group()]
-        start = match.end()
-    return [*parts, text[start:]]
-
-
-def _encode_stream(
-    tokenizer: Tokenizer, chunks: Iterable[str | bytes], allowed: Collection[str], pattern: re.Pattern[str] | None
-) -> Iterator[np.ndarray]:
+def _encode_stream(tokenizer: Tokenizer, chunks: Iterable[str | bytes], pattern: re.Pattern[str] | None) -> Iterator[np.ndarray]:
     """The body of `encode_chunks`. What later text could still change is held back in `buffer`.
 
     A buffer that gave nothing is not looked at again before it has doubled, so that a huge word costs linear time.
     """
     longest = max(map(len, tokenizer.added_tokens.by_content), default=0) if pattern else 0
-    buffer, patience = "", 0
-    for text in _decode_chunks(chunks):
+    buffer, patience, at = "", 0, START
+    for text in decode_chunks(chunks):
         buffer += text
         if len(buffer) < patience:
             continue
         done = _settled_length(tokenizer, buffer, pattern, longest)
         if done:
-            yield from tokenizer.encode_arrays([buffer[:done]], allowed_special=allowed)
+            yield from tokenizer._encode_texts([buffer[:done]], pattern, at=at)
+            at = "token" if pattern and cut_out(pattern, buffer[:done])[-1] == "" else "within"
             buffer = buffer[done:]
         patience = 2 * len(buffer)
     if buffer:
-        yield from tokenizer.encode_arrays([buffer], allowed_special=allowed)
+        yield from tokenizer._encode_texts([buffer], pattern, at=at)
 
 
 def _settled_length(tokenizer: Tokenizer, text: str, pattern: re.Pattern[str] | None, longest: int) -> int:
@@ -347,17 +397,3 @@ def _settled_length(tokenizer: Tokenizer, text: str, pattern: re.Pattern[str] | 
             break
         start = match.end()
     return start + tokenizer._settled(text[start:], longest)
-
-
-def _decode_chunks(chunks: Iterable[str | bytes]) -> Iterator[str]:
-    """Text of the chunks by the rules of `to_text`, with characters that were cut in two made whole."""
-    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
-    high = ""  # the first half of a surrogate pair, waiting for the second
-    for chunk in chunks:
-        if isinstance(chunk, str):
-            chunk, high = high + chunk, ""
-            if chunk and "\ud800" <= chunk[-1] <= "\udbff":
-                chunk, high = chunk[:-1], chunk[-1]
-            chunk = to_bytes(to_text(chunk))
-        yield decoder.decode(chunk)
-    yield decoder.decode(to_bytes(to_text(high)), True)

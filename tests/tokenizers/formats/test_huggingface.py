@@ -74,6 +74,7 @@ def _set(content, field, value):
 SPLIT = "pre_tokenizer.pretokenizers.0"
 TWICE = {"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Sequence", "normalizers": [{"type": "NFKC"}]}]}
 ADDS = {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A"}}]}
+CLS = {**ADDS, "pair": [], "special_tokens": {"[CLS]": {"id": "[CLS]", "ids": [0], "tokens": ["[CLS]"]}}}
 STRING = {"String": GPT4["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"]}
 
 
@@ -104,7 +105,7 @@ STRING = {"String": GPT4["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"
         (GPT2, "model.merges.3", [1, 2], "model.merges[3][0]: expected a string"),
         (GPT2, "model.merges.3", 7, "model.merges[3]: expected a list"),
         (GPT2, "model.merges.3", ["中", "b"], "model.merges[3]: expected tokens of the byte-level alphabet"),
-        (GPT2, "model.type", "Unigram", "model.type: expected 'BPE' or 'WordLevel' (of single characters), found Unigram"),
+        (GPT2, "model.type", "Trie", "model.type: expected 'BPE' or 'Unigram' or 'WordPiece' or 'WordLevel', found Trie"),
         (GPT2, "model.dropout", 0.1, "model.dropout: expected null or 0"),
         (GPT2, "model.end_of_word_suffix", "</w>", "model.end_of_word_suffix: expected null"),
         (GPT2, "model.surprise", 1, "model.surprise: expected one of"),
@@ -116,15 +117,16 @@ STRING = {"String": GPT4["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"
             TWICE,
             "normalizer.normalizers[1].normalizers[0]: expected nothing that changes the text, or one of",
         ),
-        (GPT2, "normalizer", {"type": "Strip", "strip_left": True, "strip_right": False}, "found Strip"),
-        (GPT2, "normalizer", {"type": "Prepend", "prepend": "x"}, "found Prepend"),
+        (GPT2, "normalizer", {"type": "Strip", "strip_left": True, "strip_right": False}, "found Strip("),
+        (GPT2, "normalizer", {"type": "Prepend", "prepend": "x"}, "found Prepend("),
         (GPT2, "normalizer", {"type": "Sequence"}, "normalizer.normalizers: expected a list"),
         (GPT2, "normalizer", "NFC", "normalizer: expected null or an object"),
         (GPT2, "truncation", 5, "truncation: expected null or an object"),
         (GPT2, "decoder", {"type": "WordPiece"}, "decoder: expected null, ByteLevel or Fuse, found WordPiece"),
-        (GPT2, "post_processor", ADDS, "post_processor: expected none that adds tokens to a text, found {'SpecialToken'"),
-        (GPT2, "post_processor", {"type": "BertProcessing"}, "none that adds tokens to a text, found BertProcessing"),
-        (GPT2, "post_processor", {"type": "TemplateProcessing"}, "post_processor.single: expected a list"),
+        (GPT2, "post_processor", ADDS, "post_processor.pair: expected a list"),
+        (GPT2, "post_processor", {"type": "BertProcessing"}, "post_processor.cls: expected a token and its id below 600"),
+        (GPT2, "post_processor", {"type": "TemplateProcessing"}, "post_processor."),
+        (GPT2, "post_processor", {"type": "Digits"}, "post_processor: expected TemplateProcessing, BertProcessing"),
         (GPT2, "pre_tokenizer", None, "pre_tokenizer: expected ByteLevel, or Split and ByteLevel: a BPE of bytes, found null"),
         (GPT2, "pre_tokenizer", {"type": "Whitespace"}, "pre_tokenizer: expected ByteLevel, or Split and ByteLevel"),
         (GPT2, "pre_tokenizer.add_prefix_space", True, "pre_tokenizer.add_prefix_space: expected False"),
@@ -306,10 +308,10 @@ def test_ids_may_have_holes_and_what_no_id_stands_for_is_refused():
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"model": {"type": "Unigram", "vocab": {}}, "normalizer": {"type": "Precompiled"}}, "model.type: expected"),
+        ({"model": {"type": "Unigramme", "vocab": {}}, "normalizer": {"type": "Precompiled"}}, "model.type: expected"),
         (
             {"pre_tokenizer": None, "normalizer": {"type": "Prepend", "prepend": "_"}, "decoder": {"type": "Strip"}},
-            "pre_tokenizer: expec",
+            "model.fuse_unk: expected true",  # no cut and a decoder of words: taken as SentencePiece's
         ),
     ],
 )
@@ -383,10 +385,10 @@ BYTE = ByteTokenizer().to_json()
         (CHARACTER, "model.unk_token", "a", "model.unk_token: expected"),
         (CHARACTER, "model.vocab.ab", 4, "expected single characters first, special tokens last"),
         (CHARACTER, "pre_tokenizer.pattern", {"Regex": r"\w+"}, "pre_tokenizer: expected a Split by"),
-        (CHARACTER, "pre_tokenizer", {"type": "Whitespace"}, "pre_tokenizer: expected Split, found Whitespace"),
+        (CHARACTER, "pre_tokenizer", {"type": "Punctuation"}, "pre_tokenizer: expected Split, found Punctuation"),
         (CHARACTER, "pre_tokenizer", None, "pre_tokenizer: expected a Split by"),
         (CHARACTER, "decoder", None, "decoder: expected Fuse"),
-        (CHARACTER, "post_processor", ADDS, "post_processor: expected none that adds tokens"),
+        (CHARACTER, "post_processor", CLS, "none that adds tokens"),
         (BYTE, "model.merges", [["a", "b"]], "pre_tokenizer: expected a known cut"),
         (BYTE, "model.vocab.ab", 257, "pre_tokenizer: expected a known cut"),
     ],

@@ -1,0 +1,86 @@
+"""Byte-pair encoding over characters with a visible space: Llama 2, Mistral, Gemma.
+
+The merges are learned and applied as in `bpe`, but the first symbols are the characters of the text, not its bytes, and words are
+not cut by an expression: a merge may not go past a space, and that is all (Kudo and Richardson 2018, section 3.1). A character
+that has no piece of its own falls back to its bytes, on which nothing is ever merged.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinyllm.tokenizers.bpe import LONG, merge_by_heap, merge_by_search
+from tinyllm.tokenizers.sentencepiece import Pieces, SentencePieceTokenizer
+
+Pair = tuple[int, int]
+
+
+class SentencePieceBPETokenizer(SentencePieceTokenizer):
+    """BPE with marked spaces.
+
+    merges  pairs of ids with the id of what they make: (left, right, joined)
+    order   the rank of each: the lowest is joined first, of equal ones the leftmost. None: as they stand
+    Others  see `SentencePieceTokenizer`
+    """
+
+    def __init__(self, pieces: Pieces, merges: list[tuple[int, int, int]], order: list[int] | None = None, **others: Any):
+        super().__init__(pieces, **others)
+        self.merges = np.array(merges, np.int32).reshape(-1, 3)
+        self.order = np.arange(len(merges), dtype=np.int32) if order is None else np.array(order, np.int32)
+        if self.merges.size and not 0 <= self.merges.min() <= self.merges.max() < len(pieces.texts):
+            raise ValueError(f"merges: got an id outside 0 to {len(pieces.texts) - 1}")
+        self._ranks = {
+            (left, right): (rank, joined) for (left, right, joined), rank in zip(merges, self.order.tolist(), strict=True)
+        }
+
+    def _segment(self, word: str) -> list[tuple[int, int]]:
+        symbols = [self.ordinary.get(character, -1) for character in word]
+        merge = merge_by_search if len(symbols) < LONG else merge_by_heap
+        if -1 not in symbols:
+            return [(token, self._length(token)) for token in merge(symbols, self._ranks)]
+        found: list[tuple[int, int]] = []  # nothing is merged over a character without a piece
+        run: list[int] = []
+        for symbol in [*symbols, -1]:
+            if symbol >= 0:
+                run.append(symbol)
+                continue
+            found += [(token, self._length(token)) for token in merge(run, self._ranks)] if run else []
+            found.append((-1, 1))
+            run = []
+        return found[:-1]
+
+    def to_json(self) -> dict[str, Any]:
+        """A BPE model of characters. Merges of one rank come in the order of their parts: a file has no equal ranks."""
+        texts = self.pieces.texts
+        unknown = None if self.pieces.unknown is None else texts[self.pieces.unknown]
+        merges = self.merges[np.argsort(self.order, kind="stable"), :2].tolist()
+        return self._layout({
+            "type": "BPE", "dropout": None, "unk_token": unknown, "continuing_subword_prefix": None, "end_of_word_suffix": None,
+            "fuse_unk": True, "byte_fallback": self.byte_ids is not None, "ignore_merges": False,
+            "vocab": {text: i for i, text in enumerate(texts) if text is not None},
+            "merges": [[texts[left], texts[right]] for left, right in merges],
+        })  # fmt: skip
+
+    def _length(self, token: int) -> int:
+        return len(self.pieces.texts[token] or "")
+
+
+def every_merge(pieces: Pieces, scores: list[float], kinds: list[int]) -> tuple[list[tuple[int, int, int]], list[int]]:
+    """(merges, order) of a SentencePiece model, which holds no merges: any two pieces that make a piece are a pair.
+
+    The one that makes the piece with the highest score comes first. Only pieces of kind 1 (normal) are merged.
+    """
+    ids = {text: i for i, text in enumerate(pieces.texts) if text and kinds[i] == 1}
+    ranked = sorted(ids.values(), key=lambda i: -scores[i])
+    merges, order = [], []
+    rank, before = -1, None
+    for i in ranked:
+        rank, before = (rank if scores[i] == before else rank + 1), scores[i]
+        text = pieces.texts[i] or ""
+        for k in range(1, len(text)):
+            if text[:k] in ids and text[k:] in ids:
+                merges.append((ids[text[:k]], ids[text[k:]], i))
+                order.append(rank)
+    return merges, order

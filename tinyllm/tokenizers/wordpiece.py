@@ -1,0 +1,135 @@
+"""WordPiece: each word is cut into the longest pieces that the vocabulary has, from left to right. BERT and its family.
+
+    unaffable  ->  un | ##aff | ##able            ## : goes on a word
+
+Text is normalized, cut at white space, and each punctuation character is a word of its own (Devlin et al. 2019, the released
+`BasicTokenizer`). Then the longest piece that begins the word is taken, and the same again for the rest. If at some place
+nothing fits, the whole word becomes [UNK], however much of it was known: nothing falls back to letters or bytes.
+`wordpiece_train` says where the pieces come from. What it leaves out: where spaces were and how words were written is lost, and
+the longest piece first is not always the best cut (see `unigram`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import regex
+
+from tinyllm.tokenizers.added_tokens import AddedToken
+from tinyllm.tokenizers.encoding import NO_TEMPLATE, Template
+from tinyllm.tokenizers.layout import file_layout, template_layout
+from tinyllm.tokenizers.normalizers import BERT, Normalizer, normalizer_layout
+from tinyllm.tokenizers.tokenizer import Place, Tokenizer
+
+PREFIX, UNKNOWN, LONGEST_WORD = "##", "[UNK]", 100
+CACHE_WORDS = 100_000
+PUNCTUATION = r"\p{P}$+<=>^`|~"  # ASCII's symbols count too
+_WORD = regex.compile(rf"[{PUNCTUATION}]|[^\s{PUNCTUATION}]++")
+# What the released code takes back of the spaces between words, in a token with the space before it.
+_CLEANED = (
+    (" .", "."),
+    (" ?", "?"),
+    (" !", "!"),
+    (" ,", ","),
+    (" n't", "n't"),
+    (" 'm", "'m"),
+    (" 's", "'s"),
+    (" 've", "'ve"),
+    (" 're", "'re"),
+)
+
+
+class WordPieceTokenizer(Tokenizer):
+    """Greedy longest match.
+
+    pieces        distinct texts in the order of their ids, those inside a word with `prefix`; None for an id without a token
+    unknown       the piece that stands for a word that cannot be cut
+    longest_word  characters; a longer word is unknown
+    clean_up      whether decoding takes back the space before a comma and the like
+    """
+
+    def __init__(
+        self, pieces: list[str | None], *, normalizer: Normalizer = BERT, unknown: str = UNKNOWN,
+        prefix: str = PREFIX, longest_word: int = LONGEST_WORD, clean_up: bool = True,
+        special_tokens: dict[str, int] | None = None, added_tokens: Iterable[AddedToken] = (), template: Template = NO_TEMPLATE,
+    ):  # fmt: skip
+        tokens = [(piece or "").encode() for piece in pieces]
+        super().__init__(tokens, special_tokens or {}, added_tokens=added_tokens, normalizer=normalizer, template=template)
+        self.ids = {piece: i for i, piece in enumerate(pieces) if piece is not None}
+        if len(self.ids) + pieces.count(None) != len(pieces):
+            raise ValueError("pieces: one stands there twice; each must have one id")
+        if unknown not in self.ids:
+            raise ValueError(f"unknown: {unknown!r} is not among the pieces")
+        if longest_word < 1:
+            raise ValueError(f"longest_word: got {longest_word}, expected at least 1")
+        self.unknown, self.prefix, self.longest_word, self.clean_up = unknown, prefix, longest_word, clean_up
+        self._longest = max(map(len, self.ids))
+        self._leading_spaces = 1
+        self._spoken = [self._said(piece or "") for piece in pieces]
+        for token in self.added_tokens:
+            if token.normalized:  # it was found in normalized text, so that is what it says
+                self._spoken[token.id] = self._said(normalizer(token.content))
+        self._cache: dict[str, list[tuple[int, int]]] = {}
+
+    def _said(self, piece: str) -> bytes:
+        """What a piece adds to a text."""
+        if self.prefix and piece.startswith(self.prefix):
+            return piece.removeprefix(self.prefix).encode()
+        said = f" {piece}" if piece else ""
+        for old, new in _CLEANED if self.clean_up else ():
+            said = said.replace(old, new)
+        return said.encode()
+
+    def _spans(self, text: str, at: Place) -> list[tuple[int, int, int]]:
+        found = []
+        for match in _WORD.finditer(text):
+            place = match.start()
+            for token, n in self._word(match.group()):
+                found.append((token, place, place + n))
+                place += n
+        return found
+
+    def _encode_normal(self, text: str, at: Place) -> list[int]:
+        return [token for word in _WORD.findall(text) for token, _ in self._word(word)]
+
+    def _word(self, word: str) -> list[tuple[int, int]]:
+        """`cut_word`, remembered."""
+        known = self._cache.get(word)
+        if known is None:
+            known = self.cut_word(word)
+            if len(self._cache) >= CACHE_WORDS:
+                self._cache.clear()
+            self._cache[word] = known
+        return known
+
+    def cut_word(self, word: str) -> list[tuple[int, int]]:
+        """(id, characters) of each piece of a word: the longest that fits, and on from there."""
+        unknown = [(self.ids[self.unknown], len(word))]
+        if len(word) > self.longest_word:
+            return unknown
+        found: list[tuple[int, int]] = []
+        begin = 0
+        while begin < len(word):
+            prefix = self.prefix if begin else ""
+            for end in range(min(len(word), begin + self._longest), begin, -1):
+                token = self.ids.get(prefix + word[begin:end])
+                if token is not None:
+                    break
+            else:
+                return unknown
+            found.append((token, end - begin))
+            begin = end
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """A WordPiece model; see `layout`."""
+        model = {
+            "type": "WordPiece", "unk_token": self.unknown, "continuing_subword_prefix": self.prefix,
+            "max_input_chars_per_word": self.longest_word, "vocab": self.ids,
+        }  # fmt: skip
+        return file_layout(
+            self.added_tokens, normalizer=normalizer_layout(self.normalizer), pre_tokenizer={"type": "BertPreTokenizer"},
+            post_processor=template_layout(self.template), model=model,
+            decoder={"type": "WordPiece", "prefix": self.prefix, "cleanup": self.clean_up},
+        )  # fmt: skip
