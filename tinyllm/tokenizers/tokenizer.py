@@ -25,7 +25,18 @@ import regex
 from tinyllm.storage import strict_json, write_file
 from tinyllm.tokenizers.added_tokens import AddedToken, AddedTokens, cut_out, either
 from tinyllm.tokenizers.characters import as_array, decode_chunks, to_bytes, to_text, without_leading
-from tinyllm.tokenizers.encoding import NO_TEMPLATE, Encoding, Padding, Template, Truncation, fit, in_original, pad, plain_encoding, trimmed
+from tinyllm.tokenizers.encoding import (
+    NO_TEMPLATE,
+    Encoding,
+    Padding,
+    Template,
+    Truncation,
+    fit,
+    in_original,
+    pad,
+    plain_encoding,
+    trimmed,
+)
 from tinyllm.tokenizers.layout import batch_layout
 from tinyllm.tokenizers.normalizers import UNCHANGED, Normalizer
 from tinyllm.tokenizers.pretokenize import line_start
