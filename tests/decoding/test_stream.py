@@ -10,6 +10,7 @@ from tinyllm.tokenizers import ByteTokenizer, CharacterTokenizer
 class ChunkTokenizer:
     """Token i is the i-th piece of a byte string, cut anywhere."""
 
+    leading_spaces = 0
     stop_ids = ()
 
     def __init__(self, chunks):

@@ -28,8 +28,8 @@ from tinyllm.tokenizers.encoding import NO_TEMPLATE, Template
 from tinyllm.tokenizers.layout import bpe_layout, template_layout
 from tinyllm.tokenizers.normalizers import FORMS, Form, Normalizer, Unicode
 from tinyllm.tokenizers.pretokenize import SplitPattern, as_pattern, settled_length
-from tinyllm.tokenizers.special import END_OF_TEXT
-from tinyllm.tokenizers.tokenizer import Place, Tokenizer, add_special_tokens
+from tinyllm.tokenizers.special import END_OF_TEXT, add_special_tokens
+from tinyllm.tokenizers.tokenizer import Place, Tokenizer
 from tinyllm.tokenizers.unicode_classes import character_classes
 
 if TYPE_CHECKING:

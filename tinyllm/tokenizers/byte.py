@@ -11,7 +11,8 @@ from typing import Any
 
 from tinyllm.tokenizers.characters import to_bytes
 from tinyllm.tokenizers.layout import byte_layout
-from tinyllm.tokenizers.tokenizer import Place, Tokenizer, add_special_tokens
+from tinyllm.tokenizers.special import add_special_tokens
+from tinyllm.tokenizers.tokenizer import Place, Tokenizer
 
 
 class ByteTokenizer(Tokenizer):

@@ -13,7 +13,8 @@ from typing import Any
 
 from tinyllm.tokenizers.characters import to_bytes, to_text
 from tinyllm.tokenizers.layout import character_layout
-from tinyllm.tokenizers.tokenizer import Place, Tokenizer, add_special_tokens
+from tinyllm.tokenizers.special import add_special_tokens
+from tinyllm.tokenizers.tokenizer import Place, Tokenizer
 
 UNKNOWN = "\ufffd"
 

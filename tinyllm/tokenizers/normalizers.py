@@ -22,6 +22,9 @@ FORMS: tuple[Form, ...] = ("NFC", "NFD", "NFKC", "NFKD")
 CHINESE = re.compile("([\u4e00-\u9fff\u3400-\u4dbf\U00020000-\U0002a6df\U0002a700-\U0002ceaf\uf900-\ufaff\U0002f800-\U0002fa1f])")
 
 
+_WIDE = re.compile("([^\x00-\x7f]+)")
+
+
 class Step(Protocol):
     """One step. `trace` is its definition; `__call__` gives the text alone, faster."""
 
@@ -133,12 +136,14 @@ class Bert:
     lowercase: bool = True
 
     def __call__(self, text: str) -> str:
-        text = "".join(map(_cleaned, text)) if self.clean_text and not (text.isascii() and text.isprintable()) else text
-        if text.isascii():
-            return text.lower() if self.lowercase else text
-        for step in self._steps():
-            text = step(text)
-        return text
+        parts = [text] if text.isascii() else _WIDE.split(text)  # neither kind changes the other
+        for i, part in enumerate(parts):
+            if i % 2:
+                parts[i] = self.trace(part)[0]
+            else:
+                part = part.translate(_CLEANED) if self.clean_text else part
+                parts[i] = part.lower() if self.lowercase else part
+        return "".join(parts)
 
     def trace(self, text: str) -> Traced:
         """See `Step`."""
@@ -163,6 +168,9 @@ def _cleaned(character: str) -> str:
 def _without_mark(character: str) -> str:
     """ "" for a mark that takes no space of its own (category Mn)."""
     return "" if unicodedata.category(character) == "Mn" else character
+
+
+_CLEANED = {code: _cleaned(chr(code)) for code in range(128) if _cleaned(chr(code)) != chr(code)}
 
 
 def _apart(character: str) -> str:
@@ -196,7 +204,9 @@ class Replace:
         return re.compile(self.pattern.replace(r"\z", r"\Z") if self.expression else re.escape(self.pattern))
 
     def __call__(self, text: str) -> str:
-        return self._compiled().sub(lambda _: self.content, text) if self.expression else text.replace(self.pattern, self.content)
+        if not self.expression:
+            return text.replace(self.pattern, self.content)
+        return self._compiled().sub(self.content.replace("\\", r"\\"), text)
 
     def trace(self, text: str) -> Traced:
         """See `Step`."""

@@ -11,16 +11,22 @@ the unknown token. In here the mark is a plain space: only files write ▁. `uni
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
 
 from tinyllm.tokenizers.added_tokens import AddedToken
-from tinyllm.tokenizers.characters import to_bytes
+from tinyllm.tokenizers.characters import to_bytes, to_text
+from tinyllm.tokenizers.compiled import CompiledWords
 from tinyllm.tokenizers.encoding import NO_TEMPLATE, Template
 from tinyllm.tokenizers.layout import file_layout, template_layout
 from tinyllm.tokenizers.normalizers import UNCHANGED, Normalizer, Step, Traced, normalizer_parts
 from tinyllm.tokenizers.tokenizer import Place, Tokenizer
+
+if TYPE_CHECKING:
+    from tinyllm.kernels.text.pieces import WordCoder
 
 MARK = "\u2581"
 # Where a space is put in front: before every stretch of text between added tokens; the same, unless one is there; before the
@@ -119,11 +125,12 @@ class SentencePieceTokenizer(Tokenizer):
             raise ValueError("unknown: got None, expected the id for characters without a piece, or pieces for all 256 bytes")
         apart = {token.id for token in self.added_tokens} | set(self.byte_ids or ()) | {pieces.unknown}
         self._spoken = pieces.spoken()
-        self._leading_spaces = int(prefix != "never")
+        self.leading_spaces = int(prefix != "never")
         self.ordinary = {
             text.replace(MARK, " "): i for i, text in reversed(list(enumerate(pieces.texts))) if text and i not in apart
         }
         self._cut_at_spaces = each_space or not any(" " in piece.lstrip(" ") for piece in self.ordinary)
+        self._compiled = CompiledWords(self._coder)
         self._cache: dict[str, tuple[list[int], list[int]]] = {}
         self._marking = {at: self._steps(at) for at in get_args(Place)}
 
@@ -143,7 +150,7 @@ class SentencePieceTokenizer(Tokenizer):
         steps, cuts = normalizer_parts(self.normalizer), list[dict[str, Any]]()
         replaced = {"type": "Replace", "pattern": {"String": MARK}, "content": " "}
         decoders = [replaced, *([{"type": "ByteFallback"}] if self.byte_ids else []), {"type": "Fuse"}]
-        decoders += [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if self._leading_spaces else []
+        decoders += [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if self.leading_spaces else []
         if self.prefix in ("always", "once", "never") and not self.each_space and not self.only_words:
             steps += [{"type": "Prepend", "prepend": MARK}] if self.prefix != "never" else []
             steps.append({"type": "Replace", "pattern": {"String": " "}, "content": MARK})
@@ -155,6 +162,21 @@ class SentencePieceTokenizer(Tokenizer):
             self.added_tokens, normalizer=_sequence("normalizers", steps), pre_tokenizer=_sequence("pretokenizers", cuts),
             post_processor=template_layout(self.template), decoder={"type": "Sequence", "decoders": decoders}, model=model,
         )  # fmt: skip
+
+    def _encode_many(self, texts: list[str | bytes], places: Sequence[Place]) -> list[np.ndarray]:
+        if self._normal_pattern is None and self._compiled.ready(sum(map(len, texts))):
+            normal = (self._marking[at](self.normalizer(to_text(text))) for text, at in zip(texts, places, strict=True))
+            if (found := self._compiled.encode(normal)) is not None:
+                return found
+        return super()._encode_many(texts, places)
+
+    def _coder(self) -> WordCoder:
+        """The kernels that do what `_segment` does."""
+        raise TypeError(f"{type(self).__name__} does not say how it cuts words")
+
+    def _ordinary_ids(self) -> np.ndarray:
+        """The ids that text may become, (n,) int64, sorted."""
+        return np.sort(np.fromiter(self.ordinary.values(), np.int64, len(self.ordinary)))
 
     def _segment(self, word: str) -> list[tuple[int, int]]:
         """(id, characters) of each piece of a word, which has all its spaces in front."""

@@ -7,12 +7,15 @@ that has no piece of its own falls back to its bytes, on which nothing is ever m
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinyllm.tokenizers.bpe import LONG, merge_by_heap, merge_by_search
 from tinyllm.tokenizers.sentencepiece import Pieces, SentencePieceTokenizer
+
+if TYPE_CHECKING:
+    from tinyllm.kernels.text.pieces import WordCoder
 
 Pair = tuple[int, int]
 
@@ -50,6 +53,15 @@ class SentencePieceBPETokenizer(SentencePieceTokenizer):
             found.append((-1, 1))
             run = []
         return found[:-1]
+
+    def _coder(self) -> WordCoder:
+        from tinyllm.kernels.text.pieces import MERGES, WordCoder
+
+        unknown = -1 if self.pieces.unknown is None else self.pieces.unknown
+        return WordCoder(
+            MERGES, self._spoken, self._spoken, unknown=unknown, ordinary=self._ordinary_ids(), byte_ids=self.byte_ids,
+            each_space=self.each_space, merges=(self.merges, self.order),
+        )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
         """A BPE model of characters. Merges of one rank come in the order of their parts: a file has no equal ranks."""

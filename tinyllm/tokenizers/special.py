@@ -9,11 +9,12 @@ and at any token that gives the word to another.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tinyllm.storage import FormatError, strict_json
+from tinyllm.tokenizers.characters import to_bytes, to_text
 
 END_OF_TEXT = "<|endoftext|>"
 EOS_NAMES = (END_OF_TEXT, "</s>", "<eos>", "<|end_of_text|>")
@@ -87,3 +88,23 @@ def other_template(folder: str | os.PathLike[str]) -> str | None:
 def chat_template(special_tokens: Mapping[str, int]) -> str | None:
     """The template for a tokenizer that can write conversations; None for one that cannot."""
     return CHAT_TEMPLATE if all(name in special_tokens for name in CONTROL_TOKENS) else None
+
+
+def settings_layout(bos: str | None, eos: str | None, template: str | None) -> dict[str, Any]:
+    """The content of tokenizer_config.json."""
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",  # tokenizer.json as it stands
+        "model_input_names": ["input_ids", "attention_mask"],  # no token_type_ids: GPT-2 would add them to its input
+        "clean_up_tokenization_spaces": False,  # the spaces in front of commas are the text's own
+        **{"bos_token": bos, "eos_token": eos, "pad_token": eos},
+        **({} if template is None else {"chat_template": template}),
+    }
+
+
+def add_special_tokens(tokens: list[bytes], special_tokens: Iterable[str]) -> tuple[list[bytes], dict[str, int]]:
+    """`tokens` with the special ones appended, and their ids. ValueError if one is given twice."""
+    names = [special_tokens] if isinstance(special_tokens, str) else list(special_tokens)
+    if len(set(names)) != len(names):
+        raise ValueError(f"special_tokens: got {names!r}, expected each of them once")
+    ids = {name: len(tokens) + i for i, name in enumerate(names)}
+    return tokens + [to_bytes(to_text(name)) for name in names], ids

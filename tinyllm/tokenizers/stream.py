@@ -17,7 +17,7 @@ class StreamDecoder:
     def __init__(self, tokenizer: Tokenizer, errors: str = "replace"):
         self._tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors)
-        self._spaces = tokenizer._leading_spaces  # that may still be dropped
+        self._spaces = tokenizer.leading_spaces  # that may still be dropped
 
     def feed(self, token_id: int) -> str:
         """The text that is certain now; "" while a character is unfinished. ValueError for an unknown id."""
@@ -28,5 +28,5 @@ class StreamDecoder:
 
     def flush(self) -> str:
         """What was held back (an unfinished character, by `errors`); afterwards the decoder can be used afresh."""
-        self._spaces = self._tokenizer._leading_spaces
+        self._spaces = self._tokenizer.leading_spaces
         return self._decoder.decode(b"", True)

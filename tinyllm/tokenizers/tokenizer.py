@@ -24,7 +24,7 @@ import regex
 
 from tinyllm.storage import strict_json, write_file
 from tinyllm.tokenizers.added_tokens import AddedToken, AddedTokens, cut_out, either
-from tinyllm.tokenizers.characters import as_array, decode_chunks, to_bytes, to_text, without_leading
+from tinyllm.tokenizers.characters import as_array, decode_chunks, to_text, without_leading
 from tinyllm.tokenizers.encoding import (
     NO_TEMPLATE,
     Encoding,
@@ -40,7 +40,7 @@ from tinyllm.tokenizers.encoding import (
 from tinyllm.tokenizers.layout import batch_layout
 from tinyllm.tokenizers.normalizers import UNCHANGED, Normalizer
 from tinyllm.tokenizers.pretokenize import line_start
-from tinyllm.tokenizers.special import EOS_NAMES, SETTINGS, TURN_ENDS, chat_template
+from tinyllm.tokenizers.special import EOS_NAMES, SETTINGS, TURN_ENDS, add_special_tokens, chat_template, settings_layout
 
 Place = Literal["start", "token", "within"]  # where a text stands: at the start, behind an added token, behind other text
 START: Place = "start"
@@ -61,7 +61,7 @@ class Tokenizer:
 
     _said_bos_id: int | None = None
     _said_stop_ids: tuple[int, ...] = ()
-    _leading_spaces = 0  # how many spaces what is decoded may begin with that were not written
+    leading_spaces = 0  # how many spaces what is decoded may begin with that were not written
     trim_offsets = False  # whether a token's offsets leave out spaces at its ends
     truncation: Truncation | None = None  # what a file says of batches; used where it is given to `encodings`
     padding: Padding | None = None
@@ -311,7 +311,7 @@ class Tokenizer:
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes that `ids` stand for, exactly. `ids`: list, array or other iterable of whole numbers."""
         joined = self._join(self._checked(ids))
-        return without_leading(joined, self._leading_spaces)
+        return without_leading(joined, self.leading_spaces)
 
     def _checked(self, ids: Iterable[int]) -> np.ndarray:
         """`ids` as an array (n,) int32; ValueError for one that is no id of this vocabulary."""
@@ -344,36 +344,17 @@ class Tokenizer:
         """
         path = Path(folder) / "tokenizer.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path.parent / SETTINGS, strict_json.dump(self._settings(), indent=1))
+        bos, eos = (None if i is None else self.tokens[i].decode("utf-8", "replace") for i in (self.bos_id, self.eos_id))
+        settings = settings_layout(bos, eos, chat_template(self.special_tokens))
+        write_file(path.parent / SETTINGS, strict_json.dump(settings, indent=1))
         layout = {**self.to_json(), **batch_layout(self.truncation, self.padding)}
         write_file(path, strict_json.dump(layout, indent=1))
         return path
-
-    def _settings(self) -> dict[str, Any]:
-        """The content of tokenizer_config.json."""
-        bos, eos = (None if i is None else self.tokens[i].decode("utf-8", "replace") for i in (self.bos_id, self.eos_id))
-        template = chat_template(self.special_tokens)
-        return {
-            "tokenizer_class": "PreTrainedTokenizerFast",  # tokenizer.json as it stands
-            "model_input_names": ["input_ids", "attention_mask"],  # no token_type_ids: GPT-2 would add them to its input
-            "clean_up_tokenization_spaces": False,  # the spaces in front of commas are the text's own
-            **{"bos_token": bos, "eos_token": eos, "pad_token": eos},
-            **({} if template is None else {"chat_template": template}),
-        }
 
     def fingerprint(self) -> str:
         """The sha256 (64 hexadecimal digits) of the canonical tokenizer.json: equal means the same ids for any text."""
         layout = {**self.to_json(), "post_processor": None}  # which adds to a text only in `encoding`
         return hashlib.sha256(strict_json.dump(layout)).hexdigest()
-
-
-def add_special_tokens(tokens: list[bytes], special_tokens: Iterable[str]) -> tuple[list[bytes], dict[str, int]]:
-    """`tokens` with the special ones appended, and their ids. ValueError if one is given twice."""
-    names = [special_tokens] if isinstance(special_tokens, str) else list(special_tokens)
-    if len(set(names)) != len(names):
-        raise ValueError(f"special_tokens: got {names!r}, expected each of them once")
-    ids = {name: len(tokens) + i for i, name in enumerate(names)}
-    return tokens + [to_bytes(to_text(name)) for name in names], ids
 
 
 def _encode_stream(tokenizer: Tokenizer, chunks: Iterable[str | bytes], pattern: re.Pattern[str] | None) -> Iterator[np.ndarray]:

@@ -26,10 +26,15 @@ _ASSIGNED = (range(0xD800), range(0xE000, 0x40000), range(0xE0000, 0xE1000))
 @cache
 def character_classes() -> np.ndarray:
     """(0x110000,) uint8: for each code point the classes that it is in."""
+    return classes_of(_CLASSES)
+
+
+def classes_of(patterns: dict[int, str]) -> np.ndarray:
+    """(0x110000,) uint8: for each code point the bits whose pattern it matches."""
     table = np.zeros(0x110000, np.uint8)
     codes = np.concatenate([np.array(part) for part in _ASSIGNED])
     text = "".join(map(chr, codes.tolist()))
-    for bit, pattern in _CLASSES.items():
+    for bit, pattern in patterns.items():
         for run in regex.finditer(f"{pattern}+", text):
             table[codes[run.start() : run.end()]] |= bit
     table.setflags(write=False)

@@ -13,11 +13,14 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinyllm.tokenizers.sentencepiece import CACHE_WORDS, Pieces, SentencePieceTokenizer
+
+if TYPE_CHECKING:
+    from tinyllm.kernels.text.pieces import WordCoder
 
 UNKNOWN_PENALTY = 10.0  # below the least probable piece
 NEAR = 2.0**-18  # of the sum: what rounding of 32 bits may make of two equal sums
@@ -93,6 +96,16 @@ class UnigramTokenizer(SentencePieceTokenizer):
             for token, _ in cut:
                 base += self.scores[token] if token >= 0 else self._unknown_score
             yield self._with_fallback(word, cut)
+
+    def _coder(self) -> WordCoder:
+        from tinyllm.kernels.text.pieces import BEST, WordCoder
+
+        unknown = -1 if self.pieces.unknown is None else self.pieces.unknown
+        return WordCoder(
+            BEST, self._spoken, self._spoken, unknown=unknown, ordinary=self._ordinary_ids(), byte_ids=self.byte_ids,
+            each_space=self.each_space, scores=self.scores, unknown_score=float(self._unknown_score),
+            rounding=NEAR if self.scores.dtype == np.float32 else 0.0,
+        )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
         """A Unigram model. ValueError if an id has no piece, which such a file cannot say."""

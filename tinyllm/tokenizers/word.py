@@ -45,7 +45,7 @@ class WordTokenizer(Tokenizer):
         if unknown not in self.ids:
             raise ValueError(f"unknown: {unknown!r} is not among the words")
         self.unknown, self.cut = unknown, cut
-        self._leading_spaces = 1
+        self.leading_spaces = 1
         self._spoken = [b" " + token if token else b"" for token in tokens]
 
     @classmethod

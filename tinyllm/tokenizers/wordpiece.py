@@ -11,16 +11,24 @@ the longest piece first is not always the best cut (see `unigram`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import regex
 
 from tinyllm.tokenizers.added_tokens import AddedToken
+from tinyllm.tokenizers.characters import to_text
+from tinyllm.tokenizers.compiled import CompiledWords
 from tinyllm.tokenizers.encoding import NO_TEMPLATE, Template
 from tinyllm.tokenizers.layout import file_layout, template_layout
 from tinyllm.tokenizers.normalizers import BERT, Normalizer, normalizer_layout
 from tinyllm.tokenizers.tokenizer import Place, Tokenizer
+from tinyllm.tokenizers.unicode_classes import classes_of
+
+if TYPE_CHECKING:
+    from tinyllm.kernels.text.pieces import WordCoder
 
 PREFIX, UNKNOWN, LONGEST_WORD = "##", "[UNK]", 100
 CACHE_WORDS = 100_000
@@ -38,6 +46,12 @@ _CLEANED = (
     (" 've", "'ve"),
     (" 're", "'re"),
 )
+
+
+@cache
+def word_classes() -> np.ndarray:
+    """(0x110000,) uint8: 1 for a punctuation character, 2 for white space."""
+    return classes_of({1: f"[{PUNCTUATION}]", 2: r"\s"})
 
 
 class WordPieceTokenizer(Tokenizer):
@@ -65,11 +79,12 @@ class WordPieceTokenizer(Tokenizer):
             raise ValueError(f"longest_word: got {longest_word}, expected at least 1")
         self.unknown, self.prefix, self.longest_word, self.clean_up = unknown, prefix, longest_word, clean_up
         self._longest = max(map(len, self.ids))
-        self._leading_spaces = 1
+        self.leading_spaces = 1
         self._spoken = [self._said(piece or "") for piece in pieces]
         for token in self.added_tokens:
             if token.normalized:  # it was found in normalized text, so that is what it says
                 self._spoken[token.id] = self._said(normalizer(token.content))
+        self._compiled = CompiledWords(self._coder)
         self._cache: dict[str, list[tuple[int, int]]] = {}
 
     def _said(self, piece: str) -> bytes:
@@ -102,6 +117,23 @@ class WordPieceTokenizer(Tokenizer):
                 self._cache.clear()
             self._cache[word] = known
         return known
+
+    def _encode_many(self, texts: list[str | bytes], places: Sequence[Place]) -> list[np.ndarray]:
+        if self._normal_pattern is None and self._compiled.ready(sum(map(len, texts))):
+            normal = (self.normalizer(to_text(text)) for text in texts)
+            if (found := self._compiled.encode(normal)) is not None:
+                return found
+        return super()._encode_many(texts, places)
+
+    def _coder(self) -> WordCoder:
+        """The kernels that do what `cut_word` does."""
+        from tinyllm.kernels.text.pieces import GREEDY, WordCoder
+
+        prefix = self.prefix.encode()
+        goes_on = [piece.removeprefix(prefix) if piece.startswith(prefix) else b"" for piece in self.tokens]
+        return WordCoder(
+            GREEDY, self.tokens, goes_on, unknown=self.ids[self.unknown], most=self.longest_word, classes=word_classes(),
+        )  # fmt: skip
 
     def cut_word(self, word: str) -> list[tuple[int, int]]:
         """(id, characters) of each piece of a word: the longest that fits, and on from there."""

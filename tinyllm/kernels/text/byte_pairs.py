@@ -14,7 +14,7 @@ from tinyllm.kernels.jit import inlined, jit, max_threads, prange
 from tinyllm.kernels.pointers import fetch, move, start, take_number, thread_count
 from tinyllm.kernels.text.characters import PADDING
 from tinyllm.kernels.text.cuts import piece_end
-from tinyllm.kernels.text.merging import SHORT, Pairs, fill_pairs, merge_long, merge_short
+from tinyllm.kernels.text.merging import SHORT, Pairs, byte_symbols, fill_pairs, merge_long, merge_short
 from tinyllm.kernels.text.patterns import Cut
 from tinyllm.kernels.text.vocabulary import all_merges, count_bytes, find_token, join_tokens, new_vocabulary, start_ids
 from tinyllm.kernels.text.words import LONGEST, Words, find_word, keep_word, key_of, new_words, recall
@@ -24,7 +24,7 @@ LONGEST_PART = 1 << 29  # bytes: places in a piece, of which there may be three 
 AT_ONCE = 32  # pieces
 ROOM = 4  # numbers between the ids of two parts: three may be written where one is meant
 BETWEEN = bytes(PADDING)
-LINE_START = re.compile(rb"\n[A-Za-z]")
+LINE_START = re.compile(rb"(?<=\n)(?=[A-Za-z])")
 
 
 @inlined
@@ -37,14 +37,17 @@ def encode_new(text, begin, after, pairs, vocabulary, whole, words, scratch, out
         out[n_out] = token
         count = 1
     elif length > SHORT:
-        return merge_long(text, begin, length, pairs, out, n_out)
+        symbols = np.empty(length, np.int32)
+        byte_symbols(text, begin, length, pairs, symbols)
+        return merge_long(symbols, length, pairs, out, n_out)
     else:
-        count = merge_short(text, begin, length, pairs, ids, found)
+        byte_symbols(text, begin, length, pairs, ids)
+        count = merge_short(ids, length, pairs, found)
         for j in range(count):
             out[n_out + j] = ids[j]
     if length <= LONGEST:
         ids[0] = out[n_out]
-        keep_word(words, text, begin, length, ids, count)
+        keep_word(words, text, begin, length, ids, count, 0)
     return n_out + count
 
 
@@ -157,13 +160,13 @@ class BytePairCoder:
         return out[:n].tobytes()
 
 
-def document_parts(texts: list[bytes]) -> Iterator[list[tuple[int, int, int]]]:
+def document_parts(texts: list[bytes], seam: re.Pattern[bytes] = LINE_START) -> Iterator[list[tuple[int, int, int]]]:
     """For each document (begin, end, end of the document) of its parts, about PART bytes each, in the joined text."""
     place = 0
     for text in texts:
         cuts = [0]
-        while len(text) - cuts[-1] > PART and (found := LINE_START.search(text, cuts[-1] + PART)):
-            cuts.append(found.end() - 1)
+        while len(text) - cuts[-1] > PART and (found := seam.search(text, cuts[-1] + PART)):
+            cuts.append(found.start())
         cuts.append(len(text))
         yield [(place + a, place + b, place + len(text)) for a, b in pairwise(cuts) if a < b]
         place += len(text) + PADDING

@@ -58,11 +58,15 @@ def fill_pairs(lefts, rights, ranks, joined, table):
 
 
 @inlined
-def merge_short(text, begin, length, pairs, ids, found):
-    """Join text[begin:begin + length] into ids; returns how many. found (length,): what each symbol makes with the next."""
-    n = length
-    for i in range(n):
+def byte_symbols(text, begin, length, pairs, ids):
+    """The ids of the bytes text[begin:begin + length], one by one."""
+    for i in range(length):
         ids[i] = pairs.byte_ids[byte_at(text, begin + i)]
+
+
+@inlined
+def merge_short(ids, n, pairs, found):
+    """Join the n symbols in ids; returns how many are left. found (n,): what each symbol makes with the next."""
     for i in range(n - 1):
         found[i] = look_up(pairs, ids[i], ids[i + 1])
     while n > 1:
@@ -177,8 +181,8 @@ def take_places(places, slot, line, n_line):
 
 
 @jit
-def merge_long(text, begin, length, pairs, out, n_out):
-    """Join a long piece in time near-linear in its length; its ids go to out[n_out:]. Returns the new n_out.
+def merge_long(ids, length, pairs, out, n_out):
+    """Join the symbols of a long piece in time near-linear in their number; they go to out[n_out:]. Returns the new n_out.
 
     All places of the lowest rank are joined from left to right, unless a join brings about a pair of lower rank, which then goes
     first. A place whose symbols have changed since it was noted is stale: its pair has another rank. No rank gets new places
@@ -187,7 +191,7 @@ def merge_long(text, begin, length, pairs, out, n_out):
     n_slots = 64
     while n_slots < 4 * length and n_slots < pairs.table.size:
         n_slots *= 2
-    ids, following, previous = np.empty(length, np.int32), np.empty(length, np.int32), np.empty(length, np.int32)
+    following, previous = np.empty(length, np.int32), np.empty(length, np.int32)
     table = np.zeros(n_slots, np.int32), np.empty(n_slots, np.int32), np.empty(n_slots, np.int32), np.zeros(n_slots, np.int32)
     entries = np.empty(3 * length, np.int32), np.empty(3 * length, np.int32)
     places = Places(
@@ -195,7 +199,6 @@ def merge_long(text, begin, length, pairs, out, n_out):
     )
     line, n_line = np.empty(3 * length, np.int32), 0
     for k in range(length):
-        ids[k] = pairs.byte_ids[byte_at(text, begin + k)]
         following[k], previous[k] = k + 1, k - 1
     for left in range(length - 1):
         note_pair(places, pairs, ids, left, left + 1)

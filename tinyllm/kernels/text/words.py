@@ -3,7 +3,7 @@
 Open addressing: a word's hash names a place, and if another word has it, the next one is tried. An entry is four numbers of
 64 bits, half a line of the cache:
 
-    up to 15 bytes   bytes 0..7    | bytes 8..14, length  |  up to three ids, or where they lie; how many
+    up to 15 bytes   bytes 0..7    | bytes 8..14, length  |  up to three ids, or where they lie; how many, a tag
     up to 63 bytes   hash          | where they lie, 255  |  the same
 
 Longer words are not kept. When the table is three quarters full it is emptied, so that its memory is bounded.
@@ -20,7 +20,8 @@ SLOTS = 1 << 18  # entries: 8 MB
 INLINE, LONGEST = 15, 63  # bytes
 ARENA_BYTES, ARENA_IDS = 1 << 21, 1 << 20
 N_SLOTS, N_BYTES, N_IDS = 0, 1, 2  # places in `used`
-U1, U2, U3, U4, U32, U56 = map(np.uint64, (1, 2, 3, 4, 32, 56))
+U1, U2, U3, U4, U32, U48, U56 = map(np.uint64, (1, 2, 3, 4, 32, 48, 56))
+LOW16 = np.uint64(0xFFFF)
 ONES, LOW32, LONG_WORD = np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64(0xFFFFFFFF), np.uint64(255 << 56)
 SHIFT = np.uint64(64 - 18)
 
@@ -95,8 +96,8 @@ def forget_words(words):
 
 
 @inlined
-def keep_word(words, text, begin, length, ids, n):
-    """Make an entry for a new word and its n ids. If there is no room, everything is forgotten first."""
+def keep_word(words, text, begin, length, ids, n, tag):
+    """Make an entry for a new word and its n ids, with a tag of 16 bits. If there is no room, everything is forgotten first."""
     used = words.used
     if used[N_SLOTS] * 4 > SLOTS * 3 or used[N_BYTES] + length > ARENA_BYTES or used[N_IDS] + n > ARENA_IDS:
         forget_words(words)
@@ -116,6 +117,7 @@ def keep_word(words, text, begin, length, ids, n):
             words.ids[used[N_IDS] + i] = ids[i]
         first, second = np.uint64(used[N_IDS]), np.uint64(n) << U32
         used[N_IDS] += n
+    second |= np.uint64(tag) << U48
     words.table[at + U2], words.table[at + U3] = first, second
     used[N_SLOTS] += 1
 
@@ -125,7 +127,7 @@ def recall(words, at, out, n_out):
     """Write the ids of the entry at `at` to out[n_out:], which has room for three at least; returns the new n_out."""
     first, second = words.table[at + U2], words.table[at + U3]
     out[n_out], out[n_out + 1], out[n_out + 2] = np.int32(first), np.int32(first >> U32), np.int32(second)
-    n = np.int64(second >> U32)
+    n = np.int64(second >> U32 & LOW16)
     if n > 3:
         place = np.int64(first)
         for here in range(n_out, n_out + n):

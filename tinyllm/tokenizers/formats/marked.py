@@ -101,7 +101,7 @@ def _made(file: File, make: Any) -> Tokenizer:
     except ValueError as error:
         field, _, text = str(error).partition(": ")
         raise file.error(f"model.{field}", "a consistent vocabulary", text) from None
-    tokenizer._leading_spaces = int(_check_decoder(file))
+    tokenizer.leading_spaces = int(_check_decoder(file))
     return tokenizer
 
 

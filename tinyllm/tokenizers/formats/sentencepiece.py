@@ -162,8 +162,8 @@ def _tokenizer(model: _Model) -> SentencePieceTokenizer:
         tokenizer = UnigramTokenizer(pieces, np.array(model.scores, np.float32), **others)
     else:
         tokenizer = SentencePieceBPETokenizer(pieces, *every_merge(pieces, model.scores, model.kinds), **others)
-    if squeezed and tokenizer._leading_spaces:
-        tokenizer._leading_spaces = ALL
+    if squeezed and tokenizer.leading_spaces:
+        tokenizer.leading_spaces = ALL
     ids = (settings[name] for name in ("bos_id", "eos_id"))
     bos, eos = (i if 0 <= i < len(texts) and model.kinds[i] == CONTROL else None for i in ids)
     return tokenizer.with_said_ids(bos_id=bos, stop_ids=[] if eos is None else [eos])
