@@ -1,7 +1,8 @@
-"""How fast are texts encoded and decoded, beside tiktoken, gigatoken and Hugging Face's tokenizers?
+"""How fast are texts encoded and decoded, beside tiktoken, gigatoken, sentencepiece and Hugging Face's?
 
     python benchmarks/tokenizer_speed.py ranks cl100k_base.tiktoken.gz [--threads 2]
     python benchmarks/tokenizer_speed.py huggingface FOLDER/tokenizer.json
+    python benchmarks/tokenizer_speed.py sentencepiece FILE.model
     python benchmarks/tokenizer_speed.py hostile cl100k_base.tiktoken.gz
 
 The text is the source of Python's own library, about 30 MB. First the ids must be equal, then the sides take turns, and the
@@ -36,13 +37,18 @@ SHORT = [
 HOSTILE = {"a": "a", "^": "^", "space": " ", "digit": "7", "line end": "\n", "combining mark": "\u0301", "Chinese": "中"}
 
 
-def library() -> str:
-    """The source of Python's library that is UTF-8."""
+def documents() -> list[str]:
+    """The source of Python's library that is UTF-8, file by file."""
     texts = []
     for path in sorted(Path(sysconfig.get_path("stdlib")).rglob("*.py")):
         if "site-packages" not in path.parts:
             texts.append(path.read_text("utf-8", "ignore"))
-    return "".join(texts)
+    return texts
+
+
+def library() -> str:
+    """All of it as one text."""
+    return "".join(documents())
 
 
 def seconds(run: Callable[[], Any]) -> float:
@@ -123,19 +129,37 @@ def compare_file(path: Path, rounds: int) -> None:
     """A tokenizer.json beside Hugging Face, which computes offsets too."""
     import tokenizers
 
-    text = library()
     tokenizer, peer = load_tokenizer(path), tokenizers.Tokenizer.from_file(str(path))
+    peer.no_truncation()
+    peer.no_padding()
+    text = library()
     part = text[: 1 << 21]
-    wanted = peer.encode(part, add_special_tokens=False).ids
-    assert tokenizer.encode_arrays([part])[0].tolist() == wanted, "tinyllm and Hugging Face differ"
-    tokenizer.encode_arrays([text])
-    sizes = {"tinyllm": len(text.encode()), "Hugging Face": len(part.encode())}
-    times = list(take_turns({
-        "tinyllm": lambda: seconds(lambda: tokenizer.encode_arrays([text])),
-        "Hugging Face": lambda: seconds(lambda: peer.encode(part, add_special_tokens=False)),
-    }, rounds=rounds))  # fmt: skip
+    compare_rates(
+        tokenizer, [text], "Hugging Face", [part], lambda texts: peer.encode(texts[0], add_special_tokens=False).ids, rounds
+    )
+
+
+def compare_model(path: Path, rounds: int) -> None:
+    """A SentencePiece model beside sentencepiece, which computes offsets in neither call; a text is a file of the library."""
+    import sentencepiece
+
+    peer = sentencepiece.SentencePieceProcessor(model_file=str(path))
+    texts = documents()
+    compare_rates(load_tokenizer(path), texts, "sentencepiece", texts[:400], lambda part: sum(peer.encode(part), []), rounds)
+
+
+def compare_rates(
+    tokenizer: Tokenizer, texts: list[str], peer: str, part: list[str], encode: Callable[[list[str]], list[int]], rounds: int
+) -> None:
+    """Equal ids of `part` first, then turns: ours with all `texts`, the peer with `part`."""
+    tokenizer.encode_arrays(texts)
+    ours = tokenizer.encode_arrays(part)
+    assert [i for ids in ours for i in ids.tolist()] == encode(part), f"tinyllm and {peer} differ"
+    sizes = {"tinyllm": sum(len(text.encode()) for text in texts), peer: sum(len(text.encode()) for text in part)}
+    turns = {"tinyllm": lambda: seconds(lambda: tokenizer.encode_arrays(texts)), peer: lambda: seconds(lambda: encode(part))}
+    times = list(take_turns(turns, rounds=rounds))
     rates = {name: [size / one[name] / 1e6 for one in times] for name, size in sizes.items()}
-    ratio = [a / b for a, b in zip(rates["tinyllm"], rates["Hugging Face"], strict=True)]
+    ratio = [a / b for a, b in zip(rates["tinyllm"], rates[peer], strict=True)]
     for name, values in rates.items():
         print(f"{name:>14} {with_quartiles(values)} MB/s")
     print(f"{'ratio':>14} {with_quartiles(ratio)}")
@@ -155,7 +179,7 @@ def grow(tokenizer: Tokenizer) -> None:
 def main() -> None:
     """Read the arguments and compare."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("what", choices=("ranks", "huggingface", "hostile"))
+    parser.add_argument("what", choices=("ranks", "huggingface", "sentencepiece", "hostile"))
     parser.add_argument("file", type=Path)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
@@ -166,6 +190,8 @@ def main() -> None:
         compare_ranks(args.file, args.rounds)
     elif args.what == "huggingface":
         compare_file(args.file, args.rounds)
+    elif args.what == "sentencepiece":
+        compare_model(args.file, args.rounds)
     else:
         grow(read_ranks(args.file) if ".tiktoken" in args.file.name else load_tokenizer(args.file))
 

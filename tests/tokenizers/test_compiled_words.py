@@ -60,7 +60,7 @@ def test_kernels_and_twins_agree(name):
     assert fast._compiled._coder is not None
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["bert.json", "bpe.model", "unigram.model"])
 def test_a_long_text_is_shared_out_without_a_trace(name):
     fast, plain = load_tokenizer(HERE / name), load_tokenizer(HERE / name)
     fast._normal_pattern = plain._normal_pattern = None
@@ -68,7 +68,7 @@ def test_a_long_text_is_shared_out_without_a_trace(name):
     assert fast.encode_arrays([text])[0].tolist() == twin(plain, text)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["bert.json", "bpe.model"])
 def test_the_table_of_words_forgets_when_it_is_full(name):
     fast, plain = load_tokenizer(HERE / name), load_tokenizer(HERE / name)
     fast._normal_pattern = plain._normal_pattern = None

@@ -38,6 +38,7 @@ intrinsic: Any = numba.extending.intrinsic  # a function given as LLVM instructi
 # Without "nnan" and "ninf": they would let the compiler delete every check for NaN and infinity.
 FASTMATH = frozenset({"contract", "reassoc", "nsz", "arcp", "afn"})
 OPTIONS: dict[str, Any] = {"fastmath": set(FASTMATH), "error_model": "numpy"}
+IN_ORDER: dict[str, Any] = {**OPTIONS, "fastmath": False}
 
 CONFIG: Any = numba.config
 CODE_SETTINGS = ("BOUNDSCHECK", "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DEBUGINFO_DEFAULT")  # NUMBA_... that change the code
@@ -213,25 +214,26 @@ def _attach_cache(compiled: Any, function: Callable, folder: Path | None) -> Non
         CONFIG.CACHE_DIR = previous
 
 
-def jit(function: Callable | None = None, *, parallel: bool = False) -> Any:
+def jit(function: Callable | None = None, *, parallel: bool = False, in_order: bool = False) -> Any:
     """Turn `function` into a kernel, compiled at its first call for each dtype and kept on disk.
 
     Give it arrays of one layout only (see `rows`), or Numba compiles it again for every new layout. In a parallel kernel
     each iteration of `prange` must write only its own rows; a sum across iterations goes through an array of partial sums
-    whose number does not depend on the number of threads, so that 1 and 16 threads give the same bits.
+    whose number does not depend on the number of threads, so that 1 and 16 threads give the same bits. in_order: sums are
+    rounded in the order that is written, as in a twin that must choose alike between equal sums.
     """
     if function is None:
-        return lambda decorated: jit(decorated, parallel=parallel)
-    dispatcher = numba.njit(parallel=parallel, **OPTIONS)(function)
+        return lambda decorated: jit(decorated, parallel=parallel, in_order=in_order)
+    dispatcher = numba.njit(parallel=parallel, **(IN_ORDER if in_order else OPTIONS))(function)
     if hasattr(dispatcher, "py_func"):  # NUMBA_DISABLE_JIT leaves a plain function
         _attach_cache(dispatcher, function, kernel_folder())
         KERNELS.append(dispatcher)
     return dispatcher
 
 
-def inlined(function: Callable) -> Any:
+def inlined(function: Callable, *, in_order: bool = False) -> Any:
     """Turn `function` into a piece of other kernels: the compiler copies it into each caller (and can vectorise it there)."""
-    return numba.njit(**OPTIONS)(function)
+    return numba.njit(**(IN_ORDER if in_order else OPTIONS))(function)
 
 
 def register_symbol(name: str, function: Callable, signature: Any) -> None:

@@ -9,6 +9,7 @@ double array: from a node, the letter c leads to the unit at `offset of the node
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +23,8 @@ from tinyllm.tokenizers.normalizers import Traced
 MOST_BYTES = 1 << 24
 LONGEST_GRAPHEME = 5  # bytes; of longer ones each character is looked at
 _GRAPHEME = regex.compile(r"\X")
-_WIDE = regex.compile(r"[\x00-\x7f]?[^\x00-\x7f]+|\r\n")  # what an entry of more than one character may begin in
+# Where entries of more than one character are, with the character before; the second also where a grapheme is ASCII's only one.
+_WIDE, _WIDE_OR_LINE_END = re.compile(r"[^\x00-\x7f]+"), re.compile(r"[^\x00-\x7f]+|\r\n")
 
 
 @dataclass(frozen=True)
@@ -65,15 +67,19 @@ class CharacterMap:
                 yield n, self._results[start : self._results.find(b"\0", start)].decode("utf-8", "replace")
 
     @cached_property
-    def _ascii(self) -> dict[int, str]:
+    def _ascii(self) -> dict[int, str | None]:
         """What the single ASCII characters become, where that is something else."""
         found = {code: next((new for _, new in self._entries(bytes([code]))), chr(code)) for code in range(128)}
-        return {code: new for code, new in found.items() if new != chr(code)}
+        return {code: new or None for code, new in found.items() if new != chr(code)}
 
     def __call__(self, text: str) -> str:
+        line_ends = self.graphemes and "\r\n" in text
+        if text.isascii() and not line_ends:
+            return text.translate(self._ascii)
         parts, place = [], 0
-        for match in _WIDE.finditer(text):
-            parts += [text[place : match.start()].translate(self._ascii), self.trace(match.group())[0]]
+        for match in (_WIDE_OR_LINE_END if line_ends else _WIDE).finditer(text):
+            begin = max(place, match.start() - 1)
+            parts += [text[place:begin].translate(self._ascii), self.trace(text[begin : match.end()])[0]]
             place = match.end()
         return "".join([*parts, text[place:].translate(self._ascii)])
 

@@ -22,7 +22,7 @@ from tinyllm.tokenizers.characters import to_bytes, to_text
 from tinyllm.tokenizers.compiled import CompiledWords
 from tinyllm.tokenizers.encoding import NO_TEMPLATE, Template
 from tinyllm.tokenizers.layout import file_layout, template_layout
-from tinyllm.tokenizers.normalizers import UNCHANGED, Normalizer, Step, Traced, normalizer_parts
+from tinyllm.tokenizers.normalizers import UNCHANGED, Normalizer, Replace, Step, Traced, normalizer_parts
 from tinyllm.tokenizers.tokenizer import Place, Tokenizer
 
 if TYPE_CHECKING:
@@ -36,6 +36,14 @@ PREFIXES: tuple[Prefix, ...] = ("always", "unless_there", "first", "once", "neve
 CACHE_WORDS, LONGEST_CACHED = 100_000, 64
 BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 _WORD, _EACH_SPACE = re.compile(" *[^ ]+| +"), re.compile(" [^ ]*|[^ ]+")
+
+
+SQUEEZE, END_STRIPPED = Replace(" {2,}", " ", expression=True), Replace(rf"[ {MARK}]+\z", "", expression=True)
+
+
+def _has_mark(text: str | bytes) -> bool:
+    """Whether a mark was written as such."""
+    return (MARK if isinstance(text, str) else MARK.encode()) in text  # type: ignore[operator]
 
 
 @dataclass(frozen=True)
@@ -130,6 +138,8 @@ class SentencePieceTokenizer(Tokenizer):
             text.replace(MARK, " "): i for i, text in reversed(list(enumerate(pieces.texts))) if text and i not in apart
         }
         self._cut_at_spaces = each_space or not any(" " in piece.lstrip(" ") for piece in self.ordinary)
+        last = [step for step in self.normalizer.steps[-2:] if step != END_STRIPPED]
+        self._squeezes = bool(last) and last[-1] == SQUEEZE
         self._compiled = CompiledWords(self._coder)
         self._cache: dict[str, tuple[list[int], list[int]]] = {}
         self._marking = {at: self._steps(at) for at in get_args(Place)}
@@ -164,9 +174,10 @@ class SentencePieceTokenizer(Tokenizer):
         )  # fmt: skip
 
     def _encode_many(self, texts: list[str | bytes], places: Sequence[Place]) -> list[np.ndarray]:
-        if self._normal_pattern is None and self._compiled.ready(sum(map(len, texts))):
-            normal = (self._marking[at](self.normalizer(to_text(text))) for text, at in zip(texts, places, strict=True))
-            if (found := self._compiled.encode(normal)) is not None:
+        if self._normal_pattern is None and self._cut_at_spaces and self._compiled.ready(sum(map(len, texts))):
+            steps = Normalizer(tuple(step for step in self.normalizer.steps if step != SQUEEZE))  # the kernels do that one
+            normal = (self._marking[at](steps(to_text(text))) for text, at in zip(texts, places, strict=True))
+            if not (self._squeezes and any(map(_has_mark, texts))) and (found := self._compiled.encode(normal)) is not None:
                 return found
         return super()._encode_many(texts, places)
 

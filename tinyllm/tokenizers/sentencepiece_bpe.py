@@ -60,7 +60,7 @@ class SentencePieceBPETokenizer(SentencePieceTokenizer):
         unknown = -1 if self.pieces.unknown is None else self.pieces.unknown
         return WordCoder(
             MERGES, self._spoken, self._spoken, unknown=unknown, ordinary=self._ordinary_ids(), byte_ids=self.byte_ids,
-            each_space=self.each_space, merges=(self.merges, self.order),
+            each_space=self.each_space, squeeze=self._squeezes, merges=(self.merges, self.order),
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:

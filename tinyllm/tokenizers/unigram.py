@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tinyllm.kernels.text.pieces import WordCoder
 
 UNKNOWN_PENALTY = 10.0  # below the least probable piece
-NEAR = 2.0**-18  # of the sum: what rounding of 32 bits may make of two equal sums
+NEAR = 2.0**-24  # of the sum, for each piece added: what rounding to 32 bits may make of two equal sums
 
 
 class UnigramTokenizer(SentencePieceTokenizer):
@@ -91,7 +91,8 @@ class UnigramTokenizer(SentencePieceTokenizer):
                     self._kept.clear()
                 self._kept[word] = self._viterbi(word, np.float32(0))
             cut, near = self._kept[word]
-            if near <= NEAR * (abs(float(base)) + len(word) * abs(float(self._unknown_score))):
+            most = abs(float(base)) + len(word) * abs(float(self._unknown_score))
+            if near <= 2 * len(word) * NEAR * most:
                 cut, _ = self._viterbi(word, base)
             for token, _ in cut:
                 base += self.scores[token] if token >= 0 else self._unknown_score
@@ -103,7 +104,7 @@ class UnigramTokenizer(SentencePieceTokenizer):
         unknown = -1 if self.pieces.unknown is None else self.pieces.unknown
         return WordCoder(
             BEST, self._spoken, self._spoken, unknown=unknown, ordinary=self._ordinary_ids(), byte_ids=self.byte_ids,
-            each_space=self.each_space, scores=self.scores, unknown_score=float(self._unknown_score),
+            each_space=self.each_space, squeeze=self._squeezes, scores=self.scores, unknown_score=float(self._unknown_score),
             rounding=NEAR if self.scores.dtype == np.float32 else 0.0,
         )  # fmt: skip
 

@@ -5,6 +5,7 @@ As in `byte_pairs`, a word that was seen before is looked up; a new one is cut b
 """
 
 import re
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +32,7 @@ class Rules(NamedTuple):
 
     kind        GREEDY, MERGES or BEST
     each_space  whether a word begins at every space
+    squeeze     whether of several spaces only the last counts
     unknown     the id for what has no piece
     longest     bytes of a piece; most: characters of a word that is cut at all (GREEDY)
     rounding    see `WordCoder`
@@ -38,6 +40,7 @@ class Rules(NamedTuple):
 
     kind: Any
     each_space: Any
+    squeeze: Any
     unknown: Any
     longest: Any
     most: Any
@@ -53,6 +56,7 @@ class Tables(NamedTuple):
     pairs             for MERGES
     scores            (V + 1,) for BEST; a byte that begins a character has that of an unknown one, which is the last
     classes           (0x110000,) uint8 for GREEDY
+    neighbours        (128 * 128,) uint8: whether two ASCII characters stand side by side in some piece
     """
 
     begins: Any
@@ -61,6 +65,7 @@ class Tables(NamedTuple):
     pairs: Any
     scores: Any
     classes: Any
+    neighbours: Any
 
 
 @inlined
@@ -71,16 +76,16 @@ def character_bytes(text, i):
 
 
 @inlined
-def word_end(text, i, n, each_space):
-    """The end of the word at i: its spaces, and what follows up to the next space."""
-    end = i
-    if each_space:
-        end += byte_at(text, i) == BLANK
-    else:
-        while end < n and byte_at(text, end) == BLANK:
-            end += 1
-    while end < n and byte_at(text, end) != BLANK:
-        end += 1
+def word_end(text, i, n, each_space, neighbours):
+    """The end of the word at i: before the next space, or between two ASCII characters that are neighbours in no piece."""
+    end, before = i + 1, byte_at(text, i)
+    while end < n:
+        here = byte_at(text, end)
+        if here == BLANK and (each_space or before != BLANK):
+            break
+        if before < 0x80 and here < 0x80 and not byte_at(neighbours, before << 7 | here):
+            break
+        end, before = end + 1, here
     return end
 
 
@@ -151,13 +156,14 @@ def cut_by_merges(text, begin, end, rules, tables, scratch, out, n_out):
     return n_out
 
 
-@inlined
+@partial(inlined, in_order=True)
 def cut_best(text, begin, end, base, rules, tables, scratch, out, n_out):
-    """(new n_out, how near another cut came at some place): the most probable cut. base: the sum before the word."""
+    """(new n_out, how near another cut came at some place of it): the most probable cut. base: the sum before the word."""
     n = end - begin
-    sums, backs, tokens = scratch
+    sums, backs, tokens, margins = scratch
     if n >= sums.size:
         sums, backs, tokens = np.empty(n + 1, sums.dtype), np.empty(n + 1, np.int32), np.empty(n + 1, np.int32)
+        margins = np.empty(n + 1)
     backs[: n + 1] = -1
     sums[0], near, i = base, np.inf, 0
     while i < n:
@@ -170,14 +176,15 @@ def cut_best(text, begin, end, base, rules, tables, scratch, out, n_out):
             known = known or after == one and token >= 0
             if token >= 0 or after == one and not known:
                 total = sums[i] + score
-                if backs[after] >= 0:
-                    near = min(near, abs(np.float64(total) - np.float64(sums[after])))
+                margin = np.float64(total) - np.float64(sums[after]) if backs[after] >= 0 else np.inf
                 if backs[after] < 0 or total > sums[after]:
-                    sums[after], backs[after], tokens[after] = total, i, token
+                    sums[after], backs[after], tokens[after], margins[after] = total, i, token, margin
+                else:
+                    margins[after] = min(margins[after], -margin)
         i = one
     place, count = np.int64(n), np.int64(0)
     while place > 0:  # turn the chain round: tokens[k] becomes where the piece that begins at k ends
-        before = np.int64(backs[place])
+        before, near = np.int64(backs[place]), min(near, margins[place])
         backs[place] = count
         count, place = place, before
     place = np.int64(0)
@@ -200,13 +207,14 @@ def tag_of(near):
     return TAG_ZERO + (np.int64(np.floor(np.log2(near))) if near > 1e-30 else -200)
 
 
-@jit
+@jit(in_order=True)
 def encode_words(text, bounds, rules, tables, words, out):
     """Write the ids of the words in text[begin:end] to `out`; returns how many. bounds: begin, end, end of the document."""
     begin, end, n = bounds
-    text, classes = start(text), start(tables.classes)
+    text, classes, neighbours = start(text), start(tables.classes), start(tables.neighbours)
     symbols = np.empty(SHORT, np.int32), np.empty(SHORT, np.int64)
-    paths = np.empty(LONGEST + 1, tables.scores.dtype), np.empty(LONGEST + 1, np.int32), np.empty(LONGEST + 1, np.int32)
+    links = np.empty(LONGEST + 1, np.int32), np.empty(LONGEST + 1, np.int32)
+    paths = np.empty(LONGEST + 1, tables.scores.dtype), links[0], links[1], np.empty(LONGEST + 1)
     n_out, i = 0, begin
     base = tables.scores[0] - tables.scores[0]
     while i < end:
@@ -222,7 +230,9 @@ def encode_words(text, bounds, rules, tables, words, out):
                     after += here >> WIDTH
                     here = character(text, after, n, classes)
         else:
-            after = word_end(text, i, n, rules.each_space)
+            while rules.squeeze and byte_at(text, i) == BLANK and i + 1 < end and byte_at(text, i + 1) == BLANK:
+                i += 1
+            after = word_end(text, i, n, rules.each_space, neighbours)
         length, first, known, tag = after - i, n_out, False, np.int64(FAR)
         low, high, at = np.uint64(0), np.uint64(0), np.uint64(0)
         if length <= LONGEST:
@@ -231,7 +241,7 @@ def encode_words(text, bounds, rules, tables, words, out):
             if known and rules.rounding > 0.0:
                 kept = np.int64(words.table[at + U3] >> U48)
                 if kept != FAR:
-                    most = rules.rounding * (abs(np.float64(base)) + length * abs(np.float64(rules.unknown_score)))
+                    most = 4 * length * rules.rounding * (abs(np.float64(base)) + length * abs(np.float64(rules.unknown_score)))
                     known = bool(kept > TAG_ZERO + np.int64(np.ceil(np.log2(most))))
         if known:
             n_out = recall(words, at, out, n_out)
@@ -262,23 +272,33 @@ def encode_words(text, bounds, rules, tables, words, out):
 
 
 @jit(parallel=True)
-def _encode(text, parts, rules, begins, goes_on, pairs, byte_ids, scores, classes, words, out, counts):
+def _encode(text, parts, rules, begins, goes_on, pairs, byte_ids, scores, classes, neighbours, words, out, counts):
     """Encode the parts (P, 3), as in `byte_pairs`."""
     n_workers = min(thread_count(), parts.shape[0], words.table.shape[0])
     counter = np.empty(1, np.int64)
     counter[0] = 0
     for worker in prange(n_workers):
-        tables = Tables(begins, goes_on, byte_ids, pairs, scores, classes)
+        tables = Tables(begins, goes_on, byte_ids, pairs, scores, classes, neighbours)
         own = Words(words.table[worker], words.letters[worker], words.ids[worker], words.used[worker])
         unpacked = Rules(
-            np.int64(rules[0]), np.int64(rules[1]), np.int32(rules[2]), np.int64(rules[3]), np.int64(rules[4]),
-            tables.scores[tables.scores.size - 1], rules[5],
+            np.int64(rules[0]), np.int64(rules[1]), np.int64(rules[2]), np.int32(rules[3]), np.int64(rules[4]),
+            np.int64(rules[5]), tables.scores[tables.scores.size - 1], rules[6],
         )  # fmt: skip
         part = take_number(counter)
         while part < parts.shape[0]:
             begin, end, n = parts[part, 0], parts[part, 1], parts[part, 2]
             counts[part] = encode_words(text, (begin, end, n), unpacked, tables, own, out[begin + ROOM * part :])
             part = take_number(counter)
+
+
+def neighbours_in(pieces: list[bytes]) -> np.ndarray:
+    """(128 * 128,) uint8: which two ASCII characters stand side by side in some piece. Nothing is joined across the others."""
+    letters = np.frombuffer(b"\xff".join(pieces), np.uint8).astype(np.int64)
+    lefts, rights = letters[:-1], letters[1:]
+    found = np.zeros(128 * 128, np.uint8)
+    both = (lefts < 0x80) & (rights < 0x80)
+    found[lefts[both] << 7 | rights[both]] = 1
+    return found
 
 
 class WordCoder:
@@ -299,6 +319,7 @@ class WordCoder:
         unknown: int,
         ordinary: np.ndarray | None = None,
         each_space: bool = False,
+        squeeze: bool = False,
         most: int = 0,
         byte_ids: list[int] | None = None,
         merges: tuple[np.ndarray, np.ndarray] | None = None,
@@ -326,10 +347,10 @@ class WordCoder:
         first = vocabulary(begins)
         self.tables = Tables(
             first, first if goes_on is begins else vocabulary(goes_on), np.array(byte_ids or [-1] * 256, np.int32),
-            Pairs(np.zeros(256, np.int32), table), own, classes,
+            Pairs(np.zeros(256, np.int32), table), own, classes, neighbours_in(begins),
         )  # fmt: skip
         longest = max(map(len, [*begins, *goes_on]), default=1)
-        self.rules = np.array([kind, each_space, unknown, longest, most, rounding], np.float64)
+        self.rules = np.array([kind, each_space, squeeze, unknown, longest, most, rounding], np.float64)
         self.words = new_words(max_threads())
         self.seam = NEVER if rounding else WORD_SEAM  # sums of 32 bits go through a whole text
 
@@ -340,8 +361,8 @@ class WordCoder:
         bounds = np.array(parts, np.int64).reshape(-1, 3)
         bounds[:, 2] = bounds[:, 1]  # no word goes on behind a seam
         out, counts = np.empty(len(text) + ROOM * (len(parts) + 1), np.int32), np.zeros(len(parts), np.int64)
-        begins, goes_on, byte_ids, pairs, scores, classes = self.tables
-        _encode(text, bounds, self.rules, begins, goes_on, pairs, byte_ids, scores, classes, self.words, out, counts)
+        begins, goes_on, byte_ids, pairs, scores, classes, neighbours = self.tables
+        _encode(text, bounds, self.rules, begins, goes_on, pairs, byte_ids, scores, classes, neighbours, self.words, out, counts)
         ids: list[list[np.ndarray]] = [[] for _ in texts]
         places = np.cumsum([0, *(len(text) + len(BETWEEN) for text in texts)])
         documents = np.searchsorted(places, bounds[:, 0], side="right") - 1

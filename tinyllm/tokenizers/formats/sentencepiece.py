@@ -23,15 +23,13 @@ from tinyllm.tokenizers.characters import ALL
 from tinyllm.tokenizers.charsmap import CharacterMap
 from tinyllm.tokenizers.formats.protobuf import BYTES, FOUR, VARINT, read_fields, write_field
 from tinyllm.tokenizers.normalizers import Normalizer, Replace, Step
-from tinyllm.tokenizers.sentencepiece import BYTE_PIECE, MARK, Pieces, SentencePieceTokenizer
+from tinyllm.tokenizers.sentencepiece import BYTE_PIECE, END_STRIPPED, MARK, SQUEEZE, Pieces, SentencePieceTokenizer
 from tinyllm.tokenizers.sentencepiece_bpe import SentencePieceBPETokenizer, every_merge
 from tinyllm.tokenizers.unigram import UnigramTokenizer
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 UNIGRAM, BPE = 1, 2
-SQUEEZED: tuple[Step, ...] = tuple(
-    Replace(*pair, expression=True) for pair in ((r"\A +", ""), (" {2,}", " "), (rf"[ {MARK}]+\z", ""))
-)
+SQUEEZED: tuple[Step, ...] = (Replace(r"\A +", "", expression=True), SQUEEZE, END_STRIPPED)
 # The settings that are looked at: number -> (name, value where the file says nothing).
 _TRAINER = {
     3: ("model_type", UNIGRAM), 24: ("treat_whitespace_as_suffix", 0), 35: ("byte_fallback", 0), 40: ("unk_id", 0),
