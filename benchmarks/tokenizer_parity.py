@@ -2,11 +2,14 @@
 
     python benchmarks/tokenizer_parity.py tiktoken cl100k_base.tiktoken.gz
     python benchmarks/tokenizer_parity.py huggingface FOLDER/tokenizer.json --strings 200000
+    python benchmarks/tokenizer_parity.py sentencepiece FILE.model --strings 200000
 
 The strings: every Unicode character alone and between letters; all pairs of bytes; mixtures of scripts, emoji with joiners, CRLF,
 NUL, decomposed accents, spaces of all kinds; the lines of Python's own library. Half of them are encoded one by one, half in
-batches, which is other code. The peer (tiktoken or tokenizers) must be installed. Characters that are newer than this Python's
-Unicode tables are listed where they make a difference: the peer's tables may be of another year.
+batches, which is other code. `huggingface` also compares the ids in the file's template with their offsets. The peer must be
+installed. Characters that are newer than this Python's Unicode tables are listed where they make a difference: the peer's tables
+may be of another year. For BERT's kind, whose classes of characters are another library's, those that it takes for something else
+than this Python does are found first, each between two letters, and counted; strings with one of them are set apart.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import sys
 import sysconfig
 import time
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -26,6 +30,7 @@ if not __package__:  # run as a file: find the project around it
     sys.path[0] = str(Path(__file__).parents[1])
 from tinyllm.tokenizers import BPETokenizer, Tokenizer, load_tokenizer
 from tinyllm.tokenizers.formats.tiktoken import read_ranks
+from tinyllm.tokenizers.wordpiece import WordPieceTokenizer
 
 BATCH = 20_000  # strings compared at a time
 ALPHABETS = (
@@ -76,7 +81,17 @@ def hard_strings(n: int) -> Iterator[str]:
     yield from islice(mixtures(1), n)
 
 
-def compare(ours: Callable[[list[str]], list[list[int]]], theirs: Callable[[list[str]], list[list[int]]], n: int) -> int:
+Encode = Callable[[list[str]], list[list[int]]]
+
+
+def classed_differently(ours: Encode, theirs: Encode) -> set[str]:
+    """The characters that alone make a difference."""
+    characters = [chr(code) for code in range(sys.maxunicode + 1) if not 0xD800 <= code < 0xE000]
+    texts = [f"a{character}b" for character in characters]
+    return {c for c, mine, wanted in zip(characters, ours(texts), theirs(texts), strict=True) if mine != wanted}
+
+
+def compare(ours: Encode, theirs: Encode, n: int, *, apart: frozenset[str] | set[str] = frozenset()) -> int:
     """Compare batch by batch; prints each difference; returns how many strings differ for another reason than Unicode's age."""
     strings, n_equal, unknown = hard_strings(n), 0, 0
     known: set[str] = set()
@@ -85,14 +100,15 @@ def compare(ours: Callable[[list[str]], list[list[int]]], theirs: Callable[[list
         for text, mine, wanted in zip(batch, ours(batch), theirs(batch), strict=True):
             if mine == wanted:
                 n_equal += 1
-            elif new := {c for c in text if unicodedata.category(c) == "Cn"}:
+            elif new := {c for c in text if unicodedata.category(c) == "Cn" or c in apart}:
                 known |= new
             else:
                 unknown += 1
                 if unknown <= 20:
                     print(f"  {text!r}: ours {mine}, theirs {wanted}")
     print(f"{n_equal:,} strings equal, {unknown} different, in {time.perf_counter() - started:.0f} s")
-    if known:
+    if known - apart:
+        known -= apart
         print(f"characters newer than the peer's Unicode: {', '.join(f'U+{ord(c):04X}' for c in sorted(known))}")
     return unknown
 
@@ -115,6 +131,31 @@ def tiktoken_peer(path: Path, tokenizer: BPETokenizer) -> Callable[[list[str]], 
     return lambda texts: [encoding.encode_ordinary(text) for text in texts]
 
 
+def sentencepiece_peer(path: Path) -> Callable[[list[str]], list[list[int]]]:
+    """sentencepiece on the same model."""
+    import sentencepiece
+
+    peer = sentencepiece.SentencePieceProcessor(model_file=str(path))
+    return lambda texts: [peer.encode(text) for text in texts]
+
+
+def with_offsets(tokenizer: Tokenizer, path: Path) -> tuple[Any, Any]:
+    """(ours, theirs): of each text the ids in the template and their offsets, as one list of numbers."""
+    import tokenizers
+
+    peer = tokenizers.Tokenizer.from_file(str(path))
+    peer.no_padding()
+    peer.no_truncation()
+
+    def flat(encoding: Any) -> list[int]:
+        return [*encoding.ids, *(place for span in encoding.offsets for place in span)]
+
+    def ours(texts: list[str]) -> list[list[int]]:
+        return [flat(tokenizer.encoding(text, allowed_special="all")) for text in texts]
+
+    return ours, lambda texts: [flat(encoding) for encoding in peer.encode_batch(texts)]
+
+
 def huggingface_peer(path: Path) -> Callable[[list[str]], list[list[int]]]:
     """Hugging Face's tokenizers on the same file, without the tokens that a template adds."""
     import tokenizers
@@ -128,24 +169,37 @@ def huggingface_peer(path: Path) -> Callable[[list[str]], list[list[int]]]:
 def main() -> None:
     """Read the arguments, compare, and fail if anything differs."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("peer", choices=("tiktoken", "huggingface"))
+    parser.add_argument("peer", choices=("tiktoken", "huggingface", "sentencepiece"))
     parser.add_argument("file", type=Path)
     parser.add_argument(
         "--strings", type=int, default=10**6, metavar="N", help="mixtures, beside every character and the library"
     )
     args = parser.parse_args()
     tokenizer: Tokenizer = read_ranks(args.file) if args.peer == "tiktoken" else load_tokenizer(args.file)
-    peer = tiktoken_peer(args.file, tokenizer) if args.peer == "tiktoken" else huggingface_peer(args.file)
+    allowed = "all" if args.peer == "huggingface" else ()  # the others make no special token from text
+    if isinstance(tokenizer, BPETokenizer) and args.peer == "tiktoken":
+        peer = tiktoken_peer(args.file, tokenizer)
+    else:
+        peer = sentencepiece_peer(args.file) if args.peer == "sentencepiece" else huggingface_peer(args.file)
 
     def ours(texts: list[str]) -> list[list[int]]:
         half = len(texts) // 2
-        alone = [tokenizer.encode(text, allowed_special="all") for text in texts[:half]]
-        return alone + tokenizer.encode_batch(texts[half:], allowed_special="all")
+        alone = [tokenizer.encode(text, allowed_special=allowed) for text in texts[:half]]
+        return alone + tokenizer.encode_batch(texts[half:], allowed_special=allowed)
 
     print(f"{args.file.name}: {tokenizer.vocab_size:,} tokens")
-    wrong = compare(ours, peer, args.strings)
+    apart = classed_differently(ours, peer) if isinstance(tokenizer, WordPieceTokenizer) else set()
+    if apart:
+        kinds = Counter(map(unicodedata.category, apart))
+        print(f"{len(apart)} characters are classed differently: {dict(kinds)}; the first is U+{ord(min(apart)):04X}")
+    wrong = compare(ours, peer, args.strings, apart=apart)
+    if args.peer == "huggingface":
+        print("with offsets:")
+        wrong += compare(*with_offsets(tokenizer, args.file), args.strings, apart=apart)
+    if not isinstance(tokenizer, BPETokenizer):
+        sys.exit(1 if wrong else 0)
     pairs = [bytes([a, b]) for a in range(256) for b in range(256)]
-    form = tokenizer.normalization if isinstance(tokenizer, BPETokenizer) else None
+    form = tokenizer.normalization
     back = 0
     for pair, ids in zip(pairs, tokenizer.encode_batch(pairs), strict=True):
         text = pair.decode("utf-8", "surrogateescape")

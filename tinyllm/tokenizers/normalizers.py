@@ -19,7 +19,10 @@ from typing import Any, Literal, Protocol
 Form = Literal["NFC", "NFD", "NFKC", "NFKD"]  # of Unicode
 Traced = tuple[str, Sequence[int]]  # new text; for each character the place of its origin
 FORMS: tuple[Form, ...] = ("NFC", "NFD", "NFKC", "NFKD")
-CHINESE = re.compile("([\u4e00-\u9fff\u3400-\u4dbf\U00020000-\U0002a6df\U0002a700-\U0002ceaf\uf900-\ufaff\U0002f800-\U0002fa1f])")
+# As Hugging Face has it; U+2B820 to U+2B91F are Chinese too in the released code.
+CHINESE = re.compile(
+    "([\u4e00-\u9fff\u3400-\u4dbf\U00020000-\U0002a6df\U0002a700-\U0002b81f\U0002b920-\U0002ceaf\uf900-\ufaff\U0002f800-\U0002fa1f])"
+)
 
 
 _WIDE = re.compile("([^\x00-\x7f]+)")
@@ -160,7 +163,7 @@ def _cleaned(character: str) -> str:
     """ "" for a control character, a space for white space."""
     if character in "\t\n\r":
         return " "
-    if character in "\0\ufffd" or unicodedata.category(character) in ("Cc", "Cf", "Co", "Cn"):
+    if character in "\0\ufffd" or unicodedata.category(character) in ("Cc", "Cf", "Co"):
         return ""
     return " " if character.isspace() else character
 
