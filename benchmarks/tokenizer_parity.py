@@ -8,8 +8,8 @@ The strings: every Unicode character alone and between letters; all pairs of byt
 NUL, decomposed accents, spaces of all kinds; the lines of Python's own library. Half of them are encoded one by one, half in
 batches, which is other code. `huggingface` also compares the ids in the file's template with their offsets. The peer must be
 installed. Characters that are newer than this Python's Unicode tables are listed where they make a difference: the peer's tables
-may be of another year. For BERT's kind, whose classes of characters are another library's, those that it takes for something else
-than this Python does are found first, each between two letters, and counted; strings with one of them are set apart.
+may be of another year. Outside byte-level BPE (BERT's punctuation and accents come from an old table) those that the peer takes
+for something else are found first, each between two letters, and counted; strings with one of them are set apart.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ if not __package__:  # run as a file: find the project around it
     sys.path[0] = str(Path(__file__).parents[1])
 from tinyllm.tokenizers import BPETokenizer, Tokenizer, load_tokenizer
 from tinyllm.tokenizers.formats.tiktoken import read_ranks
-from tinyllm.tokenizers.wordpiece import WordPieceTokenizer
 
 BATCH = 20_000  # strings compared at a time
 ALPHABETS = (
@@ -188,7 +187,7 @@ def main() -> None:
         return alone + tokenizer.encode_batch(texts[half:], allowed_special=allowed)
 
     print(f"{args.file.name}: {tokenizer.vocab_size:,} tokens")
-    apart = classed_differently(ours, peer) if isinstance(tokenizer, WordPieceTokenizer) else set()
+    apart = classed_differently(ours, peer) if not isinstance(tokenizer, BPETokenizer) else set()
     if apart:
         kinds = Counter(map(unicodedata.category, apart))
         print(f"{len(apart)} characters are classed differently: {dict(kinds)}; the first is U+{ord(min(apart)):04X}")

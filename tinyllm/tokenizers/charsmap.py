@@ -22,7 +22,9 @@ from tinyllm.tokenizers.normalizers import Traced
 
 MOST_BYTES = 1 << 24
 LONGEST_GRAPHEME = 5  # bytes; of longer ones each character is looked at
-_GRAPHEME = regex.compile(r"\X")
+# Behind a virama a consonant goes on (Unicode Standard Annex 29, GB9c), but only if it began with one: `regex` forgets that.
+_VIRAMA = r"\u094d\u09cd\u0acd\u0b4d\u0c4d\u0d4d"
+_GRAPHEME = regex.compile(rf"(?![\p{{C}}\p{{Zl}}\p{{Zp}}])[^\p{{Lo}}]\p{{M}}*[{_VIRAMA}]\p{{M}}*(?=\p{{Lo}})|\X")
 # Where entries of more than one character are, with the character before; the second also where a grapheme is ASCII's only one.
 _WIDE, _WIDE_OR_LINE_END = re.compile(r"[^\x00-\x7f]+"), re.compile(r"[^\x00-\x7f]+|\r\n")
 
