@@ -21,7 +21,8 @@ Traced = tuple[str, Sequence[int]]  # new text; for each character the place of 
 FORMS: tuple[Form, ...] = ("NFC", "NFD", "NFKC", "NFKD")
 # As Hugging Face has it; U+2B820 to U+2B91F are Chinese too in the released code.
 CHINESE = re.compile(
-    "([\u4e00-\u9fff\u3400-\u4dbf\U00020000-\U0002a6df\U0002a700-\U0002b81f\U0002b920-\U0002ceaf\uf900-\ufaff\U0002f800-\U0002fa1f])"
+    "([\u4e00-\u9fff\u3400-\u4dbf\U00020000-\U0002a6df\U0002a700-\U0002b81f"
+    "\U0002b920-\U0002ceaf\uf900-\ufaff\U0002f800-\U0002fa1f])"
 )
 
 

@@ -207,6 +207,41 @@ def tag_of(near):
     return TAG_ZERO + (np.int64(np.floor(np.log2(near))) if near > 1e-30 else -200)
 
 
+@inlined
+def greedy_word_end(text, i, n, classes):
+    """The end of the word at i, or minus the place behind white space: a punctuation character, or a run of other characters."""
+    here = character(text, i, n, classes)
+    after = i + (here >> WIDTH)
+    if here & SPACE:
+        return -after
+    if not here & PUNCTUATION:
+        here = character(text, after, n, classes)
+        while not here & (PUNCTUATION | SPACE | END):
+            after += here >> WIDTH
+            here = character(text, after, n, classes)
+    return after
+
+
+@inlined
+def certain(tag, base, length, rules):
+    """Whether a word's best cut stays the best, however sums are rounded behind `base`."""
+    if tag == FAR:
+        return True
+    most = 4 * length * rules.rounding * (abs(np.float64(base)) + length * abs(np.float64(rules.unknown_score)))
+    return tag > TAG_ZERO + np.int64(np.ceil(np.log2(most)))
+
+
+@inlined
+def one_unknown(out, n_out, unknown):
+    """Make one of each run of unknown characters; returns how many ids are left."""
+    n_kept = 0
+    for k in range(n_out):
+        if n_kept == 0 or out[k] != unknown or out[n_kept - 1] != unknown:
+            out[n_kept] = out[k]
+            n_kept += 1
+    return n_kept
+
+
 @jit(in_order=True)
 def encode_words(text, bounds, rules, tables, words, out):
     """Write the ids of the words in text[begin:end] to `out`; returns how many. bounds: begin, end, end of the document."""
@@ -219,16 +254,10 @@ def encode_words(text, bounds, rules, tables, words, out):
     base = tables.scores[0] - tables.scores[0]
     while i < end:
         if rules.kind == GREEDY:
-            here = character(text, i, n, classes)
-            after = i + (here >> WIDTH)
-            if here & SPACE:
-                i = after
+            after = greedy_word_end(text, i, n, classes)
+            if after < 0:
+                i = -after
                 continue
-            if not here & PUNCTUATION:
-                here = character(text, after, n, classes)
-                while not here & (PUNCTUATION | SPACE | END):
-                    after += here >> WIDTH
-                    here = character(text, after, n, classes)
         else:
             while rules.squeeze and byte_at(text, i) == BLANK and i + 1 < end and byte_at(text, i + 1) == BLANK:
                 i += 1
@@ -239,10 +268,7 @@ def encode_words(text, bounds, rules, tables, words, out):
             low, high, at = key_of(text, i, length)
             at, known = find_word(words, text, i, length, low, high, at)
             if known and rules.rounding > 0.0:
-                kept = np.int64(words.table[at + U3] >> U48)
-                if kept != FAR:
-                    most = 4 * length * rules.rounding * (abs(np.float64(base)) + length * abs(np.float64(rules.unknown_score)))
-                    known = bool(kept > TAG_ZERO + np.int64(np.ceil(np.log2(most))))
+                known = certain(np.int64(words.table[at + U3] >> U48), base, length, rules)
         if known:
             n_out = recall(words, at, out, n_out)
         else:
@@ -261,14 +287,7 @@ def encode_words(text, bounds, rules, tables, words, out):
             for k in range(first, n_out):
                 base += tables.scores[out[k]]
         i = after
-    if tables.byte_ids[0] < 0 and rules.kind != GREEDY:  # a run of unknown characters is one
-        n_kept = 0
-        for k in range(n_out):
-            if n_kept == 0 or out[k] != rules.unknown or out[n_kept - 1] != rules.unknown:
-                out[n_kept] = out[k]
-                n_kept += 1
-        n_out = n_kept
-    return n_out
+    return one_unknown(out, n_out, rules.unknown) if tables.byte_ids[0] < 0 and rules.kind != GREEDY else n_out
 
 
 @jit(parallel=True)
