@@ -60,6 +60,15 @@ def test_kernels_and_twins_agree(name):
     assert fast._compiled._coder is not None
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_one_large_text_goes_to_the_kernels_too(name):
+    fast, plain = load_tokenizer(HERE / name), load_tokenizer(HERE / name)
+    fast._normal_pattern = plain._normal_pattern = None
+    text = "the low sun ==== unknown 中 newest " * 40
+    assert fast.encode(text) == twin(plain, text)
+    assert fast._compiled._coder is not None and plain._compiled._coder is None
+
+
 @pytest.mark.parametrize("name", ["bert.json", "bpe.model", "unigram.model"])
 def test_a_long_text_is_shared_out_without_a_trace(name):
     fast, plain = load_tokenizer(HERE / name), load_tokenizer(HERE / name)

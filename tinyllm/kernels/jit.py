@@ -38,7 +38,7 @@ intrinsic: Any = numba.extending.intrinsic  # a function given as LLVM instructi
 # Without "nnan" and "ninf": they would let the compiler delete every check for NaN and infinity.
 FASTMATH = frozenset({"contract", "reassoc", "nsz", "arcp", "afn"})
 OPTIONS: dict[str, Any] = {"fastmath": set(FASTMATH), "error_model": "numpy"}
-IN_ORDER: dict[str, Any] = {**OPTIONS, "fastmath": False}
+IN_ORDER: dict[str, Any] = {**OPTIONS, "fastmath": set()}
 
 CONFIG: Any = numba.config
 CODE_SETTINGS = ("BOUNDSCHECK", "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DEBUGINFO_DEFAULT")  # NUMBA_... that change the code

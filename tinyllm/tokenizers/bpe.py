@@ -16,7 +16,7 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain, pairwise
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from tinyllm import kernels
 from tinyllm.tokenizers.added_tokens import AddedToken
 from tinyllm.tokenizers.bpe_train import check_min_frequency, count_pieces, learn_merges
 from tinyllm.tokenizers.characters import to_bytes, to_text
+from tinyllm.tokenizers.compiled import LARGE, MIDDLING
 from tinyllm.tokenizers.encoding import NO_TEMPLATE, Template
 from tinyllm.tokenizers.layout import bpe_layout, template_layout
 from tinyllm.tokenizers.normalizers import FORMS, Form, Normalizer, Unicode
@@ -39,8 +40,6 @@ Pair = tuple[int, int]  # (left id, right id)
 Ranks = Mapping[Pair, tuple[int, int]]  # -> (rank: lower is earlier, id of the joined token)
 
 FAR_APART = 64  # bytes between two runs that are normalized apart
-LARGE = 1 << 21  # characters that a tokenizer is given before the kernels, which take half a second to make ready, pay
-MIDDLING = 1 << 9  # characters of a text that they are called for, once they are ready
 LONG = 48  # from this many symbols on, the heap is faster than searching all pairs
 CACHE_PIECES = 100_000  # remembered pieces, and the longest piece (characters) worth remembering: about 30 MB
 CACHE_LENGTH = 64
@@ -229,12 +228,12 @@ class BPETokenizer(Tokenizer):
         return merge(symbols, self._ranks)
 
     def _encode_ordinary(self, text: str, at: Place = "start") -> list[int]:
-        if self._normal_pattern:
-            return super()._encode_ordinary(text, at)
-        if len(text) >= MIDDLING and (coder := self._kernels(len(text))):
+        if self._normal_pattern is None and len(text) >= MIDDLING and (coder := self._kernels(len(text))):
             return coder.encode([self._bytes_of(text)])[0].tolist()
-        pieces = self.pattern.split(self.normalizer(text) if self.normalization else text)
-        return list(chain.from_iterable(map(self._cache.__getitem__, pieces)))
+        return self._encode_plainly(text, at)
+
+    def _encode_normal(self, text: str, at: Place) -> list[int]:
+        return list(chain.from_iterable(map(self._cache.__getitem__, self.pattern.split(text))))
 
     def _spans(self, text: str, at: Place) -> list[tuple[int, int, int]]:
         found, place = [], 0
@@ -270,12 +269,8 @@ class BPETokenizer(Tokenizer):
             )  # fmt: skip
         return self._coder
 
-    def with_special_tokens(self, names: Iterable[str]) -> Self:
-        """See `Tokenizer`."""
-        extended = super().with_special_tokens(names)
-        if extended is not self:
-            extended._coder = None  # it knows the bytes of the old tokens alone
-        return extended
+    def _grow(self, ids: dict[str, int]) -> None:
+        self._coder = None  # it knows the bytes of the old tokens alone
 
     def _bytes_of(self, text: str | bytes) -> bytes:
         """The bytes of a large text, normalized. Only its runs of other characters than ASCII can change, with the one before."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -37,7 +37,7 @@ class CharacterMap:
     ValueError if the bytes are no such table.
     """
 
-    table: bytes
+    table: bytes = field(repr=False)
     graphemes: bool = False
 
     def __post_init__(self) -> None:
@@ -127,7 +127,8 @@ class CharacterMap:
 
     def to_json(self) -> dict[str, Any]:
         """As tokenizer.json has it."""
-        return {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(self.table).decode()}
+        own = {} if self.graphemes else {"longest_match": True}  # which Hugging Face passes over
+        return {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(self.table).decode(), **own}
 
 
 def _offset(unit: int) -> int:

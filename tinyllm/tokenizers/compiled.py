@@ -29,9 +29,11 @@ class CompiledWords:
             self._coder = self._make()
         return self._coder is not None and size >= MIDDLING
 
-    def encode(self, texts: Iterable[str]) -> list[np.ndarray] | None:
-        """The ids (n,) int32 of each normalized text; None if one holds bytes that are no UTF-8: for the twins."""
+    def encode(self, texts: Iterable[str | None]) -> list[np.ndarray] | None:
+        """The ids (n,) int32 of each normalized text; None if one is None or holds bytes that are no UTF-8."""
         try:
-            return None if self._coder is None else self._coder.encode([text.encode() for text in texts])
+            data = [None if text is None else text.encode() for text in texts]
         except UnicodeEncodeError:
             return None
+        known = [one for one in data if one is not None]
+        return self._coder.encode(known) if self._coder is not None and len(known) == len(data) else None

@@ -44,12 +44,6 @@ class Encoding:
 _LISTS = ("ids", "tokens", "offsets", "type_ids", "sequence_ids", "special_tokens_mask", "attention_mask")
 
 
-def plain_encoding(ids: list[int], tokens: list[str], offsets: list[Span]) -> Encoding:
-    """What a single text gives, before a template adds to it."""
-    n = len(ids)
-    return Encoding(ids, tokens, offsets, [0] * n, [0] * n, [0] * n, [1] * n)
-
-
 def in_original(spans: Sequence[tuple[int, int, int]], origins: Sequence[int], place: int) -> list[tuple[int, int, int]]:
     """(id, begin, end) in the text that was given. origins: of each normalized character; place: where that stretch begins."""
     found = []
@@ -64,6 +58,14 @@ def trimmed(written: bytes, begin: int, end: int) -> Span:
     begin = min(begin + len(written) - len(written.lstrip(b" ")), end)
     trailing = len(written) - len(written.rstrip(b" "))
     return begin, max(end - trailing, begin) if end >= trailing else end
+
+
+def plain_encoding(found: list[tuple[int, int, int]], written: list[bytes], *, trim_offsets: bool = False) -> Encoding:
+    """What a single text gives, before a template adds to it. found: (id, begin, end); written: how each id is written."""
+    ids, n = [token for token, _, _ in found], len(found)
+    offsets = [trimmed(written[span[0]], *span[1:]) if trim_offsets else span[1:] for span in found]
+    tokens = [written[i].decode("utf-8", "replace") for i in ids]
+    return Encoding(ids, tokens, offsets, [0] * n, [0] * n, [0] * n, [1] * n)
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ class Template:
 
     def apply(self, texts: Sequence[Encoding]) -> Encoding:
         """One encoding from one or two."""
-        whole = plain_encoding([], [], [])
+        whole = plain_encoding([], [])
         for part in self.single if len(texts) == 1 else self.pair:
             if part.text is None:
                 n = len(part.ids)

@@ -233,9 +233,10 @@ class Replace:
 
 @dataclass(frozen=True)
 class Prepend:
-    """`prepend` in front of a text that is not empty."""
+    """`prepend` in front of a text that is not empty. once: of the first stretch only, not behind added tokens too."""
 
     prepend: str
+    once: bool = False
 
     def __call__(self, text: str) -> str:
         return self.prepend + text if text else text

@@ -11,14 +11,14 @@ the unknown token. In here the mark is a plain space: only files write ▁. `uni
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from tinyllm.tokenizers.added_tokens import AddedToken
-from tinyllm.tokenizers.characters import to_bytes, to_text
+from tinyllm.tokenizers.characters import to_bytes
 from tinyllm.tokenizers.compiled import CompiledWords
 from tinyllm.tokenizers.encoding import NO_TEMPLATE, Template
 from tinyllm.tokenizers.layout import file_layout, template_layout
@@ -39,11 +39,6 @@ _WORD, _EACH_SPACE = re.compile(" *[^ ]+| +"), re.compile(" [^ ]*|[^ ]+")
 
 
 SQUEEZE, END_STRIPPED = Replace(" {2,}", " ", expression=True), Replace(rf"[ {MARK}]+\z", "", expression=True)
-
-
-def _has_mark(text: str | bytes) -> bool:
-    """Whether a mark was written as such."""
-    return (MARK if isinstance(text, str) else MARK.encode()) in text  # type: ignore[operator]
 
 
 @dataclass(frozen=True)
@@ -162,7 +157,8 @@ class SentencePieceTokenizer(Tokenizer):
         decoders = [replaced, *([{"type": "ByteFallback"}] if self.byte_ids else []), {"type": "Fuse"}]
         decoders += [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if self.leading_spaces else []
         if self.prefix in ("always", "once", "never") and not self.each_space and not self.only_words:
-            steps += [{"type": "Prepend", "prepend": MARK}] if self.prefix != "never" else []
+            front: dict[str, Any] = {"type": "Prepend", "prepend": MARK, **({"once": True} if self.prefix == "once" else {})}
+            steps += [front] if self.prefix != "never" else []
             steps.append({"type": "Replace", "pattern": {"String": " "}, "content": MARK})
         else:
             scheme = {"always": "always", "unless_there": "always", "first": "first", "never": "never"}[self.prefix]
@@ -173,13 +169,14 @@ class SentencePieceTokenizer(Tokenizer):
             post_processor=template_layout(self.template), decoder={"type": "Sequence", "decoders": decoders}, model=model,
         )  # fmt: skip
 
-    def _encode_many(self, texts: list[str | bytes], places: Sequence[Place]) -> list[np.ndarray]:
-        if self._normal_pattern is None and self._cut_at_spaces and self._compiled.ready(sum(map(len, texts))):
-            steps = Normalizer(tuple(step for step in self.normalizer.steps if step != SQUEEZE))  # the kernels do that one
-            normal = (self._marking[at](steps(to_text(text))) for text, at in zip(texts, places, strict=True))
-            if not (self._squeezes and any(map(_has_mark, texts))) and (found := self._compiled.encode(normal)) is not None:
-                return found
-        return super()._encode_many(texts, places)
+    def _for_kernels(self, text: str, at: Place) -> str | None:
+        if not self._cut_at_spaces or (self._squeezes and MARK in text):
+            return None
+        steps = Normalizer(tuple(step for step in self.normalizer.steps if step != SQUEEZE))  # the kernels do that one
+        return self._marking[at](steps(text))
+
+    def _grow(self, ids: dict[str, int]) -> None:
+        self.pieces = replace(self.pieces, texts=[*self.pieces.texts, *ids])
 
     def _coder(self) -> WordCoder:
         """The kernels that do what `_segment` does."""

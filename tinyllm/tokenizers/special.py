@@ -9,11 +9,12 @@ and at any token that gives the word to another.
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tinyllm.storage import FormatError, strict_json
+from tinyllm.storage import FormatError, strict_json, write_file
 from tinyllm.tokenizers.characters import to_bytes, to_text
 
 END_OF_TEXT = "<|endoftext|>"
@@ -35,17 +36,18 @@ SETTINGS = "tokenizer_config.json"
 _TOKEN = (None, str, strict_json.MapOf(object))  # "[EOS]", or {"content": "[EOS]", "lstrip": false, ...}
 
 
-def named_tokens(folder: str | os.PathLike[str]) -> dict[str, str]:
+def named_tokens(folder: str | os.PathLike[str], *, marks_spaces: bool = False) -> dict[str, str]:
     """{"bos_token": text, "eos_token": text}, as far as tokenizer_config.json (or special_tokens_map.json) in `folder` says.
 
-    FormatError for a value that is no token, and for add_prefix_space, with which other ids would come.
+    FormatError for a value that is no token, and for add_prefix_space, with which other ids would come: unless the tokenizer
+    marks spaces, and its own file says where.
     """
     found: dict[str, str] = {}
     for name in ("special_tokens_map.json", SETTINGS):  # the second counts where both speak
         path = Path(folder) / name
         if path.is_file():
             settings = strict_json.read(path, schema=strict_json.MapOf(object))
-            if settings.get("add_prefix_space"):
+            if settings.get("add_prefix_space") and not marks_spaces:
                 raise FormatError(
                     path, field="add_prefix_space", expected="false (a space before each text is not added)", found=True
                 )
@@ -90,15 +92,17 @@ def chat_template(special_tokens: Mapping[str, int]) -> str | None:
     return CHAT_TEMPLATE if all(name in special_tokens for name in CONTROL_TOKENS) else None
 
 
-def settings_layout(bos: str | None, eos: str | None, template: str | None) -> dict[str, Any]:
-    """The content of tokenizer_config.json."""
-    return {
+def write_settings(folder: Path, special_tokens: Mapping[str, int], *, bos: str | None, eos: str | None) -> None:
+    """Write tokenizer_config.json: which tokens begin and end a text, and how a chat is written."""
+    template = chat_template(special_tokens)
+    settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",  # tokenizer.json as it stands
         "model_input_names": ["input_ids", "attention_mask"],  # no token_type_ids: GPT-2 would add them to its input
         "clean_up_tokenization_spaces": False,  # the spaces in front of commas are the text's own
         **{"bos_token": bos, "eos_token": eos, "pad_token": eos},
         **({} if template is None else {"chat_template": template}),
     }
+    write_file(folder / SETTINGS, strict_json.dump(settings, indent=1))
 
 
 def add_special_tokens(tokens: list[bytes], special_tokens: Iterable[str]) -> tuple[list[bytes], dict[str, int]]:
@@ -108,3 +112,15 @@ def add_special_tokens(tokens: list[bytes], special_tokens: Iterable[str]) -> tu
         raise ValueError(f"special_tokens: got {names!r}, expected each of them once")
     ids = {name: len(tokens) + i for i, name in enumerate(names)}
     return tokens + [to_bytes(to_text(name)) for name in names], ids
+
+
+def check_special(tokens: list[bytes], special_tokens: Mapping[str, int]) -> None:
+    """ValueError for one that is empty, has surrogates, has another token's id, or is an ordinary token too."""
+    counts = Counter(tokens) if special_tokens else Counter()
+    for text, index in special_tokens.items():
+        if not text or any("\ud800" <= character <= "\udfff" for character in text):
+            raise ValueError(f"special_tokens: got {text!r}, expected at least one character and no surrogates")
+        if not 0 <= index < len(tokens) or tokens[index] != text.encode("utf-8"):
+            raise ValueError(f"special_tokens: {text!r} has id {index}, where the vocabulary has another token")
+        if counts[tokens[index]] > 1:
+            raise ValueError(f"special_tokens: {text!r} is an ordinary token too; choose another text")

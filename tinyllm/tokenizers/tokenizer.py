@@ -14,7 +14,6 @@ import copy
 import hashlib
 import os
 import re
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -25,6 +24,7 @@ import regex
 from tinyllm.storage import strict_json, write_file
 from tinyllm.tokenizers.added_tokens import AddedToken, AddedTokens, cut_out, either
 from tinyllm.tokenizers.characters import as_array, decode_chunks, to_text, without_leading
+from tinyllm.tokenizers.compiled import MIDDLING, CompiledWords
 from tinyllm.tokenizers.encoding import (
     NO_TEMPLATE,
     Encoding,
@@ -35,12 +35,11 @@ from tinyllm.tokenizers.encoding import (
     in_original,
     pad,
     plain_encoding,
-    trimmed,
 )
 from tinyllm.tokenizers.layout import batch_layout
 from tinyllm.tokenizers.normalizers import UNCHANGED, Normalizer
 from tinyllm.tokenizers.pretokenize import line_start
-from tinyllm.tokenizers.special import EOS_NAMES, SETTINGS, TURN_ENDS, add_special_tokens, chat_template, settings_layout
+from tinyllm.tokenizers.special import EOS_NAMES, TURN_ENDS, add_special_tokens, chat_template, check_special, write_settings
 
 Place = Literal["start", "token", "within"]  # where a text stands: at the start, behind an added token, behind other text
 START: Place = "start"
@@ -61,6 +60,7 @@ class Tokenizer:
 
     _said_bos_id: int | None = None
     _said_stop_ids: tuple[int, ...] = ()
+    _compiled: CompiledWords | None = None  # what encodes large texts in machine code
     leading_spaces = 0  # how many spaces what is decoded may begin with that were not written
     trim_offsets = False  # whether a token's offsets leave out spaces at its ends
     truncation: Truncation | None = None  # what a file says of batches; used where it is given to `encodings`
@@ -70,14 +70,7 @@ class Tokenizer:
         self, tokens: list[bytes], special_tokens: dict[str, int], *, added_tokens: Iterable[AddedToken] = (),
         normalizer: Normalizer = UNCHANGED, template: Template = NO_TEMPLATE,
     ):  # fmt: skip
-        counts = Counter(tokens) if special_tokens else Counter()
-        for text, index in special_tokens.items():
-            if not text or any("\ud800" <= character <= "\udfff" for character in text):
-                raise ValueError(f"special_tokens: got {text!r}, expected at least one character and no surrogates")
-            if not 0 <= index < len(tokens) or tokens[index] != text.encode("utf-8"):
-                raise ValueError(f"special_tokens: {text!r} has id {index}, where the vocabulary has another token")
-            if counts[tokens[index]] > 1:
-                raise ValueError(f"special_tokens: {text!r} is an ordinary token too; choose another text")
+        check_special(tokens, special_tokens)
         self.tokens, self.normalizer, self.template = tokens, normalizer, template
         self._spoken = tokens  # the bytes that each id adds to a text
         self._holes = np.array([not token for token in tokens]) if b"" in tokens else None
@@ -99,12 +92,18 @@ class Tokenizer:
         """The ids of a normalized text without special tokens."""
         return [token for token, _, _ in self._spans(text, at)]
 
-    def _encode_ordinary(self, text: str, at: Place = "start") -> list[int]:
-        """The ids of text without special tokens; `text` comes from `to_text`."""
+    def _encode_plainly(self, text: str, at: Place) -> list[int]:
+        """The ids of text without special tokens, as this file and its like have it, without kernels."""
         normal = self.normalizer(text)
         if self._normal_pattern is None:
             return self._encode_normal(normal, at)
         return [token for token, _, _ in self._spans_of_all(normal, at)]
+
+    def _encode_ordinary(self, text: str, at: Place = "start") -> list[int]:
+        """The ids of text without special tokens; `text` comes from `to_text`."""
+        if self._compiled and len(text) >= MIDDLING:
+            return self._encode_many([text], [at])[0].tolist()
+        return self._encode_plainly(text, at)
 
     def _spans_of_all(self, normal: str, at: Place) -> list[tuple[int, int, int]]:
         """`_spans`, with the added tokens that are found in normalized text."""
@@ -119,7 +118,18 @@ class Tokenizer:
 
     def _encode_many(self, texts: list[str | bytes], places: Sequence[Place]) -> list[np.ndarray]:
         """`_encode_ordinary` of several texts, str or bytes as users give them, each as an array (n,) int32."""
-        return [np.array(self._encode_ordinary(to_text(t), at), np.int32) for t, at in zip(texts, places, strict=True)]
+        written = list(zip(map(to_text, texts), places, strict=True))
+        if self._compiled and self._normal_pattern is None and self._compiled.ready(sum(map(len, texts))):
+            if (found := self._compiled.encode(self._for_kernels(*one) for one in written)) is not None:
+                return found
+        return [np.array(self._encode_plainly(*one), np.int32) for one in written]
+
+    def _for_kernels(self, text: str, at: Place) -> str | None:
+        """A text as the kernels take it, normalized; None if they cannot."""
+        return self.normalizer(text)
+
+    def _grow(self, ids: dict[str, int]) -> None:
+        """Take new special tokens into what a subclass keeps beside `tokens`."""
 
     def _settled(self, text: str, reserve: int, *, only_lines: bool = False) -> int:
         """How many characters of `text` no text to come after it can give other ids.
@@ -153,9 +163,10 @@ class Tokenizer:
 
     @property
     def bos_id(self) -> int | None:
-        """The id that begins a document: the one that its folder says, else the one that ends the document before, `eos_id`."""
-        said = self._said_bos_id
-        return said if said is not None and (said in self.special_tokens.values() or self.eos_id is None) else self.eos_id
+        """The id that begins a document: what its folder says, else its template, else the one that ends the one before."""
+        said, begins = self._said_bos_id, self.template.single[0].ids
+        usual = begins[0] if begins else self.eos_id
+        return said if said is not None and (said in self.special_tokens.values() or self.eos_id is None) else usual
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
@@ -185,14 +196,11 @@ class Tokenizer:
         extended = copy.copy(self)  # shares what knows only ordinary tokens: alphabet, merges, remembered pieces
         details = [token for token in self.added_tokens if token != AddedToken(token.content, token.id)]
         Tokenizer.__init__(
-            extended,
-            tokens,
-            {**self.special_tokens, **ids},
-            added_tokens=details,
-            normalizer=self.normalizer,
+            extended, tokens, {**self.special_tokens, **ids}, added_tokens=details, normalizer=self.normalizer,
             template=self.template,
-        )
+        )  # fmt: skip
         extended._spoken = [*self._spoken, *(tokens[i] for i in ids.values())]
+        extended._grow(ids)
         return extended
 
     def encode(self, text: str | bytes, *, allowed_special: Collection[str] = ()) -> list[int]:
@@ -250,9 +258,7 @@ class Tokenizer:
                 spans = self._spans_of_all(normal, "token" if i else "start")
                 found += in_original(spans, origins, place)
             place += len(part)
-        offsets = [trimmed(self.tokens[span[0]], *span[1:]) if self.trim_offsets else span[1:] for span in found]
-        ids = [token for token, _, _ in found]
-        return plain_encoding(ids, [self.tokens[i].decode("utf-8", "replace") for i in ids], offsets)
+        return plain_encoding(found, self.tokens, trim_offsets=self.trim_offsets)
 
     def _special_pattern(self, allowed: Collection[str]) -> re.Pattern[str] | None:
         """An expression for the tokens that are found in text: the allowed special ones, and those added as plain ones."""
@@ -343,11 +349,10 @@ class Tokenizer:
         Beside it tokenizer_config.json says for transformers which tokens begin and end a text, and how a chat is written.
         """
         path = Path(folder) / "tokenizer.json"
+        layout = {**self.to_json(), **batch_layout(self.truncation, self.padding)}
         path.parent.mkdir(parents=True, exist_ok=True)
         bos, eos = (None if i is None else self.tokens[i].decode("utf-8", "replace") for i in (self.bos_id, self.eos_id))
-        settings = settings_layout(bos, eos, chat_template(self.special_tokens))
-        write_file(path.parent / SETTINGS, strict_json.dump(settings, indent=1))
-        layout = {**self.to_json(), **batch_layout(self.truncation, self.padding)}
+        write_settings(path.parent, self.special_tokens, bos=bos, eos=eos)
         write_file(path, strict_json.dump(layout, indent=1))
         return path
 

@@ -108,13 +108,19 @@ class UnigramTokenizer(SentencePieceTokenizer):
             rounding=NEAR if self.scores.dtype == np.float32 else 0.0,
         )  # fmt: skip
 
+    def _grow(self, ids: dict[str, int]) -> None:
+        super()._grow(ids)
+        self.scores = np.append(self.scores, np.zeros(len(ids), self.scores.dtype))
+
     def to_json(self) -> dict[str, Any]:
         """A Unigram model. ValueError if an id has no piece, which such a file cannot say."""
         if None in self.pieces.texts:
             raise ValueError(f"pieces: id {self.pieces.texts.index(None)} has none, and a Unigram file needs one for each")
         vocab = [[text, float(score)] for text, score in zip(self.pieces.texts, self.scores, strict=True)]
+        own = {"score_bits": 32} if self.scores.dtype == np.float32 else {}  # which Hugging Face passes over
         byte_fallback = self.byte_ids is not None
-        return self._layout({"type": "Unigram", "unk_id": self.pieces.unknown, "vocab": vocab, "byte_fallback": byte_fallback})
+        model = {"type": "Unigram", "unk_id": self.pieces.unknown, "vocab": vocab, "byte_fallback": byte_fallback}
+        return self._layout({**model, **own})
 
     def n_best(self, text: str, n: int) -> list[tuple[list[int], float]]:
         """The n most probable cuts of a whole text, each with its log probability: (ids, log p). Best first.

@@ -81,6 +81,9 @@ class WordTokenizer(Tokenizer):
         unknown = self.ids[self.unknown]
         return [(self.ids.get(m.group(), unknown), m.start(), m.end()) for m in CUTS[self.cut].finditer(text)]
 
+    def _grow(self, ids: dict[str, int]) -> None:
+        self.ids = {**self.ids, **ids}
+
     def to_json(self) -> dict[str, Any]:
         """A WordLevel model; see `layout`."""
         model = {"type": "WordLevel", "vocab": self.ids, "unk_token": self.unknown}

@@ -11,7 +11,7 @@ the longest piece first is not always the best cut (see `unigram`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,6 @@ import numpy as np
 import regex
 
 from tinyllm.tokenizers.added_tokens import AddedToken
-from tinyllm.tokenizers.characters import to_text
 from tinyllm.tokenizers.compiled import CompiledWords
 from tinyllm.tokenizers.encoding import NO_TEMPLATE, Template
 from tinyllm.tokenizers.layout import file_layout, template_layout
@@ -118,12 +117,8 @@ class WordPieceTokenizer(Tokenizer):
             self._cache[word] = known
         return known
 
-    def _encode_many(self, texts: list[str | bytes], places: Sequence[Place]) -> list[np.ndarray]:
-        if self._normal_pattern is None and self._compiled.ready(sum(map(len, texts))):
-            normal = (self.normalizer(to_text(text)) for text in texts)
-            if (found := self._compiled.encode(normal)) is not None:
-                return found
-        return super()._encode_many(texts, places)
+    def _grow(self, ids: dict[str, int]) -> None:
+        self.ids = {**self.ids, **ids}
 
     def _coder(self) -> WordCoder:
         """The kernels that do what `cut_word` does."""

@@ -18,7 +18,7 @@ from tinyllm.training.checkpoint import latest_checkpoint
 
 # What makes a folder one with a model or a tokenizer. Whether it is of a kind that can be read, its reader says.
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-TOKENIZERS = ("tokenizer.json", "vocab.json", "tokenizer.model")
+TOKENIZERS = ("tokenizer.json", "vocab.json", "tokenizer.model", "spiece.model", "vocab.txt")
 
 
 def find_model(path: str | os.PathLike[str], *, name: str = "model") -> Path:

@@ -71,8 +71,22 @@ def test_written_and_read_again_it_is_the_same(name, tmp_path):
     again = load_tokenizer(tmp_path)
     assert again.fingerprint() == tokenizer.fingerprint()
     for text in TEXTS:
-        if name.endswith(".json") or text.isascii():  # a table of rules follows Hugging Face's reading in a tokenizer.json
-            assert again.encoding(text) == tokenizer.encoding(text)
+        assert again.encoding(text) == tokenizer.encoding(text)
+
+
+@every_file
+def test_with_new_special_tokens_it_is_written_and_read_again(name, tmp_path):
+    tokenizer = load(name).with_special_tokens(["<|user|>", "<|end|>"])
+    tokenizer.save(tmp_path)
+    again = load_tokenizer(tmp_path)
+    assert again.fingerprint() == tokenizer.fingerprint() != load(name).fingerprint()
+    assert again.vocab_size == tokenizer.vocab_size == load(name).vocab_size + 2
+    for text in ("Hello<|user|> the low<|end|>new", "<|user|>", " <|end|>  sun"):
+        assert again.encode(text, allowed_special="all") == tokenizer.encode(text, allowed_special="all")
+        assert tokenizer.special_tokens["<|end|>"] not in tokenizer.encode(text)
+    if name.endswith(".model"):
+        write_sentencepiece(tokenizer, tmp_path / "x.model")
+        assert read_sentencepiece(tmp_path / "x.model").special_tokens == tokenizer.special_tokens
 
 
 @pytest.mark.parametrize("name", ["unigram.model", "unigram_bytes.model", "bpe.model"])

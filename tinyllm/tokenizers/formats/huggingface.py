@@ -12,16 +12,17 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tinyllm.storage import FormatError, foreign, strict_json
+from tinyllm.storage import FormatError, strict_json
 from tinyllm.storage.strict_json import MapOf
 from tinyllm.tokenizers.formats.byte_level import is_byte_level, read_byte_level
 from tinyllm.tokenizers.formats.marked import read_marked_bpe, read_unigram
-from tinyllm.tokenizers.formats.parsed import File
+from tinyllm.tokenizers.formats.parsed import File, read_lines
 from tinyllm.tokenizers.formats.pipeline import read_padding, read_truncation
 from tinyllm.tokenizers.formats.sentencepiece import read_sentencepiece
 from tinyllm.tokenizers.formats.vocab_txt import read_vocab_txt
 from tinyllm.tokenizers.formats.words import read_word_level, read_wordpiece
 from tinyllm.tokenizers.pretokenize import SplitPattern
+from tinyllm.tokenizers.sentencepiece import SentencePieceTokenizer
 from tinyllm.tokenizers.special import END_OF_TEXT, named_tokens
 from tinyllm.tokenizers.tokenizer import Tokenizer
 
@@ -38,14 +39,14 @@ def load_tokenizer(path: str | os.PathLike[str], *, pattern: SplitPattern | None
     path = Path(path)
     folder = path if path.is_dir() else path.parent
     if other := _other_file(path):
-        return _with_named(other, named_tokens(folder))
+        return _with_named(other, folder)
     if path.is_dir() and not (path / "tokenizer.json").is_file():
         file = File(path / "vocab.json", _two_files(path))
     else:
         path = path / "tokenizer.json" if path.is_dir() else path
         file = File(path, strict_json.read(path, schema=MapOf(object)), pattern)
     tokenizer = _read(file)
-    return _with_named(tokenizer, named_tokens(folder)) if path.is_dir() or path.name == "tokenizer.json" else tokenizer
+    return _with_named(tokenizer, folder) if path.is_dir() or path.name == "tokenizer.json" else tokenizer
 
 
 def _read(file: File) -> Tokenizer:
@@ -63,8 +64,9 @@ def _read(file: File) -> Tokenizer:
 _READERS = {"BPE": read_marked_bpe, "Unigram": read_unigram, "WordPiece": read_wordpiece, "WordLevel": read_word_level}
 
 
-def _with_named(tokenizer: Tokenizer, names: dict[str, str]) -> Tokenizer:
+def _with_named(tokenizer: Tokenizer, folder: Path) -> Tokenizer:
     """The tokenizer, knowing the tokens that the settings beside it name. A name that it has no token for says nothing."""
+    names = named_tokens(folder, marks_spaces=isinstance(tokenizer, SentencePieceTokenizer))
     ids = {token: i for i, token in reversed(list(enumerate(tokenizer.tokens)))} if names else {}
     begin, end = (ids.get(names.get(key, "").encode("utf-8", "replace")) for key in ("bos_token", "eos_token"))
     return tokenizer.with_said_ids(bos_id=begin, stop_ids=[] if end is None else [end]) if names else tokenizer
@@ -105,16 +107,8 @@ def _two_files(folder: Path) -> dict[str, Any]:
 
 def _merge_lines(path: Path) -> list[str]:
     """The lines of a merges.txt, "a b" each, without the first one ("#version: 0.2") and empty ones."""
-    content = path.read_bytes()
-    if len(content) > strict_json.MAX_BYTES:
-        raise FormatError(path, field="size", expected=f"at most {strict_json.MAX_BYTES} bytes", found=len(content))
-    if what := foreign.recognised(content[: foreign.LENGTH]):
-        raise FormatError(path, field="content", expected="merges, one a line", found=what)
-    try:
-        lines = content.decode("utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise FormatError(path, field="content", expected="UTF-8 text", found=f"byte {content[error.start]:#x}") from None
-    lines = [line.rstrip("\r") for line in lines[lines[0].startswith("#version") :]]
+    lines = read_lines(path, "merges")
+    lines = lines[lines[0].startswith("#version") :]
     for number, line in enumerate(lines, start=1):
         if line and len(line.split(" ")) != 2:
             raise FormatError(path, field=f"merge {number}", expected="two tokens with a space between", found=line)

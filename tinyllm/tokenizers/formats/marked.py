@@ -22,7 +22,7 @@ _METASPACE = {
     "type": str, "replacement": str, "prepend_scheme": Optional(str), "add_prefix_space": Optional(bool), "split": Optional(bool),
     "str_rep": Optional(str),
 }  # fmt: skip
-_UNIGRAM = {"type": str, "unk_id": (None, int), "vocab": [[object]], "byte_fallback": Optional(bool)}
+_UNIGRAM = {"type": str, "unk_id": (None, int), "vocab": [[object]], "byte_fallback": Optional(bool), "score_bits": Optional(int)}
 _SCHEMES: dict[str, Prefix] = {"always": "unless_there", "first": "first", "never": "never"}
 _DECODERS = ("Replace", "ByteFallback", "Fuse", "Strip", "Metaspace")
 
@@ -37,9 +37,10 @@ def _spaces(file: File) -> dict[str, Any]:
     ]
     found: dict[str, Any] = {"prefix": "never", "only_words": False, "each_space": False}
     if steps and steps[-1][1] == Replace(" ", MARK):
-        if len(steps) > 1 and steps[-2][1] == Prepend(MARK):
-            found["prefix"] = "always"
-        n = 2 if found["prefix"] == "always" else 1
+        before = steps[-2][1] if len(steps) > 1 else None
+        if isinstance(before, Prepend) and before.prepend == MARK:
+            found["prefix"] = "once" if before.once else "always"
+        n = 1 if found["prefix"] == "never" else 2
         found["normalizer"], marks = Normalizer(tuple(step for _, step in steps[:-n])), marks[:-n]
     else:
         found["normalizer"] = Normalizer(tuple(step for _, step in steps))
@@ -154,7 +155,9 @@ def read_unigram(file: File) -> Tokenizer:
         scores.append(float(pair[1]))
     texts = token_list(file, vocab, added)
     pieces = Pieces(texts, model["unk_id"], bool(model.get("byte_fallback")))
-    log_probabilities = np.zeros(len(texts))
+    if model.get("score_bits", 64) not in (32, 64):
+        raise file.error("model.score_bits", "32 or 64", model["score_bits"])
+    log_probabilities = np.zeros(len(texts), np.float32 if model.get("score_bits") == 32 else np.float64)
     log_probabilities[: len(scores)] = scores
     template, _ = read_post_processor(file, texts)
     special = {token.content: token.id for token in added if token.special}

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from tinyllm.storage import FormatError, strict_json
+from tinyllm.storage import FormatError, foreign, strict_json
 from tinyllm.storage.strict_json import MapOf, Optional
 from tinyllm.tokenizers.added_tokens import AddedToken
 from tinyllm.tokenizers.pretokenize import SplitPattern
@@ -144,3 +144,16 @@ def split_pattern(file: File, part: Any, field: str) -> str:
         found = f"{list(part['pattern'])}; a String is matched literally"
         raise file.error(f"{field}.pattern", '{"Regex": "..."}', found)
     return part["pattern"]["Regex"]
+
+
+def read_lines(path: Path, expected: str) -> list[str]:
+    """The lines of a text file, such as merges.txt; FormatError if it is too large, another kind of file, or no UTF-8."""
+    if (size := path.stat().st_size) > strict_json.MAX_BYTES:
+        raise FormatError(path, field="size", expected=f"at most {strict_json.MAX_BYTES} bytes", found=size)
+    content = path.read_bytes()
+    if what := foreign.recognised(content[: foreign.LENGTH]):
+        raise FormatError(path, field="content", expected=f"{expected}, one a line", found=what)
+    try:
+        return [line.rstrip("\r") for line in content.decode("utf-8").split("\n")]
+    except UnicodeDecodeError as error:
+        raise FormatError(path, field="content", expected="UTF-8 text", found=f"byte {content[error.start]:#x}") from None

@@ -70,8 +70,8 @@ def _step(file: File, part: dict[str, Any], field: str) -> Step | None:
         part = file.check(part, {"type": str, "strip_left": bool, "strip_right": bool}, field)
         return Strip(part["strip_left"], part["strip_right"]) if part["strip_left"] or part["strip_right"] else None
     if kind == "Prepend":
-        part = file.check(part, {"type": str, "prepend": str}, field)
-        return Prepend(part["prepend"]) if part["prepend"] else None
+        part = file.check(part, {"type": str, "prepend": str, "once": Optional(bool)}, field)
+        return Prepend(part["prepend"], part.get("once", False)) if part["prepend"] else None
     if kind == "Replace":
         return _replace(file, part, field)
     if kind == "Precompiled":
@@ -95,11 +95,13 @@ def _replace(file: File, part: dict[str, Any], field: str) -> Replace:
 
 
 def _character_map(file: File, part: dict[str, Any], field: str) -> CharacterMap | None:
-    part = file.check(part, {"type": str, "precompiled_charsmap": (None, str)}, field)
+    part = file.check(part, {"type": str, "precompiled_charsmap": (None, str), "longest_match": Optional(bool)}, field)
     if not part["precompiled_charsmap"]:
         return None
     try:
-        return CharacterMap(base64.b64decode(part["precompiled_charsmap"], validate=True), graphemes=True)
+        return CharacterMap(
+            base64.b64decode(part["precompiled_charsmap"], validate=True), graphemes=not part.get("longest_match")
+        )
     except (binascii.Error, ValueError) as error:
         raise file.error(f"{field}.precompiled_charsmap", "a double array with its results, in base64", str(error)) from None
 

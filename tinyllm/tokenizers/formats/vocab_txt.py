@@ -7,8 +7,9 @@ tokenizer_config.json may say `do_lower_case` (true where it is silent), `strip_
 import os
 from pathlib import Path
 
-from tinyllm.storage import FormatError, foreign, strict_json, write_file
+from tinyllm.storage import FormatError, strict_json, write_file
 from tinyllm.tokenizers.encoding import TEXT_A, TEXT_B, Part, Template
+from tinyllm.tokenizers.formats.parsed import read_lines
 from tinyllm.tokenizers.normalizers import Bert, Normalizer
 from tinyllm.tokenizers.special import SETTINGS
 from tinyllm.tokenizers.wordpiece import UNKNOWN, WordPieceTokenizer
@@ -19,16 +20,7 @@ SPECIAL = ("[PAD]", UNKNOWN, "[CLS]", "[SEP]", "[MASK]")
 def read_vocab_txt(path: str | os.PathLike[str]) -> WordPieceTokenizer:
     """The tokenizer of a vocab.txt. FormatError if it is none: no [UNK], a piece twice, no UTF-8."""
     path = Path(path)
-    content = path.read_bytes()
-    if len(content) > strict_json.MAX_BYTES:
-        raise FormatError(path, field="size", expected=f"at most {strict_json.MAX_BYTES} bytes", found=len(content))
-    if what := foreign.recognised(content[: foreign.LENGTH]):
-        raise FormatError(path, field="content", expected="pieces, one a line", found=what)
-    try:
-        lines = content.decode("utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise FormatError(path, field="content", expected="UTF-8 text", found=f"byte {content[error.start]:#x}") from None
-    pieces = [line.removesuffix("\r") for line in lines]
+    pieces = read_lines(path, "pieces")
     while pieces and not pieces[-1]:
         pieces.pop()
     special = {piece: i for i, piece in enumerate(pieces) if piece in SPECIAL}
