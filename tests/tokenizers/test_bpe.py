@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinyllm import kernels
-from tinyllm.tokenizers import BPETokenizer, bpe
+from tinyllm.tokenizers import BPETokenizer, bpe, merging
 from tinyllm.tokenizers.layout import BYTE_ORDER
 from tinyllm.tokenizers.pretokenize import get_pattern, own_pattern
 
@@ -20,7 +20,7 @@ RUNS = BPETokenizer.train(["aaaabbbabab" * 4, "ab ba aab abb" * 3], vocab_size=2
 @given(text=st.text(st.sampled_from("ab "), max_size=80))
 def test_the_heap_equals_the_search(text):
     symbols = [RUNS._byte_ids[byte] for byte in text.encode()]
-    assert bpe.merge_by_heap(symbols, RUNS._ranks) == bpe.merge_by_search(symbols, RUNS._ranks)
+    assert merging.merge_by_heap(symbols, RUNS._ranks) == merging.merge_by_search(symbols, RUNS._ranks)
 
 
 def test_the_heap_equals_the_search_on_random_merges():
@@ -34,7 +34,7 @@ def test_the_heap_equals_the_search_on_random_merges():
                 ranks[pair] = (rng.randrange(100) * 100 + rank, next_id)
                 next_id += 1
         symbols = [rng.randrange(4) for _ in range(rng.randrange(40))]
-        assert bpe.merge_by_heap(symbols, ranks) == bpe.merge_by_search(symbols, ranks)
+        assert merging.merge_by_heap(symbols, ranks) == merging.merge_by_search(symbols, ranks)
 
 
 def test_the_earliest_merge_comes_first_even_if_another_gives_longer_tokens():
@@ -55,8 +55,8 @@ def test_a_huge_word_is_encoded_without_searching_it_again_and_again(text, monke
     """Places looked up, not seconds: each symbol is joined once, and a heap entry stands for all places of a pair."""
     tokenizer = BPETokenizer.train([DNA[:2000], text[:300]], vocab_size=300)
     pushes = []
-    push = bpe.heapq.heappush
-    monkeypatch.setattr(bpe.heapq, "heappush", lambda *a: (pushes.append(1), push(*a))[1])
+    push = merging.heapq.heappush
+    monkeypatch.setattr(merging.heapq, "heappush", lambda *a: (pushes.append(1), push(*a))[1])
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == text
     assert len(ids) < len(text) and len(pushes) < 1000
@@ -66,7 +66,9 @@ def test_a_huge_word_is_encoded_without_searching_it_again_and_again(text, monke
 @settings(max_examples=40)
 def test_long_pieces_get_the_ids_of_the_definition(text, n):
     tokenizer = BPETokenizer.train([DNA[:500]], vocab_size=n)
-    assert tokenizer.encode(text) == bpe.merge_by_search([tokenizer._byte_ids[byte] for byte in text.encode()], tokenizer._ranks)
+    assert tokenizer.encode(text) == merging.merge_by_search(
+        [tokenizer._byte_ids[byte] for byte in text.encode()], tokenizer._ranks
+    )
 
 
 def test_a_merge_that_brings_about_an_earlier_one_waits_for_it_without_looking_at_its_places_again():

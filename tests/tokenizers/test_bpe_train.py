@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tinyllm.tokenizers import BPETokenizer, bpe_train
-from tinyllm.tokenizers.bpe_train import count_pieces, join_pair, learn_merges, learn_merges_slowly
+from tinyllm.tokenizers import BPETokenizer, pair_training
+from tinyllm.tokenizers.bpe_train import learn_merges, learn_merges_slowly
 from tinyllm.tokenizers.layout import from_visible
+from tinyllm.tokenizers.pair_training import join_pair
 from tinyllm.tokenizers.pretokenize import get_pattern
+from tinyllm.tokenizers.word_counts import count_pieces
 
 EXPECTED = json.loads((Path(__file__).parents[1] / "fixtures/tokenizers/expected.json").read_text(encoding="utf-8"))
 
@@ -63,7 +65,7 @@ def test_one_long_piece_gives_the_merges_of_recounting(seed):
 def test_the_work_on_a_long_word_without_spaces_grows_as_its_length(monkeypatch):
     """100 kB of DNA took 22 s when each merge rewrote the whole word. Places looked at, not seconds."""
     looked_at = []
-    monkeypatch.setattr(bpe_train, "sorted", lambda places: (looked_at.append(len(places)), sorted(places))[1], raising=False)
+    monkeypatch.setattr(pair_training, "sorted", lambda places: (looked_at.append(len(places)), sorted(places))[1], raising=False)
     work = []
     for n in (20_000, 40_000):
         looked_at.clear()
@@ -86,13 +88,13 @@ def test_pairs_of_one_letter_are_joined_from_left_to_right():
 
 def test_special_tokens_separate_text_and_are_not_counted():
     gpt2 = get_pattern("gpt2")
-    counts = count_pieces(["ab<|e|>cd", b"<|e|><|e|>x"], gpt2, special_tokens=["<|e|>", "<|e|><|e|>"])
+    counts = count_pieces(["ab<|e|>cd", b"<|e|><|e|>x"], gpt2.split, special_tokens=["<|e|>", "<|e|><|e|>"])
     assert counts == {b"ab": 1, b"cd": 1, b"x": 1}
-    assert count_pieces(["<|e|>.d"], gpt2, special_tokens=["<|e|>", "<|e|>."]) == {b"d": 1}  # the longest first
+    assert count_pieces(["<|e|>.d"], gpt2.split, special_tokens=["<|e|>", "<|e|>."]) == {b"d": 1}  # the longest first
 
 
 def test_broken_bytes_are_learned_as_bytes():
-    counts = count_pieces([b"\xff\xfe \xff\xfe"], get_pattern("gpt2"))
+    counts = count_pieces([b"\xff\xfe \xff\xfe"], get_pattern("gpt2").split)
     assert counts == {b"\xff\xfe": 1, b" \xff\xfe": 1}
 
 

@@ -12,102 +12,34 @@ split in the second-best way (see BPE-dropout), and a token is frequent, not mea
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
-from itertools import chain, pairwise
-from typing import TYPE_CHECKING, Any, cast
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinyllm import kernels
 from tinyllm.tokenizers.added_tokens import AddedToken
-from tinyllm.tokenizers.bpe_train import check_min_frequency, count_pieces, learn_merges
+from tinyllm.tokenizers.bpe_train import check_min_frequency, learn_from_documents
 from tinyllm.tokenizers.characters import to_bytes, to_text
 from tinyllm.tokenizers.compiled import LARGE, MIDDLING
 from tinyllm.tokenizers.encoding import NO_TEMPLATE, Template
-from tinyllm.tokenizers.layout import bpe_layout, template_layout
+from tinyllm.tokenizers.layout import BYTE_ORDER, bpe_layout, template_layout
+from tinyllm.tokenizers.merging import LONG, Ranks, TokenRanks, merge_by_heap, merge_by_search, merge_steps
 from tinyllm.tokenizers.normalizers import FORMS, Form, Normalizer, Unicode
 from tinyllm.tokenizers.pretokenize import SplitPattern, as_pattern, settled_length
 from tinyllm.tokenizers.special import END_OF_TEXT, add_special_tokens
 from tinyllm.tokenizers.tokenizer import Place, Tokenizer
 from tinyllm.tokenizers.unicode_classes import character_classes
+from tinyllm.tokenizers.word_counts import Progress
 
 if TYPE_CHECKING:
     from tinyllm.kernels.text.byte_pairs import BytePairCoder
 
-Pair = tuple[int, int]  # (left id, right id)
-Ranks = Mapping[Pair, tuple[int, int]]  # -> (rank: lower is earlier, id of the joined token)
-
 FAR_APART = 64  # bytes between two runs that are normalized apart
-LONG = 48  # from this many symbols on, the heap is faster than searching all pairs
 CACHE_PIECES = 100_000  # remembered pieces, and the longest piece (characters) worth remembering: about 30 MB
 CACHE_LENGTH = 64
-
-
-def merge_steps(symbols: list[int], ranks: Ranks) -> Iterator[list[int]]:
-    """Yield the symbols as given, then after each merge: of all neighbouring pairs the one of lowest rank is joined."""
-    yield symbols
-    while True:
-        candidates = [(ranks[pair][0], i) for i, pair in enumerate(pairwise(symbols)) if pair in ranks]
-        if not candidates:
-            return
-        _, i = min(candidates)  # of equal ranks the leftmost
-        joined = ranks[symbols[i], symbols[i + 1]][1]
-        symbols = [*symbols[:i], joined, *symbols[i + 2 :]]
-        yield symbols
-
-
-def merge_by_search(symbols: list[int], ranks: Ranks) -> list[int]:
-    """The symbols after all merges: the definition, quadratic in their number."""
-    *_, last = merge_steps(symbols, ranks)
-    return last
-
-
-def merge_by_heap(symbols: list[int], ranks: Ranks) -> list[int]:
-    """The same, near-linear: a heap of the ranks that occur, a list of places for each, a linked list of symbols.
-
-    Pairs of the lowest rank are joined at all their places, from left to right, unless a join brings about a pair of lower
-    rank, which then goes first. A place whose symbols have changed meanwhile is stale and is skipped. A rank never gets
-    new places while it is being joined: what its joins lead to is longer than its token. So its places are sorted once.
-    """
-    symbols = list(symbols)
-    n = len(symbols)
-    following, previous = list(range(1, n + 1)), list(range(-1, n - 1))
-    places: dict[int, list[int]] = {}  # of pairs of each rank
-    for i, pair in enumerate(pairwise(symbols)):
-        if pair in ranks:
-            places.setdefault(ranks[pair][0], []).append(i)
-    heap = list(places)
-    heapq.heapify(heap)
-    begun: dict[int, list[int]] = {}  # the places still to come of ranks that had to wait
-    while heap:
-        rank = heapq.heappop(heap)
-        waiting = begun.pop(rank, None) or sorted(places.pop(rank), reverse=True)
-        while waiting:
-            i = waiting.pop()
-            j = following[i]
-            if symbols[i] < 0 or j >= n or (symbols[i], symbols[j]) not in ranks:
-                continue
-            found, joined = ranks[symbols[i], symbols[j]]
-            if found != rank:
-                continue
-            symbols[i], symbols[j] = joined, -1  # -1: swallowed, so places that start here are stale
-            after = following[i] = following[j]
-            if after < n:
-                previous[after] = i
-            for a, b in ((previous[i], i), (i, after)):
-                if a >= 0 and b < n and (pair := (symbols[a], symbols[b])) in ranks:
-                    new = ranks[pair][0]
-                    if new not in places:
-                        places[new] = []
-                        heapq.heappush(heap, new)
-                    places[new].append(a)
-            if waiting and heap and heap[0] < rank:
-                begun[rank] = waiting
-                heapq.heappush(heap, rank)
-                break
-    return [symbol for symbol in symbols if symbol >= 0]
 
 
 class _PieceCache(dict[str, list[int]]):
@@ -124,29 +56,6 @@ class _PieceCache(dict[str, list[int]]):
                 self.clear()
             self[piece] = ids
         return ids
-
-
-class TokenRanks(dict[Pair, tuple[int, int]]):
-    """The pairs of a file of ranks, worked out as they are asked for: two tokens are a pair if they make a token."""
-
-    def __init__(self, tokens: list[bytes], ids: dict[bytes, int]):
-        super().__init__()
-        self._tokens, self._ids, self._none = tokens, ids, set[Pair]()
-
-    def __contains__(self, pair: object) -> bool:
-        if super().__contains__(pair):
-            return True
-        if pair in self._none:
-            return False
-        left, right = cast(Pair, pair)
-        joined = self._ids.get(self._tokens[left] + self._tokens[right])
-        if joined is not None:
-            self[left, right] = (joined, joined)
-            return True
-        if len(self._none) >= CACHE_PIECES:
-            self._none.clear()
-        self._none.add((left, right))
-        return False
 
 
 class BPETokenizer(Tokenizer):
@@ -196,14 +105,16 @@ class BPETokenizer(Tokenizer):
     @classmethod
     def train(
         cls, documents: Iterable[str | bytes], *, vocab_size: int, pattern: str | SplitPattern = "gpt4", min_frequency: int = 2,
-        special_tokens: Iterable[str] = (END_OF_TEXT,), progress: Callable[[str, int, int | None], None] | None = None,
+        special_tokens: Iterable[str] = (END_OF_TEXT,), progress: Progress | None = None, memory_limit: int | None = None,
+        processes: int = 1,
     ) -> BPETokenizer:  # fmt: skip
         """Learn a vocabulary of `vocab_size` ids from `documents` (read once, one at a time).
 
         Ids: the 256 bytes in GPT-2's order, then merged tokens in the order learned, then the special tokens. Special
         tokens found in a document separate its text and are not learned from. Merges stop early when no pair occurs
         `min_frequency` times. `progress(stage, done, total)` is called with stage "count" (documents; total None) and
-        "merge" (tokens made).
+        "merge" (tokens made). memory_limit: bytes for counts and merges, with the same result; what does not fit goes to
+        temporary files. processes: how many cut the text, for a pattern of your own; known ones are cut by kernels on all cores.
         """
         special = [special_tokens] if isinstance(special_tokens, str) else list(special_tokens)
         least = 256 + len(special)
@@ -213,10 +124,32 @@ class BPETokenizer(Tokenizer):
             )
         check_min_frequency(min_frequency)  # this and the special tokens before the work, not after it
         Tokenizer(*add_special_tokens([bytes([byte]) for byte in range(256)], special))
-        counts = count_pieces(documents, as_pattern(pattern), special_tokens=special, progress=progress)
-        tokens, merges = learn_merges(counts, vocab_size - least, min_frequency=min_frequency, progress=progress)
+        tokens, merges = learn_from_documents(
+            documents, as_pattern(pattern), vocab_size - least, min_frequency=min_frequency, special_tokens=special,
+            progress=progress, memory_limit=memory_limit, processes=processes,
+        )  # fmt: skip
         tokens, special_ids = add_special_tokens(tokens, special)
         return cls(tokens, merges, pattern=pattern, special_tokens=special_ids)
+
+    def smaller(self, vocab_size: int) -> BPETokenizer:
+        """What `train` would have made with a smaller `vocab_size`: the first merges alone, then the special tokens.
+
+        ValueError if the vocabulary has not that many tokens, or does not stand in the order of training.
+        """
+        names, merges = sorted(self.special_tokens, key=self.special_tokens.__getitem__), self.merges or []
+        learned = [*(bytes([byte]) for byte in BYTE_ORDER), *(left + right for left, right in merges)]
+        if self.tokens != add_special_tokens(learned, names)[0] or len(names) < len(list(self.added_tokens)):
+            raise ValueError(
+                "smaller: this vocabulary is not 256 bytes, merged tokens and special tokens in the order of training"
+            )
+        n_merges = vocab_size - 256 - len(names)
+        if not 0 <= n_merges <= len(merges):
+            raise ValueError(f"vocab_size: got {vocab_size}, expected {256 + len(names)} to {self.vocab_size}")
+        tokens, special_ids = add_special_tokens(learned[: 256 + n_merges], names)
+        return BPETokenizer(
+            tokens, merges[:n_merges], pattern=self.pattern, special_tokens=special_ids, ignore_merges=self.ignore_merges,
+            normalization=self.normalization, template=self.template,
+        )  # fmt: skip
 
     def _encode_piece(self, piece: str) -> list[int]:
         """The ids of one piece, merged."""

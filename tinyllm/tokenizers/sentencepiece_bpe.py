@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinyllm.tokenizers.bpe import LONG, merge_by_heap, merge_by_search
+from tinyllm.tokenizers.merging import LONG, merge_by_heap, merge_by_search
 from tinyllm.tokenizers.sentencepiece import Pieces, SentencePieceTokenizer
 
 if TYPE_CHECKING:

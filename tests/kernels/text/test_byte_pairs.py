@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tinyllm.kernels.text import byte_pairs, words
 from tinyllm.kernels.text.byte_pairs import BytePairCoder
-from tinyllm.tokenizers import BPETokenizer, bpe
+from tinyllm.tokenizers import BPETokenizer, merging
 from tinyllm.tokenizers.layout import BYTE_ORDER
 from tinyllm.tokenizers.unicode_classes import character_classes
 
@@ -46,7 +46,7 @@ def plain(tokenizer, data):
         if tokenizer.ignore_merges and data in tokenizer.ordinary:
             ids.append(tokenizer.ordinary[data])
         else:
-            ids += bpe.merge_by_search([tokenizer._byte_ids[byte] for byte in data], tokenizer._ranks)
+            ids += merging.merge_by_search([tokenizer._byte_ids[byte] for byte in data], tokenizer._ranks)
     return ids
 
 

@@ -160,12 +160,14 @@ class BytePairCoder:
         return out[:n].tobytes()
 
 
-def document_parts(texts: list[bytes], seam: re.Pattern[bytes] = LINE_START) -> Iterator[list[tuple[int, int, int]]]:
-    """For each document (begin, end, end of the document) of its parts, about PART bytes each, in the joined text."""
-    place = 0
+def document_parts(
+    texts: list[bytes], seam: re.Pattern[bytes] = LINE_START, size: int | None = None
+) -> Iterator[list[tuple[int, int, int]]]:
+    """For each document (begin, end, end of the document) of its parts, about `size` bytes (PART) each, in the joined text."""
+    place, size = 0, size or PART
     for text in texts:
         cuts = [0]
-        while len(text) - cuts[-1] > PART and (found := seam.search(text, cuts[-1] + PART)):
+        while len(text) - cuts[-1] > size and (found := seam.search(text, cuts[-1] + size)):
             cuts.append(found.start())
         cuts.append(len(text))
         yield [(place + a, place + b, place + len(text)) for a, b in pairwise(cuts) if a < b]

@@ -3,7 +3,7 @@
 Pairs are looked up in a table with open addressing: (left id, right id) -> rank and the id of what they make. A short piece
 compares the ranks of all its pairs at every step. A long one (DNA has no spaces) keeps lists of the places of each rank, and the
 ranks in a heap: near-linear, same answer.
-Twins: `merge_by_search` and `merge_by_heap` in tokenizers/bpe.py.
+Twins: `merge_by_search` and `merge_by_heap` in tokenizers/merging.py.
 """
 
 from typing import Any, NamedTuple
