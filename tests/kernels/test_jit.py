@@ -76,8 +76,8 @@ def test_nothing_compiles_after_warmup(monkeypatch):
     from tinyllm.kernels.attention.visibility import EVERYTHING
 
     steps = list(warmup())
-    assert [name for name, _, _ in steps] == [*examples(), "text"]
-    assert [index for _, index, _ in steps] == list(range(1, len(kernels.TABLE) + 2))
+    assert [name for name, _, _ in steps] == [*examples(), "text", "learning"]
+    assert [index for _, index, _ in steps] == list(range(1, len(kernels.TABLE) + 3))
     before = jit.signatures()
     for call in examples().values():
         call()
@@ -112,7 +112,8 @@ def test_fastmath_keeps_nan_and_infinity():
 
     assert jit.FASTMATH <= {"contract", "reassoc", "nsz", "arcp", "afn"}
     for kernel in jit.KERNELS:
-        assert set(kernel.targetoptions["fastmath"]) == jit.FASTMATH and kernel.targetoptions["error_model"] == "numpy"
+        fast = set(kernel.targetoptions["fastmath"])  # none where sums are rounded as in a twin that must choose alike
+        assert fast in (jit.FASTMATH, set()) and kernel.targetoptions["error_model"] == "numpy"
 
 
 @compiled_only

@@ -27,7 +27,7 @@ def warmup(dtype: str = "float32") -> Iterator[tuple[str, int, int]]:
 
     Afterwards nothing is compiled any more in this process for that dtype. Numba is only imported when iteration starts.
     """
-    calls = {**examples(dtype), "text": encode_text}
+    calls = {**examples(dtype), "text": encode_text, "learning": learn_merges}
     for index, (name, call) in enumerate(calls.items(), start=1):
         yield name, index, len(calls)
         call()
@@ -148,3 +148,20 @@ def encode_text() -> bytes:
     classes.setflags(write=False)
     coder = BytePairCoder(tokens, ordinary=np.arange(257), merges=None, whole=True, cut=Cut(), classes=classes)
     return coder.decode(coder.encode([b"abc " + b"ab" * 99])[0])
+
+
+def learn_merges() -> np.ndarray:
+    """The merges of a text in which one word is long: counted, then learned."""
+    if not kernels.machine_code():
+        return np.empty((0, 2), np.int32)
+    from tinyllm.kernels.text.counting import PIECES, WordCounter
+    from tinyllm.kernels.text.pair_training import PairLearner
+
+    classes = np.zeros(0x110000, np.uint8)
+    classes.setflags(write=False)
+    counter = WordCounter(PIECES, classes, memory=1 << 20)
+    counter.add([b"ab" * 99])
+    letters, begins, counts = counter.words()
+    symbols = np.concatenate([[-1], letters[: begins[-1]]]).astype(np.int32)
+    symbols[begins] = -1
+    return PairLearner(symbols, np.full(len(symbols), counts[0]), n_symbols=256, n_merges=2, least=1).learn(2)

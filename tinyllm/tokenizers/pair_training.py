@@ -26,7 +26,7 @@ from tinyllm import kernels
 from tinyllm.tokenizers.word_counts import Progress
 
 Pair = tuple[int, int]
-LARGE = 1 << 17  # symbols from which the kernel pays
+LARGE, MIDDLING = 1 << 17, 1 << 12  # symbols from which the kernel pays, beside `_learn_by_heap` and `learn_pairs_slowly`
 STEPS = 50  # times that progress is told
 
 
@@ -133,7 +133,7 @@ def learn_pairs(
     large arrays. No two merges lead to the same text: inside what becomes a symbol, earlier merges have acted alike wherever
     it stands.
     """
-    if len(symbols) >= LARGE and kernels.machine_code():
+    if len(symbols) >= (MIDDLING if by_likelihood else LARGE) and kernels.machine_code():
         from tinyllm.kernels.text.pair_training import PairLearner
 
         learner = PairLearner(symbols, weights, n_symbols=n_symbols, n_merges=n_merges, least=min_frequency, room=room)

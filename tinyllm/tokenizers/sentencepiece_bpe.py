@@ -7,12 +7,26 @@ that has no piece of its own falls back to its bytes, on which nothing is ever m
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinyllm.tokenizers.bpe_train import check_min_frequency
 from tinyllm.tokenizers.merging import LONG, merge_by_heap, merge_by_search
+from tinyllm.tokenizers.normalizers import Normalizer
+from tinyllm.tokenizers.pair_training import learn_pairs
 from tinyllm.tokenizers.sentencepiece import Pieces, SentencePieceTokenizer
+from tinyllm.tokenizers.sentencepiece_train import (
+    BYTES,
+    COVERAGE,
+    NFKC,
+    SPECIAL_TOKENS,
+    UNKNOWN,
+    check_vocab_size,
+    read_characters,
+)
+from tinyllm.tokenizers.word_counts import Progress
 
 if TYPE_CHECKING:
     from tinyllm.kernels.text.pieces import WordCoder
@@ -37,6 +51,43 @@ class SentencePieceBPETokenizer(SentencePieceTokenizer):
         self._ranks = {
             (left, right): (rank, joined) for (left, right, joined), rank in zip(merges, self.order.tolist(), strict=True)
         }
+
+    @classmethod
+    def train(
+        cls, documents: Iterable[str | bytes], *, vocab_size: int, normalizer: Normalizer = NFKC, min_frequency: int = 2,
+        special_tokens: Iterable[str] = SPECIAL_TOKENS, byte_fallback: bool = True, coverage: float = COVERAGE,
+        split_digits: bool = False, progress: Progress | None = None, memory_limit: int | None = None,
+    ) -> SentencePieceBPETokenizer:  # fmt: skip
+        """Learn a vocabulary of `vocab_size` ids from `documents`, each line of which is a text of its own.
+
+        Ids: <unk>, the special tokens, the 256 bytes if `byte_fallback`, the merged pieces in the order learned, the characters
+        with the most frequent first. coverage: the share of the text that they are to cover; the rarest get no piece.
+        split_digits: each digit is a piece of its own. Others: see `BPETokenizer.train`.
+        """
+        check_min_frequency(min_frequency)
+        special = [special_tokens] if isinstance(special_tokens, str) else list(special_tokens)
+        corpus = read_characters(
+            documents, normalizer=normalizer, special_tokens=special, coverage=coverage, split_digits=split_digits,
+            progress=progress, memory_limit=memory_limit,
+        )  # fmt: skip
+        first = [UNKNOWN, *special, *(BYTES if byte_fallback else [])]
+        n_characters = len(corpus.alphabet)
+        check_vocab_size(vocab_size, len(first), corpus.alphabet)
+        pairs = learn_pairs(
+            corpus.symbols, corpus.weights, n_symbols=n_characters, n_merges=vocab_size - len(first) - n_characters,
+            min_frequency=min_frequency, progress=progress,
+        )  # fmt: skip
+        characters = [corpus.text([i]) for i in range(n_characters)]
+        learned = list(characters)
+        for left, right in pairs:
+            learned.append(learned[left] + learned[right])
+        ids = [*(len(first) + len(pairs) + i for i in range(n_characters)), *range(len(first), len(first) + len(pairs))]
+        texts: list[str | None] = [*first, *learned[n_characters:], *characters]
+        merges = [(ids[left], ids[right], len(first) + k) for k, (left, right) in enumerate(pairs)]
+        return cls(
+            Pieces(texts, unknown=0, byte_fallback=byte_fallback), merges, normalizer=normalizer, prefix="unless_there",
+            special_tokens={text: i for i, text in enumerate(first[: 1 + len(special)])},
+        )  # fmt: skip
 
     def _segment(self, word: str) -> list[tuple[int, int]]:
         symbols = [self.ordinary.get(character, -1) for character in word]

@@ -35,7 +35,7 @@ def classes_of(patterns: dict[int, str]) -> np.ndarray:
     codes = np.concatenate([np.array(part) for part in _ASSIGNED])
     text = "".join(map(chr, codes.tolist()))
     for bit, pattern in patterns.items():
-        for run in regex.finditer(f"{pattern}+", text):
+        for run in regex.finditer(f"(?:{pattern})+", text):
             table[codes[run.start() : run.end()]] |= bit
     table.setflags(write=False)
     return table

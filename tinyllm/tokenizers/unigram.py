@@ -17,11 +17,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinyllm import kernels
+from tinyllm.tokenizers.normalizers import Normalizer
 from tinyllm.tokenizers.sentencepiece import CACHE_WORDS, Pieces, SentencePieceTokenizer
+from tinyllm.tokenizers.sentencepiece_train import (
+    BYTES,
+    COVERAGE,
+    NFKC,
+    SPECIAL_TOKENS,
+    UNKNOWN,
+    check_vocab_size,
+    read_characters,
+)
+from tinyllm.tokenizers.unigram_train import N_SEEDS, PlainCorpus, learn_pieces
+from tinyllm.tokenizers.word_counts import Progress
 
 if TYPE_CHECKING:
     from tinyllm.kernels.text.pieces import WordCoder
 
+LARGE = 1 << 17  # symbols of a corpus from which kernels pay
 UNKNOWN_PENALTY = 10.0  # below the least probable piece
 NEAR = 2.0**-24  # of the sum, for each piece added: what rounding to 32 bits may make of two equal sums
 
@@ -45,6 +59,37 @@ class UnigramTokenizer(SentencePieceTokenizer):
         self._longest = max(map(len, self.ordinary), default=1)
         used = scores[list(self.ordinary.values())]
         self._unknown_score = scores.dtype.type((used.min() if used.size else 0) - UNKNOWN_PENALTY)
+
+    @classmethod
+    def train(
+        cls, documents: Iterable[str | bytes], *, vocab_size: int, normalizer: Normalizer = NFKC,
+        special_tokens: Iterable[str] = SPECIAL_TOKENS, byte_fallback: bool = True, coverage: float = COVERAGE,
+        split_digits: bool = False, progress: Progress | None = None, memory_limit: int | None = None,
+    ) -> UnigramTokenizer:  # fmt: skip
+        """Learn a vocabulary of `vocab_size` ids from `documents`, each line of which is a text of its own.
+
+        Ids: <unk>, the special tokens, the 256 bytes if `byte_fallback`, then the pieces, the most probable first, every
+        character of the alphabet among them. Others: see `SentencePieceBPETokenizer.train`.
+        """
+        special = [special_tokens] if isinstance(special_tokens, str) else list(special_tokens)
+        corpus = read_characters(
+            documents, normalizer=normalizer, special_tokens=special, coverage=coverage, split_digits=split_digits,
+            progress=progress, memory_limit=memory_limit,
+        )  # fmt: skip
+        first = [UNKNOWN, *special, *(BYTES if byte_fallback else [])]
+        check_vocab_size(vocab_size, len(first), corpus.alphabet)
+        make: Any = PlainCorpus
+        if len(corpus.symbols) >= LARGE and kernels.machine_code():
+            from tinyllm.tokenizers.unigram_corpus import ArrayCorpus as make
+        n = len(corpus.alphabet)
+        seeds = make(corpus.symbols, corpus.weights, n, N_SEEDS)
+        learned, scores = learn_pieces(seeds, n_characters=n, n_pieces=vocab_size - len(first), progress=progress)
+        texts: list[str | None] = [*first, *map(corpus.text, learned)]
+        return cls(
+            Pieces(texts, unknown=0, byte_fallback=byte_fallback), np.concatenate([np.zeros(len(first)), scores]),
+            normalizer=normalizer, prefix="unless_there",
+            special_tokens={text: i for i, text in enumerate(first[: 1 + len(special)])},
+        )  # fmt: skip
 
     def _edges(self, word: str, begin: int) -> list[tuple[int, int, Any]]:
         """(end, id, log probability) of each piece that begins at a place; an unknown character, id -1, where it has none."""

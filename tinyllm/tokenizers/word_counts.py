@@ -29,6 +29,7 @@ Split = Callable[[str], list[str]]
 LARGE = 1 << 21  # characters from which kernels pay
 AT_ONCE = 1 << 23  # characters that are counted in one call
 LEAST_MEMORY = 1 << 24
+SORTED_BY = 32  # first bytes of a word
 
 
 class Words(NamedTuple):
@@ -55,11 +56,50 @@ class Words(NamedTuple):
         weights[1:] = np.repeat(self.counts, np.diff(self.begins))
         return symbols, weights
 
+    def ordered(self) -> Words:
+        """The same words from a to z, byte by byte: whatever comes of them does not depend on who counted which first."""
+        sizes, n = np.diff(self.begins) - 1, len(self.counts)
+        offsets = np.arange(SORTED_BY)
+        at = np.minimum(self.begins[:-1, None] + np.minimum(offsets, sizes[:, None]), max(int(self.begins[-1]) - 1, 0))
+        starts = (
+            np.where(offsets < sizes[:, None], self.letters[at], 0).astype(np.uint8) if n else np.empty((0, SORTED_BY), np.uint8)
+        )
+        order = np.lexsort([sizes, *starts.view(">u8").T[::-1]])
+        ties = (
+            (starts[order][1:] == starts[order][:-1]).all(axis=1)
+            & (sizes[order][1:] > SORTED_BY)
+            & (sizes[order][:-1] > SORTED_BY)
+        )
+        for begin, end in _runs(ties):
+            order[begin : end + 1] = sorted(order[begin : end + 1].tolist(), key=self._word)
+        begins = np.concatenate([[0], np.cumsum(sizes[order] + 1)])
+        places = np.repeat(self.begins[:-1][order] - begins[:-1], sizes[order] + 1) + np.arange(begins[-1])
+        return Words(self.letters[places], begins, self.counts[order])
+
+    def _word(self, k: int) -> bytes:
+        return self.letters[self.begins[k] : self.begins[k + 1] - 1].tobytes()
+
+    def codes(self) -> tuple[np.ndarray, np.ndarray]:
+        """(code points, the count of each one's word), (M,): the words as characters, a line end behind each."""
+        n = int(self.begins[-1])
+        letters = self.letters[:n].copy()
+        letters[self.begins[1:] - 1] = ord("\n")
+        text = letters.tobytes().decode("utf-8", "surrogateescape")
+        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.int64)
+        ends = np.flatnonzero(codes == ord("\n"))
+        return codes, np.repeat(self.counts, np.diff(ends, prepend=-1))
+
     def texts(self) -> list[str]:
         """The words, bytes that are no UTF-8 as in `to_text`."""
         data = self.letters.tobytes()
         bounds = itertools.pairwise(self.begins.tolist())
         return [to_text(data[begin : end - 1]) for begin, end in bounds]
+
+
+def _runs(flags: np.ndarray) -> list[tuple[int, int]]:
+    """(begin, end) of each run of True."""
+    edges = np.flatnonzero(np.diff(flags.astype(np.int8), prepend=0, append=0))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
 def count_pieces(

@@ -13,22 +13,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import regex
 
 from tinyllm.tokenizers.added_tokens import AddedToken
+from tinyllm.tokenizers.bpe_train import check_min_frequency
 from tinyllm.tokenizers.compiled import CompiledWords
 from tinyllm.tokenizers.encoding import NO_TEMPLATE, Template
 from tinyllm.tokenizers.layout import file_layout, template_layout
 from tinyllm.tokenizers.normalizers import BERT, Normalizer, normalizer_layout
 from tinyllm.tokenizers.tokenizer import Place, Tokenizer
 from tinyllm.tokenizers.unicode_classes import classes_of
+from tinyllm.tokenizers.word_counts import Progress
+from tinyllm.tokenizers.wordpiece_train import MOST_CHARACTERS, SPECIAL_TOKENS, learn_pieces, read_words
 
 if TYPE_CHECKING:
     from tinyllm.kernels.text.pieces import WordCoder
 
+Rule = Literal["likelihood", "frequency"]
 PREFIX, UNKNOWN, LONGEST_WORD = "##", "[UNK]", 100
 CACHE_WORDS = 100_000
 PUNCTUATION = r"\p{P}$+<=>^`|~"  # ASCII's symbols count too
@@ -85,6 +89,40 @@ class WordPieceTokenizer(Tokenizer):
                 self._spoken[token.id] = self._said(normalizer(token.content))
         self._compiled = CompiledWords(self._coder)
         self._cache: dict[str, list[tuple[int, int]]] = {}
+
+    @classmethod
+    def train(
+        cls, documents: Iterable[str | bytes], *, vocab_size: int, rule: Rule = "likelihood", normalizer: Normalizer = BERT,
+        min_frequency: int = 2, special_tokens: Iterable[str] = SPECIAL_TOKENS, most_characters: int = MOST_CHARACTERS,
+        progress: Progress | None = None, memory_limit: int | None = None,
+    ) -> WordPieceTokenizer:  # fmt: skip
+        """Learn pieces from `documents`: by "likelihood", as the papers say, or by "frequency", which is BPE with ##.
+
+        Ids: the special tokens, of which [UNK] is one; the `most_characters` most frequent characters in the order of their
+        codes; those that go on a word; the merged pieces in the order learned. min_frequency: how often a pair must occur;
+        at 1, the likeliest are the rarest. Others: see `BPETokenizer.train`.
+        """
+        special = [special_tokens] if isinstance(special_tokens, str) else list(special_tokens)
+        if rule not in get_args(Rule):
+            raise ValueError(f"rule: got {rule!r}, expected {' or '.join(map(repr, get_args(Rule)))}")
+        if UNKNOWN not in special:
+            raise ValueError(f"special_tokens: got {special}, expected {UNKNOWN!r} among them")
+        check_min_frequency(min_frequency)
+        words = read_words(
+            documents,
+            normalizer,
+            _WORD.findall,
+            classes=word_classes,
+            special_tokens=special,
+            progress=progress,
+            memory_limit=memory_limit,
+        )
+        learned = learn_pieces(
+            words, n_pieces=vocab_size - len(special), prefix=PREFIX, by_likelihood=rule == "likelihood",
+            min_frequency=min_frequency, most_characters=most_characters, progress=progress,
+        )  # fmt: skip
+        pieces: list[str | None] = [*special, *(piece for piece in learned if piece not in special)]
+        return cls(pieces, normalizer=normalizer, special_tokens={text: i for i, text in enumerate(special)})
 
     def _said(self, piece: str) -> bytes:
         """What a piece adds to a text."""

@@ -22,8 +22,8 @@ from tinyllm.kernels.text.pieces import WORD_SEAM, greedy_word_end
 from tinyllm.kernels.text.words import INLINE, LONG_WORD, U32, U56, key_of
 
 PIECES, MARKED, PLAIN = 0, 1, 2  # words: as a pattern cuts; with the space before them; without spaces, punctuation apart
-LINE_END, BLANKS, SINGLE = 1, 2, 4  # classes of characters, for MARKED; from SCRIPT on: those that may stand in one word
-SCRIPT = 8
+LINE_END, BLANKS, SINGLE = 1, 2, 4  # classes of characters, for MARKED
+KINDS = (8, 16, 32, 128)  # the others: those of one kind may stand in one word (64 is END)
 PART = 1 << 18  # bytes that a thread takes at a time
 FIRST_SLOTS = 1 << 18
 N_BUCKETS = 16
@@ -94,21 +94,28 @@ def count_word(counts, text, begin, end, n):
 
 @inlined
 def marked_word_end(text, i, n, classes):
-    """The end of the word at i, or minus the place behind a line end. A word takes one space before it; of several, the last."""
+    """The end of the word at i, or minus the place behind a line end. A word takes one space before it; of several, the last.
+
+    Spaces at the end of a line are no word.
+    """
     begin, here = i, character(text, i, n, classes)
     if here & LINE_END:
         return -(i + (here >> WIDTH))
     while here & BLANKS:
         i += 1
         here = character(text, i, n, classes)
-    if here & (END | LINE_END | SINGLE) and i > begin or i > begin + 1:
-        return i if here & (END | LINE_END | SINGLE) else i - 1
-    script = here & -SCRIPT & 0xFF
+    if here & (END | LINE_END):
+        return -i
+    if here & SINGLE and i > begin:
+        return i
+    if i > begin + 1:
+        return i - 1
+    kind = here & (8 | 16 | 32 | 128)
     i += here >> WIDTH
     if here & SINGLE:
         return i
     here = character(text, i, n, classes)
-    while here & script:
+    while here & kind:
         i += here >> WIDTH
         here = character(text, i, n, classes)
     return i
