@@ -29,6 +29,7 @@ Split = Callable[[str], list[str]]
 LARGE = 1 << 21  # characters from which kernels pay
 AT_ONCE = 1 << 23  # characters that are counted in one call
 LEAST_MEMORY = 1 << 24
+WORDS_AT_ONCE = 1 << 14  # that are made symbols
 SORTED_BY = 32  # first bytes of a word
 
 
@@ -50,10 +51,13 @@ class Words(NamedTuple):
         """(symbols int32, weights int64), (N + 1,): the words as ids (256,) of their bytes, -1 around each; the counts."""
         n = int(self.begins[-1])
         symbols, weights = room(n + 1, np.int32), room(n + 1, np.int64)
-        symbols[1:] = ids[self.letters[:n]]
-        symbols[self.begins] = -1
-        weights[0] = 0
-        weights[1:] = np.repeat(self.counts, np.diff(self.begins))
+        symbols[0], weights[0] = -1, 0
+        for first in range(0, len(self.counts), WORDS_AT_ONCE):
+            begins = self.begins[first : first + WORDS_AT_ONCE + 1]
+            begin, end = int(begins[0]), int(begins[-1])
+            symbols[begin + 1 : end + 1] = ids[self.letters[begin:end]]
+            symbols[begins[1:]] = -1
+            weights[begin + 1 : end + 1] = np.repeat(self.counts[first : first + WORDS_AT_ONCE], np.diff(begins))
         return symbols, weights
 
     def ordered(self) -> Words:
@@ -148,7 +152,7 @@ def count_words(
         first, parts, large = _look_ahead(parts)
         if large or memory_limit is not None:
             return _count_by_kernels(
-                itertools.chain(first, parts), counter(memory_limit and memory_limit // 2), progress, memory_limit
+                itertools.chain(first, parts), counter(memory_limit and memory_limit // 4), progress, memory_limit
             )
         parts = iter(first)
     texts = _joined(parts, progress)

@@ -7,7 +7,7 @@ of all hashes; in the end each file is counted by itself.
 """
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -276,24 +276,31 @@ class WordCounter:
         return letters[: place + PADDING], begins[: n + 1], counts[:n]
 
 
-def _read(file: Any) -> list[Words]:
-    """The lists of words that a file holds; it is closed."""
-    end, found = file.tell(), []
+def _read(file: Any) -> Iterator[Words]:
+    """The lists of words that a file holds, one by one; then it is closed."""
+    end = file.tell()
     file.seek(0)
     while file.tell() < end:
-        found.append((np.load(file), np.load(file), np.load(file)))
+        yield np.load(file), np.load(file), np.load(file)
     file.close()
-    return found
 
 
-def _together(found: list[Words]) -> Words:
+def _together(found: Iterable[Words]) -> Words:
     """One list of several, in which each word stands once."""
-    n_slots = 1 << (2 * sum(len(counts) for _, _, counts in found) + 1).bit_length()
-    n_bytes = sum(len(letters) + 8 * len(counts) for letters, _, counts in found)
-    table = Counts(np.zeros(3 * n_slots, np.uint64), np.empty(n_bytes + PADDING, np.uint8), np.zeros(2, np.int64))
-    for one in found:
-        add_words(table, *one)
+    table = _table(1 << 10, 1 << 12)
+    for letters, begins, counts in found:
+        words, n_bytes = table.used[N_WORDS] + len(counts), table.used[N_BYTES] + len(letters) + 8 * len(counts)
+        if 3 * words > table.slots.size // 2 or n_bytes > table.arena.size:
+            old, table = _list(table), _table(2 * int(words), 2 * int(n_bytes))
+            add_words(table, *old)
+        add_words(table, letters, begins, counts)
     return _list(table)
+
+
+def _table(n_words: int, n_bytes: int) -> Counts:
+    """An empty table, half full with so many words."""
+    n_slots = 1 << (2 * n_words).bit_length()
+    return Counts(np.zeros(3 * n_slots, np.uint64), np.empty(n_bytes + PADDING, np.uint8), np.zeros(2, np.int64))
 
 
 def _list(table: Counts, bucket: int = -1) -> Words:

@@ -350,6 +350,7 @@ class PairLearner:
     def __init__(
         self, symbols: np.ndarray, weights: np.ndarray, *, n_symbols: int, n_merges: int, least: int, room: Any = np.empty
     ):
+        self.room = room
         n_tokens = n_symbols + n_merges
         lengths = np.ones(n_tokens, np.int32)
         self.row = Row(symbols, weights, lengths, np.zeros(n_tokens, np.int64))
@@ -364,11 +365,11 @@ class PairLearner:
             self._grow()
         list_pairs(self.row, self.pairs, least)
 
-    @staticmethod
-    def _with_room(n: int, arena: np.ndarray, used: np.ndarray) -> PairLists:
+    def _with_room(self, n: int, arena: np.ndarray, used: np.ndarray) -> PairLists:
         """Empty lists for n pairs."""
-        counts, begins, sizes, seen = (np.zeros(n, np.int64) for _ in range(4))
-        slots, sides, heap = np.zeros(2 * n, np.int32), np.empty((n, 2), np.int32), np.empty(n, np.int32)
+        counts, begins, sizes, seen = (self.room(n, np.int64) for _ in range(4))
+        slots, sides, heap = self.room(2 * n, np.int32), self.room(2 * n, np.int32).reshape(n, 2), self.room(n, np.int32)
+        slots[:] = 0
         return PairLists(slots, sides, counts, begins, sizes, arena, heap, seen, used)
 
     def _grow(self) -> None:
