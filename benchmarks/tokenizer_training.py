@@ -80,7 +80,7 @@ def bpe(documents: list[str]) -> dict[str, Callable[[], Any]]:
 
         path = Path(tempfile.mkdtemp()) / "text"
         path.write_text("".join(documents), "utf-8")
-        sides["gigatoken"] = lambda: gigatoken.train_bpe(gigatoken.TextFileSource(str(path)), 32_000, ["<|endoftext|>"])
+        sides["gigatoken"] = lambda: gigatoken.train_bpe(str(path), 32_000, ["<|endoftext|>"])
     except ImportError:
         pass
     return sides

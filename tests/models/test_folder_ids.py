@@ -178,7 +178,7 @@ def test_a_chat_template_that_is_not_ours_is_said(folder, name):
         write(folder, name, chat_template=CHAT_TEMPLATE)
         load_tokenizer_for(folder)
         write(folder, name, chat_template=[{"name": "default", "template": "{{ 1 }}"}])
-    with pytest.warns(UserWarning, match=f"{name}: its chat template is not run here"):
+    with pytest.warns(UserWarning, match=f"{name}: its chat template is not known here"):
         load_tokenizer_for(folder)
 
 

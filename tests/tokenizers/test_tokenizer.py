@@ -8,8 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinyllm.tokenizers import BPETokenizer, ByteTokenizer, CharacterTokenizer, Tokenizer, load_tokenizer
+from tinyllm.tokenizers import (
+    BPETokenizer,
+    ByteTokenizer,
+    CharacterTokenizer,
+    SentencePieceBPETokenizer,
+    Tokenizer,
+    load_tokenizer,
+)
 from tinyllm.tokenizers.characters import to_bytes, to_text
+from tinyllm.tokenizers.merging import merge_with_dropout
 
 DOCUMENTS = [
     "the low sun, lower and lowest: newer, newest, wider\n" * 3,
@@ -281,3 +289,58 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         TOKENIZERS["byte"].save(tmp_path)
     assert path.read_bytes() == before and {p.name for p in tmp_path.iterdir()} == {"tokenizer.json", "tokenizer_config.json"}
     assert json.loads(before)["model"]["type"] == "BPE"
+
+
+REFUSING = ByteTokenizer(special_tokens=["<|a|>", "<|a|><|b|>"]).with_special_text("error")
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda text, **allowed: REFUSING.encode(text, **allowed),
+        lambda text, **allowed: REFUSING.encoding(text, **allowed).ids,
+        lambda text, **allowed: REFUSING.encode_batch([text], **allowed)[0],
+        lambda text, **allowed: list(REFUSING.encode_iterable(list(text), **allowed)),
+    ],
+    ids=["encode", "encoding", "batch", "stream"],
+)
+def test_text_that_spells_a_special_token_can_be_an_error(encode):
+    text = "x" * 50 + "中<|a|>"
+    with pytest.raises(ValueError, match=r"at character 51 stands the special token '<\|a\|>', which text may not spell"):
+        encode(text)
+    with pytest.raises(ValueError, match=r"'<\|a\|><\|b\|>'"):
+        encode("<|a|><|b|>", allowed_special={"<|a|>"})
+    assert (
+        encode(text, allowed_special="all")[-1] == encode(text, allowed_special={"<|a|>"})[-1] == REFUSING.special_tokens["<|a|>"]
+    )
+    assert encode("<|a") == REFUSING.with_special_text("plain").encode("<|a")
+    with pytest.raises(ValueError, match="special_text: got 'raise', expected 'plain' or 'error'"):
+        REFUSING.with_special_text("raise")
+
+
+class TestDropout:
+    """BPE-dropout, of both kinds of BPE."""
+
+    DOCUMENTS = ["the lowest newest widest words of the lower low"] * 5
+    MADE = (BPETokenizer.train(DOCUMENTS, vocab_size=300), SentencePieceBPETokenizer.train(DOCUMENTS, vocab_size=320))
+
+    @pytest.mark.parametrize("tokenizer", MADE, ids=["bytes", "marked"])
+    def test_tokens_between_the_usual_ones_and_none_merged(self, tokenizer):
+        rng, text = np.random.default_rng(0), "the lowest lower é"
+        assert tokenizer.sample(text, rng=rng, dropout=0.0) == tokenizer.encode(text)
+        apart = tokenizer.sample(text, rng=rng, dropout=1.0)
+        assert len(apart) == (len(text.encode()) if tokenizer is self.MADE[0] else len(text) + 2)  # a space before, é as bytes
+        cuts = [tokenizer.sample(text, rng=rng, dropout=0.3) for _ in range(200)]
+        assert {tokenizer.decode(cut) for cut in cuts} == {text} and len(set(map(tuple, cuts))) > 20
+        assert len(tokenizer.encode(text)) < np.mean(list(map(len, cuts))) < len(apart)
+
+    def test_a_pair_is_passed_over_as_often_as_said(self):
+        """One word of two symbols, one merge: it is made unless it is passed over."""
+        rng = np.random.default_rng(1)
+        made = sum(len(merge_with_dropout([0, 1], {(0, 1): (0, 2)}, dropout=0.25, rng=rng)) == 1 for _ in range(4000))
+        assert abs(made - 3000) < 110  # four standard deviations
+
+    def test_a_probability_is_asked_for(self):
+        for tokenizer in self.MADE:
+            with pytest.raises(ValueError, match="dropout: got 1.5, expected a probability, 0 to 1"):
+                tokenizer.sample("a", rng=np.random.default_rng(0), dropout=1.5)

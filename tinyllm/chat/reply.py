@@ -20,7 +20,8 @@ from tinyllm.decoding.generate import generate_steps
 from tinyllm.decoding.stream import TextStream
 from tinyllm.models.contract import LanguageModel
 from tinyllm.tokenizers import Tokenizer
-from tinyllm.tokenizers.chat import ChatFormat, Message, PlainChatFormat, chat_format
+from tinyllm.tokenizers.chat import Message, PlainChatFormat
+from tinyllm.tokenizers.chat_templates import Chat, chat_format
 
 MAX_CALLS = 4  # of the calculator in one reply
 
@@ -89,7 +90,7 @@ def reply(
     return turn.run(list(messages), calculator, max_calls)
 
 
-def crop_history(form: ChatFormat | PlainChatFormat, messages: Sequence[Message], *, room: int) -> tuple[list[Message], int]:
+def crop_history(form: Chat, messages: Sequence[Message], *, room: int) -> tuple[list[Message], int]:
     """The newest turns whose prompt has at most `room` ids, after the system message, and how many turns were dropped.
 
     ValueError if the last turn alone has more, or if `messages` is no conversation.
@@ -112,7 +113,7 @@ class _Writing:
     What follows <|call|> is the call and not text. In a plain chat the spaces around it are dropped.
     """
 
-    def __init__(self, form: ChatFormat | PlainChatFormat, stop_tokens: tuple[int, ...], stop_strings: tuple[str, ...]):
+    def __init__(self, form: Chat, stop_tokens: tuple[int, ...], stop_strings: tuple[str, ...]):
         self.call_id = form.call_id
         self._make_stream = lambda: TextStream(form.tokenizer, stop_tokens=stop_tokens, stop_strings=stop_strings)
         self._stream = self._make_stream()
@@ -158,7 +159,7 @@ class _Writing:
 class _Turn:
     """One reply in the making."""
 
-    def __init__(self, model: LanguageModel, form: ChatFormat | PlainChatFormat, config: GenerationConfig, rng: Any):
+    def __init__(self, model: LanguageModel, form: Chat, config: GenerationConfig, rng: Any):
         self.model, self.form, self.config, self.rng = model, form, config, rng
         special = form.tokenizer.special_tokens.values()  # a control token ends the turn
         ends = (i for i in (*form.tokenizer.stop_ids, *special) if i != form.call_id)

@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _greet(screen: Screen, model: LanguageModel, tokenizer: Tokenizer, path: str) -> None:
     """What one is talking to, and how; without a terminal only what may surprise."""
-    from tinyllm.tokenizers.chat import PlainChatFormat, chat_format
+    from tinyllm.tokenizers import PlainChatFormat, chat_format
 
     if screen.interactive:
         screen.say(f"{path}: {model.num_parameters():,} parameters, a context of {model.config.block_size} tokens")

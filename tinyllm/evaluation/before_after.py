@@ -17,7 +17,7 @@ from tinyllm.evaluation.exact_match import next_messages
 from tinyllm.models.contract import LanguageModel
 from tinyllm.nn import evaluating
 from tinyllm.storage.json_lines import read_lines, write_lines
-from tinyllm.tokenizers.chat import Chat
+from tinyllm.tokenizers.chat_templates import Chat
 
 FILE_NAME = "comparisons.jsonl"
 _TEXTS = ("prompt", "before", "after")

@@ -17,7 +17,7 @@ from tinyllm.data.tasks.instructions import Instruction, is_correct
 from tinyllm.decoding import GenerationConfig, generate
 from tinyllm.models.contract import LanguageModel
 from tinyllm.nn import evaluating
-from tinyllm.tokenizers.chat import Chat
+from tinyllm.tokenizers.chat_templates import Chat
 
 MAX_CALLS = 1  # tool calls that one answer may make
 

@@ -18,7 +18,7 @@ from tinyllm.autograd import Tensor
 from tinyllm.data import Batch
 from tinyllm.data.tasks.instructions import Instruction
 from tinyllm.models.contract import LanguageModel
-from tinyllm.tokenizers.chat import Chat
+from tinyllm.tokenizers.chat_templates import Chat
 
 
 def answer_loss(model: LanguageModel, batch: Batch, *, n_counted: int | None = None) -> Tensor:

@@ -20,7 +20,8 @@ from tinyllm.models.config_file import check_count
 from tinyllm.nn import Module
 from tinyllm.storage import FormatError, safetensors, sharded, strict_json, write_file
 from tinyllm.tokenizers import Tokenizer, load_tokenizer
-from tinyllm.tokenizers.special import declared_ids, other_template
+from tinyllm.tokenizers.chat_templates import TEMPLATES, recognise
+from tinyllm.tokenizers.special import declared_ids, other_program
 
 Folder = str | os.PathLike[str]
 WEIGHTS = "model.safetensors"
@@ -156,9 +157,9 @@ def load_tokenizer_for(folder: Folder) -> Tokenizer:
             expected=f"{expected[:12]}..., the tokenizer these weights were trained with",
             found=f"{tokenizer.fingerprint()[:12]}... (put the model's own tokenizer.json back)",
         )
-    if name := other_template(folder):
-        text = "its chat template is not run here: a chat with this model is written in another way than it was trained on"
-        warnings.warn(f"{folder / name}: {text}", stacklevel=2)
+    if (program := other_program(folder)) and recognise(program[1]) is None:
+        text = f"its chat template is not known here, and programs are not run; name one of {', '.join(TEMPLATES)} or plain"
+        warnings.warn(f"{folder / program[0]}: {text}", stacklevel=2)
     config = read_config(folder)
     size = check_count(config, "vocab_size", file=folder / "config.json")
     _check_size(tokenizer.vocab_size, size, folder)

@@ -30,7 +30,7 @@ from tinyllm.recipes.tuning import ReadingConfig
 from tinyllm.storage.fields import check_whole
 from tinyllm.storage.settings import from_json
 from tinyllm.tokenizers import Tokenizer
-from tinyllm.tokenizers.chat import chat_format
+from tinyllm.tokenizers.chat_templates import chat_format
 from tinyllm.training import TrainConfig, find_model, run_of
 
 BUILT_IN = "python:reference"

@@ -26,7 +26,8 @@ from tinyllm.recipes.loading import load_writer
 from tinyllm.recipes.prompts import Prompt, read_prompts
 from tinyllm.storage.fields import check_whole
 from tinyllm.tokenizers import Tokenizer
-from tinyllm.tokenizers.chat import ChatFormat, PlainChatFormat, chat_format
+from tinyllm.tokenizers.chat import ChatFormat
+from tinyllm.tokenizers.chat_templates import Chat, chat_format
 from tinyllm.training.streams import stream
 
 MAX_NEW_TOKENS = 42  # of a summary of small news; the longest demonstration has 41
@@ -112,7 +113,7 @@ def sample_items(
 
 
 def _answers(
-    model: LanguageModel, chat: ChatFormat | PlainChatFormat, messages: list[dict[str, str]], *, n_answers: int,
+    model: LanguageModel, chat: Chat, messages: list[dict[str, str]], *, n_answers: int,
     rng: np.random.Generator, config: GenerationConfig,
 ) -> list[str]:  # fmt: skip
     """Different answers to one conversation, each as the assistant's text; a call of a tool is shown as one.

@@ -30,7 +30,8 @@ from tinyllm.rlhf.reward_model import score_sequences
 from tinyllm.rlhf.sequences import Sequences, pad_sequences
 from tinyllm.storage import FormatError
 from tinyllm.tokenizers import Tokenizer
-from tinyllm.tokenizers.chat import ChatFormat, Message, chat_format, check_messages
+from tinyllm.tokenizers.chat import ChatFormat, Message, check_messages
+from tinyllm.tokenizers.chat_templates import TemplateChatFormat, chat_format
 from tinyllm.training.model_folder import find_model, run_of
 
 
@@ -134,7 +135,7 @@ def describe(path: str | os.PathLike[str]) -> tuple[str, Model]:
 
 def speaks_chat(path: str | os.PathLike[str], tokenizer: Tokenizer) -> bool:
     """Whether the model was trained on conversations: it has the tokens for them, and is not out of pre-training alone."""
-    if not isinstance(chat_format(tokenizer), ChatFormat):
+    if not isinstance(chat_format(tokenizer), ChatFormat | TemplateChatFormat):
         return False
     run = run_of(find_model(path))
     return run is None or "data" not in saved_settings(run)  # the settings of pre-training

@@ -25,7 +25,7 @@ from tinyllm.rlhf.comparisons import ComparedAnswers
 from tinyllm.rlhf.reward_model import calibrate, compare_pairs, pair_accuracy, score_sequences
 from tinyllm.rlhf.sequences import pad_sequences
 from tinyllm.storage import strict_json, write_file
-from tinyllm.tokenizers.chat import Chat
+from tinyllm.tokenizers.chat_templates import Chat
 
 FILE_NAME = "pairs.json"
 COIN = float(np.log(2))

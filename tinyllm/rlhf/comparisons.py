@@ -16,7 +16,7 @@ import numpy as np
 
 from tinyllm.data.conversations.preferences import Preference
 from tinyllm.tokenizers import Tokenizer
-from tinyllm.tokenizers.chat import Chat
+from tinyllm.tokenizers.chat_templates import Chat
 
 
 @dataclass(frozen=True)

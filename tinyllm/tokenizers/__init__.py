@@ -8,7 +8,8 @@ they arrive; `special` says which tokens end a text; `chat` writes conversations
 from tinyllm.tokenizers.bpe import BPETokenizer
 from tinyllm.tokenizers.byte import ByteTokenizer
 from tinyllm.tokenizers.character import CharacterTokenizer
-from tinyllm.tokenizers.chat import ChatFormat, PlainChatFormat, chat_format
+from tinyllm.tokenizers.chat import ChatFormat, PlainChatFormat
+from tinyllm.tokenizers.chat_templates import TEMPLATES, ChatTemplate, TemplateChatFormat, chat_format
 from tinyllm.tokenizers.encoding import Encoding, Padding, Template, Truncation
 from tinyllm.tokenizers.formats import load_tokenizer
 from tinyllm.tokenizers.pretokenize import PATTERNS, SplitPattern
@@ -21,7 +22,8 @@ from tinyllm.tokenizers.word import WordTokenizer
 from tinyllm.tokenizers.wordpiece import WordPieceTokenizer
 
 __all__ = [
-    "CONTROL_TOKENS", "END_OF_TEXT", "PATTERNS", "BPETokenizer", "ByteTokenizer", "CharacterTokenizer", "ChatFormat",
-    "Encoding", "Padding", "PlainChatFormat", "SentencePieceBPETokenizer", "SplitPattern", "StreamDecoder", "Template",
-    "Tokenizer", "Truncation", "UnigramTokenizer", "WordPieceTokenizer", "WordTokenizer", "chat_format", "load_tokenizer",
+    "CONTROL_TOKENS", "END_OF_TEXT", "PATTERNS", "TEMPLATES", "BPETokenizer", "ByteTokenizer", "CharacterTokenizer", "ChatFormat",
+    "ChatTemplate", "Encoding", "Padding", "PlainChatFormat", "SentencePieceBPETokenizer", "SplitPattern", "StreamDecoder",
+    "Template", "TemplateChatFormat", "Tokenizer", "Truncation", "UnigramTokenizer", "WordPieceTokenizer", "WordTokenizer",
+    "chat_format", "load_tokenizer",
 ]  # fmt: skip

@@ -7,7 +7,7 @@ several would match, the one that begins first wins, then the longest. A token m
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 
@@ -56,6 +56,22 @@ class AddedTokens:
             ordered = sorted(wanted, key=lambda name: (-len(name), name))
             self._patterns[wanted] = re.compile("|".join(self.by_content[name].expression() for name in ordered))
         return self._patterns[wanted]
+
+    def settled_length(self, text: str, pattern: re.Pattern[str] | None, settled: Callable[..., int]) -> int:
+        """How much of the beginning of `text` no text to come can change. pattern: the tokens that are looked for.
+
+        settled(text, reserve): the same of ordinary text, leaving so many characters, in which a token may have begun.
+        """
+        longest = max(map(len, self.by_content), default=0) if pattern else 0
+        if pattern and self.look_around:  # where a line begins with a letter there is nothing to look for
+            done = settled(text, longest, only_lines=True)
+            return 0 if any(match.start() < done < match.end() for match in pattern.finditer(text)) else done
+        begin = 0
+        for match in pattern.finditer(text) if pattern else ():
+            if match.start() + longest > len(text):  # a longer token may still grow here
+                break
+            begin = match.end()
+        return begin + settled(text[begin:], longest)
 
     def id_of(self, match: str) -> int:
         """The id of what a pattern found: a token, with white space around it if it takes that."""

@@ -26,7 +26,16 @@ from tinyllm.tokenizers.characters import to_bytes, to_text
 from tinyllm.tokenizers.compiled import LARGE, MIDDLING
 from tinyllm.tokenizers.encoding import NO_TEMPLATE, Template
 from tinyllm.tokenizers.layout import BYTE_ORDER, bpe_layout, template_layout
-from tinyllm.tokenizers.merging import LONG, Ranks, TokenRanks, merge_by_heap, merge_by_search, merge_steps
+from tinyllm.tokenizers.merging import (
+    LONG,
+    Ranks,
+    TokenRanks,
+    check_dropout,
+    merge_by_heap,
+    merge_by_search,
+    merge_steps,
+    merge_with_dropout,
+)  # fmt: skip
 from tinyllm.tokenizers.normalizers import FORMS, Form, Normalizer, Unicode
 from tinyllm.tokenizers.pretokenize import SplitPattern, as_pattern, settled_length
 from tinyllm.tokenizers.special import END_OF_TEXT, add_special_tokens
@@ -221,6 +230,18 @@ class BPETokenizer(Tokenizer):
 
     def _settled(self, text: str, reserve: int, *, only_lines: bool = False) -> int:
         return settled_length(self.pattern, text, reserve, only_lines=only_lines or self.normalization is not None)
+
+    def sample(self, text: str | bytes, *, rng: np.random.Generator, dropout: float = 0.1) -> list[int]:
+        """The ids of `text` by BPE-dropout: each merge is passed over with probability `dropout` (`merging.merge_with_dropout`).
+
+        Trained on these, a model sees a word in many cuts and learns what its parts are. No text becomes a special token.
+        """
+        check_dropout(dropout)
+        ids: list[int] = []
+        for piece in self.pattern.split(self.normalizer(to_text(text))):
+            symbols = [self._byte_ids[byte] for byte in to_bytes(piece)]
+            ids += merge_with_dropout(symbols, self._ranks, dropout=dropout, rng=rng)
+        return ids
 
     def explain(self, text: str | bytes) -> list[list[list[bytes]]]:
         """How `text` is encoded: for each piece the list of steps, each step the piece's tokens (bytes) at that time."""

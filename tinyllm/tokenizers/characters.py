@@ -7,7 +7,7 @@ surrogate becomes U+FFFD.
 import codecs
 import re
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -76,3 +76,21 @@ def decode_chunks(chunks: Iterable[str | bytes]) -> Iterator[str]:
             chunk = to_bytes(to_text(chunk))
         yield decoder.decode(chunk)
     yield decoder.decode(to_bytes(to_text(high)), True)
+
+
+def settled_parts(chunks: Iterable[str | bytes], settled: Callable[[str], int]) -> Iterator[str]:
+    """The text of the chunks in parts that whatever follows cannot change. settled(text): how much of its beginning that is.
+
+    What waits and gave nothing is not looked at again before it has doubled, so that a huge word costs linear time.
+    """
+    waiting, patience = "", 0
+    for text in decode_chunks(chunks):
+        waiting += text
+        if len(waiting) < patience:
+            continue
+        if done := settled(waiting):
+            yield waiting[:done]
+            waiting = waiting[done:]
+        patience = 2 * len(waiting)
+    if waiting:
+        yield waiting

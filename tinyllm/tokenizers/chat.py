@@ -6,7 +6,7 @@ The idea is ChatML's (OpenAI 2023) with one token for "a turn of this role begin
 ordinary text: who types "<|end|>" sends these letters, and no text can end its turn or speak for another. With the ids
 comes a mask, True for what the assistant itself says (its <|call|> and <|end|> too): only that is learned, since a
 model should answer users and not imitate them. A base model has no control tokens; `PlainChatFormat` writes names
-instead, which users can forge.
+instead, which users can forge. How other models' conversations are written, `chat_templates.py` says.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -195,13 +195,3 @@ class PlainChatFormat:
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids` without special tokens."""
         return self.tokenizer.decode([i for i in ids if i not in self._special_ids])
-
-
-Chat = ChatFormat | PlainChatFormat
-
-
-def chat_format(tokenizer: Tokenizer) -> Chat:
-    """The format that this tokenizer can write: ChatFormat if it has the control tokens, else PlainChatFormat."""
-    if tokenizer.eos_id is not None and all(name in tokenizer.special_tokens for name in CONTROL_TOKENS):
-        return ChatFormat(tokenizer)
-    return PlainChatFormat(tokenizer)

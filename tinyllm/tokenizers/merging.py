@@ -2,7 +2,8 @@
 
     l o w e r  ->  lo w e r  ->  low e r  ->  low er         with the merges lo, low, er       (Sennrich et al. 2016, algorithm 1)
 
-`merge_by_search` is that sentence. `merge_by_heap` gives the same in near-linear time, for words without an end (DNA has no
+`merge_by_search` is that sentence, `merge_with_dropout` its variant that a model can learn more from: one word in many cuts.
+ `merge_by_heap` gives the same in near-linear time, for words without an end (DNA has no
 spaces). `kernels/text/merging.py` does both in machine code.
 """
 
@@ -10,6 +11,8 @@ import heapq
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import cast
+
+import numpy as np
 
 Pair = tuple[int, int]  # (left id, right id)
 Ranks = Mapping[Pair, tuple[int, int]]  # -> (rank: lower is earlier, id of the joined token)
@@ -35,6 +38,26 @@ def merge_by_search(symbols: list[int], ranks: Ranks) -> list[int]:
     """The symbols after all merges: the definition, quadratic in their number."""
     *_, last = merge_steps(symbols, ranks)
     return last
+
+
+def merge_with_dropout(symbols: list[int], ranks: Ranks, *, dropout: float, rng: np.random.Generator) -> list[int]:
+    """`merge_by_search` in which each pair is passed over with probability `dropout`, drawn anew at each step.
+
+    (Provilkov et al. 2020, algorithm 1.) 0: always the same tokens; 1: nothing is merged.
+    """
+    while True:
+        pairs = [(ranks[pair][0], i) for i, pair in enumerate(pairwise(symbols)) if pair in ranks]
+        kept = [pair for pair, drawn in zip(pairs, rng.random(len(pairs)).tolist(), strict=True) if drawn >= dropout]
+        if not kept:
+            return symbols
+        _, i = min(kept)
+        symbols = [*symbols[:i], ranks[symbols[i], symbols[i + 1]][1], *symbols[i + 2 :]]
+
+
+def check_dropout(dropout: float) -> None:
+    """ValueError unless it is a probability."""
+    if not 0 <= dropout <= 1:
+        raise ValueError(f"dropout: got {dropout}, expected a probability, 0 to 1")
 
 
 def merge_by_heap(symbols: list[int], ranks: Ranks) -> list[int]:

@@ -144,6 +144,8 @@ class SentencePieceTokenizer(Tokenizer):
         steps: list[Step] = [Words()] if self.only_words else []
         if at == "within":  # the text goes on with a space; a normalizer may have taken it away
             return Normalizer((*steps, Marked(not self.only_words, unless_there=True)))
+        if at == "joined":
+            return Normalizer((*steps, Marked(False)))
         wanted = self.prefix != "never" and (at == "start" or self.prefix in ("always", "unless_there"))
         return Normalizer((*steps, Marked(wanted and not self.only_words, self.prefix not in ("always", "once"))))
 

@@ -7,13 +7,14 @@ that has no piece of its own falls back to its bytes, on which nothing is ever m
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinyllm.tokenizers.bpe_train import check_min_frequency
-from tinyllm.tokenizers.merging import LONG, merge_by_heap, merge_by_search
+from tinyllm.tokenizers.characters import to_text
+from tinyllm.tokenizers.merging import LONG, Ranks, check_dropout, merge_by_heap, merge_by_search, merge_with_dropout
 from tinyllm.tokenizers.normalizers import Normalizer
 from tinyllm.tokenizers.pair_training import learn_pairs
 from tinyllm.tokenizers.sentencepiece import Pieces, SentencePieceTokenizer
@@ -31,7 +32,7 @@ from tinyllm.tokenizers.word_counts import Progress
 if TYPE_CHECKING:
     from tinyllm.kernels.text.pieces import WordCoder
 
-Pair = tuple[int, int]
+Merge = Callable[[list[int], Ranks], list[int]]
 
 
 class SentencePieceBPETokenizer(SentencePieceTokenizer):
@@ -89,9 +90,9 @@ class SentencePieceBPETokenizer(SentencePieceTokenizer):
             special_tokens={text: i for i, text in enumerate(first[: 1 + len(special)])},
         )  # fmt: skip
 
-    def _segment(self, word: str) -> list[tuple[int, int]]:
+    def _segment(self, word: str, merge: Merge | None = None) -> list[tuple[int, int]]:
         symbols = [self.ordinary.get(character, -1) for character in word]
-        merge = merge_by_search if len(symbols) < LONG else merge_by_heap
+        merge = merge or (merge_by_search if len(symbols) < LONG else merge_by_heap)
         if -1 not in symbols:
             return [(token, self._length(token)) for token in merge(symbols, self._ranks)]
         found: list[tuple[int, int]] = []  # nothing is merged over a character without a piece
@@ -104,6 +105,15 @@ class SentencePieceBPETokenizer(SentencePieceTokenizer):
             found.append((-1, 1))
             run = []
         return found[:-1]
+
+    def sample(self, text: str, *, rng: np.random.Generator, dropout: float = 0.1) -> list[int]:
+        """The ids of `text` by BPE-dropout; see `BPETokenizer.sample`."""
+        check_dropout(dropout)
+        ids: list[int] = []
+        for word in self._cut(self._marking["start"](self.normalizer(to_text(text)))):
+            cut = self._segment(word, lambda run, ranks: merge_with_dropout(run, ranks, dropout=dropout, rng=rng))
+            ids += self._with_fallback(word, cut)[0]
+        return ids
 
     def _coder(self) -> WordCoder:
         from tinyllm.kernels.text.pieces import MERGES, WordCoder

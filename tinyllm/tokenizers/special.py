@@ -10,11 +10,12 @@ and at any token that gives the word to another.
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tinyllm.storage import FormatError, strict_json, write_file
+from tinyllm.tokenizers.added_tokens import either
 from tinyllm.tokenizers.characters import to_bytes, to_text
 
 END_OF_TEXT = "<|endoftext|>"
@@ -75,16 +76,22 @@ def declared_ids(settings: Mapping[str, Any], key: str, *, file: str | os.PathLi
     return [i for i in ([] if value is None else value if isinstance(value, list) else [value]) if i >= 0]
 
 
-def other_template(folder: str | os.PathLike[str]) -> str | None:
-    """The name of the file in `folder` that holds another chat template than ours, None if none does.
+def other_program(folder: str | os.PathLike[str]) -> tuple[str, str] | None:
+    """(name of the file, text) of another chat template in `folder` than ours, None if there is none.
 
-    It is a program, in Jinja, and is not run: such a model's conversations are written in a way that it was not trained on.
+    It is a program, in Jinja, and is not run: `chat_templates.recognise` says which of the known ones it is.
     """
     alone, beside = Path(folder) / "chat_template.jinja", Path(folder) / SETTINGS
     if alone.is_file():
-        return None if alone.read_text("utf-8", "replace").strip() == CHAT_TEMPLATE else alone.name
+        program = alone.read_text("utf-8", "replace").strip()
+        return None if program == CHAT_TEMPLATE else (alone.name, program)
     settings = strict_json.read(beside, schema=strict_json.MapOf(object)) if beside.is_file() else {}
-    return None if settings.get("chat_template") in (None, "", CHAT_TEMPLATE) else beside.name
+    found = settings.get("chat_template") or ""
+    if isinstance(found, list):  # several, each with a name
+        named = {str(one.get("name")): one.get("template") for one in found if isinstance(one, dict)}
+        found = named.get("default") or next(iter(named.values()), "")
+    strict_json.check(found, str, file=beside, field="chat_template")
+    return None if found in ("", CHAT_TEMPLATE) else (beside.name, str(found))
 
 
 def chat_template(special_tokens: Mapping[str, int]) -> str | None:
@@ -92,9 +99,11 @@ def chat_template(special_tokens: Mapping[str, int]) -> str | None:
     return CHAT_TEMPLATE if all(name in special_tokens for name in CONTROL_TOKENS) else None
 
 
-def write_settings(folder: Path, special_tokens: Mapping[str, int], *, bos: str | None, eos: str | None) -> None:
-    """Write tokenizer_config.json: which tokens begin and end a text, and how a chat is written."""
-    template = chat_template(special_tokens)
+def write_settings(
+    folder: Path, special_tokens: Mapping[str, int], *, bos: str | None, eos: str | None, program: str | None
+) -> None:  # fmt: skip
+    """Write tokenizer_config.json: which tokens begin and end a text, and how a chat is written (program: if not in our way)."""
+    template = program or chat_template(special_tokens)
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",  # tokenizer.json as it stands
         "model_input_names": ["input_ids", "attention_mask"],  # no token_type_ids: GPT-2 would add them to its input
@@ -124,3 +133,14 @@ def check_special(tokens: list[bytes], special_tokens: Mapping[str, int]) -> Non
             raise ValueError(f"special_tokens: {text!r} has id {index}, where the vocabulary has another token")
         if counts[tokens[index]] > 1:
             raise ValueError(f"special_tokens: {text!r} is an ordinary token too; choose another text")
+
+
+def refuse_special(texts: Iterable[str | bytes], names: Iterable[str], *, allowed: Collection[str], place: int = 0) -> None:
+    """ValueError if a token of `names` that is not allowed stands in one of the texts. place: where the first text begins."""
+    pattern = either(names)
+    for i, text in enumerate(texts):
+        found = next((match for match in pattern.finditer(to_text(text)) if match[0] and match[0] not in allowed), None)
+        if found:
+            where = f"character {place + found.start()}" + (f" of text {i}" if i else "")
+            advice = 'let allowed_special name it, or make it plain text by with_special_text("plain")'
+            raise ValueError(f"text: at {where} stands the special token {found[0]!r}, which text may not spell here; {advice}")

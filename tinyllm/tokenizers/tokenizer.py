@@ -3,9 +3,9 @@
 Three rules hold for all of them. (1) Any input is accepted: bytes that are not UTF-8 travel through Python's
 `surrogateescape` (PEP 383: byte 0x80+k stands as U+DC80+k), surrogate pairs in a str are joined into their character,
 and any other lone surrogate becomes U+FFFD. (2) Special tokens, such as <|endoftext|>, are never made from text unless
-`allowed_special` asks for it: who types "<|endoftext|>" in a chat gets those letters, not the control token. (tiktoken
-raises there, Hugging Face obeys the text.) When several would match, the longest wins. (3) Ids outside the vocabulary
-are an error, never a guess.
+`allowed_special` asks for it: who types "<|endoftext|>" in a chat gets those letters, not the control token. (tiktoken raises
+there, as `with_special_text` can; Hugging Face obeys the text.) When several would match, the longest wins. (3) Ids outside the
+vocabulary are an error, never a guess.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import regex
 
 from tinyllm.storage import strict_json, write_file
 from tinyllm.tokenizers.added_tokens import AddedToken, AddedTokens, cut_out, either
-from tinyllm.tokenizers.characters import as_array, decode_chunks, to_text, without_leading
+from tinyllm.tokenizers.characters import as_array, settled_parts, to_text, without_leading
 from tinyllm.tokenizers.compiled import MIDDLING, CompiledWords
 from tinyllm.tokenizers.encoding import (
     NO_TEMPLATE,
@@ -35,14 +35,23 @@ from tinyllm.tokenizers.encoding import (
     in_original,
     pad,
     plain_encoding,
-)
+)  # fmt: skip
 from tinyllm.tokenizers.layout import batch_layout
 from tinyllm.tokenizers.normalizers import UNCHANGED, Normalizer
 from tinyllm.tokenizers.pretokenize import line_start
-from tinyllm.tokenizers.special import EOS_NAMES, TURN_ENDS, add_special_tokens, chat_template, check_special, write_settings
+from tinyllm.tokenizers.special import (
+    EOS_NAMES,
+    TURN_ENDS,
+    add_special_tokens,
+    chat_template,
+    check_special,
+    refuse_special,
+    write_settings,
+)
 
-Place = Literal["start", "token", "within"]  # where a text stands: at the start, behind an added token, behind other text
-START: Place = "start"
+# Where a text stands: at the start, behind an added token, behind other text (a space between them may be gone), right behind it.
+SpecialText = Literal["plain", "error"]
+Place = Literal["start", "token", "within", "joined"]
 _WORD_START = regex.compile(r"[A-Za-z0-9] [A-Za-z]", regex.REVERSE)
 
 
@@ -60,9 +69,13 @@ class Tokenizer:
 
     _said_bos_id: int | None = None
     _said_stop_ids: tuple[int, ...] = ()
+    chat_program: str | None = None  # another chat template than ours, which its folder brought (`chat_templates.recognise`)
     _compiled: CompiledWords | None = None  # what encodes large texts in machine code
     leading_spaces = 0  # how many spaces what is decoded may begin with that were not written
     trim_offsets = False  # whether a token's offsets leave out spaces at its ends
+    special_text: SpecialText = (
+        "plain"  # what text that spells a special token is, where that is not allowed (`with_special_text`)
+    )
     truncation: Truncation | None = None  # what a file says of batches; used where it is given to `encodings`
     padding: Padding | None = None
 
@@ -89,7 +102,6 @@ class Tokenizer:
         raise TypeError(f"{type(self).__name__} does not say how it encodes text")
 
     def _encode_normal(self, text: str, at: Place) -> list[int]:
-        """The ids of a normalized text without special tokens."""
         return [token for token, _, _ in self._spans(text, at)]
 
     def _encode_plainly(self, text: str, at: Place) -> list[int]:
@@ -211,6 +223,7 @@ class Tokenizer:
         """
         text = to_text(text)
         pattern = self._special_pattern(allowed_special) if allowed_special or self.added_tokens.plain else None
+        self._refuse_special([text], allowed_special)
         if pattern is None:
             return self._encode_ordinary(text)
         ids: list[int] = []
@@ -249,6 +262,7 @@ class Tokenizer:
     def _plain_encoding(self, text: str, allowed_special: Collection[str]) -> Encoding:
         """The ids of one text, with the offsets of each."""
         pattern, place = self._special_pattern(allowed_special), 0
+        self._refuse_special([text], allowed_special)
         found: list[tuple[int, int, int]] = []
         for i, part in enumerate(cut_out(pattern, text) if pattern else [text]):
             if i % 2:
@@ -266,12 +280,21 @@ class Tokenizer:
             raise ValueError(f'allowed_special: got the string {allowed!r}, expected a set of tokens or "all"')
         names = frozenset(self.special_tokens if allowed == "all" else allowed)
         if unknown := sorted(names - self.special_tokens.keys()):
-            raise ValueError(f"allowed_special: {unknown[0]!r} is not a special token here; known: {self._known()}")
+            known = ", ".join(map(repr, self.special_tokens)) or "none"
+            raise ValueError(f"allowed_special: {unknown[0]!r} is not a special token here; known: {known}")
         return self.added_tokens.pattern(names)
 
-    def _known(self) -> str:
-        """The special tokens in words, for errors."""
-        return ", ".join(map(repr, self.special_tokens)) or "none"
+    def with_special_text(self, meaning: SpecialText) -> Self:
+        """This tokenizer, to which a special token in text, if not allowed, is "plain" text, or an "error" that says where."""
+        if meaning not in get_args(SpecialText):
+            raise ValueError(f"special_text: got {meaning!r}, expected {' or '.join(map(repr, get_args(SpecialText)))}")
+        copied = copy.copy(self)
+        copied.special_text = meaning
+        return copied
+
+    def _refuse_special(self, texts: Iterable[str | bytes], allowed: Collection[str], *, place: int = 0) -> None:
+        if self.special_text == "error" and allowed != "all":
+            refuse_special(texts, self.special_tokens, allowed=allowed, place=place)
 
     def encode_batch(self, texts: Iterable[str | bytes], *, allowed_special: Collection[str] = ()) -> list[list[int]]:
         """The ids of each text: the same as `encode` one by one."""
@@ -281,7 +304,9 @@ class Tokenizer:
         """The ids of each text as an array (n,) int32, on all cores: for large texts, of which lists would be slow and heavy."""
         if isinstance(texts, str | bytes):
             raise ValueError(f"texts: got one {type(texts).__name__}, expected several; use encode for one text")
-        return self._encode_texts(list(texts), self._special_pattern(allowed_special), at="start")
+        texts = list(texts)
+        self._refuse_special(texts, allowed_special)
+        return self._encode_texts(texts, self._special_pattern(allowed_special), at="start")
 
     def _encode_texts(self, texts: list[str | bytes], pattern: re.Pattern[str] | None, *, at: Place) -> list[np.ndarray]:
         """The body of `encode_arrays`."""
@@ -308,7 +333,20 @@ class Tokenizer:
 
     def encode_chunks(self, chunks: Iterable[str | bytes], *, allowed_special: Collection[str] = ()) -> Iterator[np.ndarray]:
         """`encode_iterable` in arrays (n,) int32, one for about each chunk: joined, they are the ids of the whole."""
-        return _encode_stream(self, chunks, self._special_pattern(allowed_special))
+        return self._encode_parts(chunks, self._special_pattern(allowed_special), allowed_special)
+
+    def _encode_parts(
+        self, chunks: Iterable[str | bytes], pattern: re.Pattern[str] | None, allowed: Collection[str]
+    ) -> Iterator[np.ndarray]:
+        """The body of `encode_chunks`. What later text could still change waits."""
+        seen = self._special_pattern("all") if self.special_text == "error" else pattern  # no token that is seen is cut in two
+        at: Place = "start"
+        place = 0
+        for part in settled_parts(chunks, lambda text: self.added_tokens.settled_length(text, seen, self._settled)):
+            self._refuse_special([part], allowed, place=place)
+            yield from self._encode_texts([part], pattern, at=at)
+            at = "token" if pattern and cut_out(pattern, part)[-1] == "" else "within"
+            place += len(part)
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes of one id; ValueError if it is outside the vocabulary."""
@@ -352,7 +390,7 @@ class Tokenizer:
         layout = {**self.to_json(), **batch_layout(self.truncation, self.padding)}
         path.parent.mkdir(parents=True, exist_ok=True)
         bos, eos = (None if i is None else self.tokens[i].decode("utf-8", "replace") for i in (self.bos_id, self.eos_id))
-        write_settings(path.parent, self.special_tokens, bos=bos, eos=eos)
+        write_settings(path.parent, self.special_tokens, bos=bos, eos=eos, program=self.chat_program)
         write_file(path, strict_json.dump(layout, indent=1))
         return path
 
@@ -360,37 +398,3 @@ class Tokenizer:
         """The sha256 (64 hexadecimal digits) of the canonical tokenizer.json: equal means the same ids for any text."""
         layout = {**self.to_json(), "post_processor": None}  # which adds to a text only in `encoding`
         return hashlib.sha256(strict_json.dump(layout)).hexdigest()
-
-
-def _encode_stream(tokenizer: Tokenizer, chunks: Iterable[str | bytes], pattern: re.Pattern[str] | None) -> Iterator[np.ndarray]:
-    """The body of `encode_chunks`. What later text could still change is held back in `buffer`.
-
-    A buffer that gave nothing is not looked at again before it has doubled, so that a huge word costs linear time.
-    """
-    longest = max(map(len, tokenizer.added_tokens.by_content), default=0) if pattern else 0
-    buffer, patience, at = "", 0, START
-    for text in decode_chunks(chunks):
-        buffer += text
-        if len(buffer) < patience:
-            continue
-        done = _settled_length(tokenizer, buffer, pattern, longest)
-        if done:
-            yield from tokenizer._encode_texts([buffer[:done]], pattern, at=at)
-            at = "token" if pattern and cut_out(pattern, buffer[:done])[-1] == "" else "within"
-            buffer = buffer[done:]
-        patience = 2 * len(buffer)
-    if buffer:
-        yield from tokenizer._encode_texts([buffer], pattern, at=at)
-
-
-def _settled_length(tokenizer: Tokenizer, text: str, pattern: re.Pattern[str] | None, longest: int) -> int:
-    """The length of the part of `text` that is settled whatever follows. `longest`: of the special tokens."""
-    if pattern and tokenizer.added_tokens.look_around:  # where a line begins with a letter there is nothing to look for
-        done = tokenizer._settled(text, longest, only_lines=True)
-        return 0 if any(match.start() < done < match.end() for match in pattern.finditer(text)) else done
-    start = 0
-    for match in pattern.finditer(text) if pattern else ():
-        if match.start() + longest > len(text):  # a longer special token may still grow here
-            break
-        start = match.end()
-    return start + tokenizer._settled(text[start:], longest)

@@ -23,7 +23,7 @@ from tinyllm.tokenizers.formats.vocab_txt import read_vocab_txt
 from tinyllm.tokenizers.formats.words import read_word_level, read_wordpiece
 from tinyllm.tokenizers.pretokenize import SplitPattern
 from tinyllm.tokenizers.sentencepiece import SentencePieceTokenizer
-from tinyllm.tokenizers.special import END_OF_TEXT, named_tokens
+from tinyllm.tokenizers.special import END_OF_TEXT, named_tokens, other_program
 from tinyllm.tokenizers.tokenizer import Tokenizer
 
 
@@ -69,7 +69,10 @@ def _with_named(tokenizer: Tokenizer, folder: Path) -> Tokenizer:
     names = named_tokens(folder, marks_spaces=isinstance(tokenizer, SentencePieceTokenizer))
     ids = {token: i for i, token in reversed(list(enumerate(tokenizer.tokens)))} if names else {}
     begin, end = (ids.get(names.get(key, "").encode("utf-8", "replace")) for key in ("bos_token", "eos_token"))
-    return tokenizer.with_said_ids(bos_id=begin, stop_ids=[] if end is None else [end]) if names else tokenizer
+    tokenizer = tokenizer.with_said_ids(bos_id=begin, stop_ids=[] if end is None else [end]) if names else tokenizer
+    if program := other_program(folder):
+        tokenizer.chat_program = program[1]
+    return tokenizer
 
 
 def _other_file(path: Path) -> Tokenizer | None:
