@@ -6,8 +6,10 @@ import pytest
 from tinyllm.cli import tokenizer as verb
 from tinyllm.cli.parser import Parser, UsageError
 from tinyllm.cli.tokenizer import add_parser
-from tinyllm.tokenizers import BPETokenizer, ByteTokenizer, CharacterTokenizer, load_tokenizer
+from tinyllm.recipes.tokenizers import LANGUAGES, SCHEMES, file_parts
+from tinyllm.tokenizers import BPETokenizer, ByteTokenizer, CharacterTokenizer, UnigramTokenizer, load_tokenizer
 from tinyllm.tokenizers.cuts import mark_tokens, visible
+from tinyllm.tokenizers.normalizers import UNCHANGED
 
 TEXT = "low lower lowest newer newest\n\n" * 40
 
@@ -38,14 +40,14 @@ def test_train_writes_a_tokenizer_and_says_so(tmp_path, capsys):
     assert tokenizer.vocab_size == 270 and tokenizer.pattern.name == "gpt2" and tokenizer.eos_id == 269
     shown = capsys.readouterr()
     assert f"270 tokens from {len(TEXT):,} bytes" in shown.out
-    assert "counting words" in shown.err and "merging pairs" in shown.err
+    assert "counting words" in shown.err and "learning" in shown.err
 
 
 def test_train_says_when_the_text_had_no_more_pairs(tmp_path, capsys):
     (tmp_path / "text.txt").write_text("ab ab")
     run("train", tmp_path / "text.txt", "--special", "<a>", "--special", "<b>", "--out", tmp_path)
     assert load_tokenizer(tmp_path).special_tokens == {"<a>": 257, "<b>": 258}
-    assert "fewer than the 4,096 asked for: no other pair occurs 2 times" in capsys.readouterr().out
+    assert "fewer than the 4,096 asked for: nothing else occurs 2 times" in capsys.readouterr().out
 
 
 def test_ids_printed_by_encode_are_read_back_by_decode(folder, capsys, monkeypatch):
@@ -148,3 +150,75 @@ def test_every_verb_has_help_with_an_example(verb, capsys):
 def test_unknown_options_are_usage_errors():
     with pytest.raises(UsageError):
         run("train", "--vocabsize", "7")
+
+
+@pytest.mark.parametrize("scheme", list(SCHEMES))
+def test_every_scheme_is_trained(scheme, tmp_path, capsys):
+    (tmp_path / "text.txt").write_text(TEXT)
+    assert run("train", tmp_path / "text.txt", "--scheme", scheme, "--vocab-size", "300", "--out", tmp_path / "out") == 0
+    tokenizer = load_tokenizer(tmp_path / "out")
+    assert len(tokenizer.encode("lowest newer")) < 12 and tokenizer.special_tokens
+    with pytest.raises(SystemExit):
+        run("train", "--help")
+    assert scheme in capsys.readouterr().out
+
+
+def test_several_sizes_come_of_one_training_and_files_are_read_in_parts(tmp_path):
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text(TEXT * 3)
+    sizes = ["--vocab-size", "260", "270"]
+    run("train", tmp_path / "texts", *sizes, "--memory-limit", "16", "--out", tmp_path / "out")
+    for size in (260, 270):
+        run("train", tmp_path / "texts", "--vocab-size", str(size), "--out", tmp_path / str(size))
+        assert load_tokenizer(tmp_path / "out" / str(size)).fingerprint() == load_tokenizer(tmp_path / str(size)).fingerprint()
+    parts = list(file_parts([tmp_path / "texts"], 100))
+    assert len(parts) > 10 and b"".join(parts) == (TEXT * 3).encode()
+
+
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        (["--scheme", "bpee"], "scheme: got 'bpee', expected one of 'bpe'"),
+        (["--scheme", "unigram", "--min-frequency", "3"], "min_frequency: 'unigram' has no such setting"),
+        (["--scheme", "unigram", "--vocab-size", "300", "400"], "vocab_size: got 2 sizes; only 'bpe'"),
+        (["--memory-limit", "1"], "memory_limit: got 1,048,576 bytes, expected at least 16,777,216"),
+    ],
+)
+def test_settings_that_a_scheme_has_not_are_refused(argv, text, tmp_path):
+    (tmp_path / "text.txt").write_text(TEXT)
+    with pytest.raises(ValueError, match=text):
+        run("train", tmp_path / "text.txt", *argv, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_tokenizers_are_compared(folder, tmp_path, capsys):
+    ByteTokenizer().save(tmp_path)
+    (tmp_path / "text.txt").write_text("lowest newer lowest")
+    run("compare", folder, tmp_path, "--text", tmp_path / "text.txt")
+    lines = capsys.readouterr().out.splitlines()
+    assert "19 bytes" in lines[0] and lines[2].split()[0] == str(folder) and lines[3].split()[1:4] == ["19", "1.00", "6.33"]
+    run("compare", folder)
+    out = capsys.readouterr().out
+    assert all(f"{language}: " in out for language in LANGUAGES)
+
+
+def test_files_are_converted(folder, tmp_path, capsys):
+    run("convert", folder, tmp_path / "x.tiktoken")
+    run("convert", tmp_path / "x.tiktoken", tmp_path / "back", "--pattern", "gpt4")
+    assert load_tokenizer(tmp_path / "back").encode(TEXT) == load_tokenizer(folder).encode(TEXT)
+    with pytest.raises(ValueError, match=r"x.model: such a file holds no BPETokenizer; write tokenizer.json"):
+        run("convert", folder, tmp_path / "x.model")
+    UnigramTokenizer.train([TEXT], vocab_size=300, normalizer=UNCHANGED).save(tmp_path / "unigram")
+    run("convert", tmp_path / "unigram", tmp_path / "u.model")
+    assert load_tokenizer(tmp_path / "u.model").encode(TEXT) == load_tokenizer(tmp_path / "unigram").encode(TEXT)
+
+
+def test_a_page_shows_every_token(folder, tmp_path):
+    run("inspect", folder, "lowest <script>alert(1)</script>\n", "--html", tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "<script" not in page and "Merge by merge" in page and "[l][o][w][e][s][t]" in page
+    for token in load_tokenizer(folder).encode("lowest <script>"):
+        assert f"<small>{token}</small>" in page
+    UnigramTokenizer.train([TEXT], vocab_size=300).save(tmp_path / "unigram")
+    run("inspect", tmp_path / "unigram", "é low", "--html", tmp_path / "page.html")
+    assert "Token by token" in (tmp_path / "page.html").read_text()

@@ -1,4 +1,4 @@
-"""`tinyllm tokenizer`: train a byte-pair tokenizer, turn text into ids and back, and look at how it cuts words.
+"""`tinyllm tokenizer`: learn a vocabulary, turn text into ids and back, and look at how words are cut.
 
 Everything a model learns it learns in tokens, so this is the first thing to look at: common words should be one token,
 rare ones a few. `inspect DIR TEXT` shows the cuts, and for a single word every merge that led to them.
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 TRAIN_EXAMPLES = """examples:
   tinyllm tokenizer train my/texts --vocab-size 4096 --out my/tokenizer
-  tinyllm tokenizer train python:docstrings --pattern gpt2 --out docs/tokenizer
+  tinyllm tokenizer train python:docstrings --scheme unigram --vocab-size 2000 --out docs/tokenizer
+  tinyllm tokenizer train huge.txt --vocab-size 8192 32768 --memory-limit 500 --out sizes
 """
 ENCODE_EXAMPLES = """examples:
   tinyllm tokenizer encode my/tokenizer "Hello, world"
@@ -34,12 +35,20 @@ DECODE_EXAMPLES = """examples:
 INSPECT_EXAMPLES = """examples:
   tinyllm tokenizer inspect my/tokenizer
   tinyllm tokenizer inspect my/tokenizer "unbelievable"
-  tinyllm tokenizer inspect my/tokenizer - < story.txt
+  tinyllm tokenizer inspect my/tokenizer - --html tokens.html < story.txt
+"""
+COMPARE_EXAMPLES = """examples:
+  tinyllm tokenizer compare my/tokenizer gpt2/tokenizer.json
+  tinyllm tokenizer compare my/tokenizer cl100k_base.tiktoken.gz --text story.txt
+"""
+CONVERT_EXAMPLES = """examples:
+  tinyllm tokenizer convert spiece.model my/tokenizer
+  tinyllm tokenizer convert my/tokenizer ranks.tiktoken
 """
 
 
 def add_parser(subparsers: Any) -> None:
-    """Add `tokenizer` with its verbs train, encode, decode and inspect."""
+    """Add `tokenizer` with its verbs."""
     parser = subparsers.add_parser(
         "tokenizer", help="train a tokenizer, encode and decode text, see the cuts", description=lesson(__doc__),
         epilog=TRAIN_EXAMPLES,
@@ -53,16 +62,27 @@ def add_parser(subparsers: Any) -> None:
     decode.add_argument("ids", metavar="ID", nargs="+", help="ids, or - for standard input")
     inspect = _add_verb(verbs, "inspect", run_inspect, "vocabulary, cuts and merges", INSPECT_EXAMPLES)
     inspect.add_argument("text", metavar="TEXT", nargs="?", help="a text to cut, or - for standard input")
+    inspect.add_argument("--html", metavar="FILE", help="write a page that shows every token of the text")
+    compare = _add_verb(verbs, "compare", run_compare, "several tokenizers on the same texts", COMPARE_EXAMPLES)
+    compare.add_argument("others", metavar="DIR", nargs="*", help="more of them")
+    compare.add_argument("--text", metavar="FILE", help="a text, or - for standard input (default: five languages)")
+    convert = _add_verb(verbs, "convert", run_convert, "write a tokenizer as another kind of file", CONVERT_EXAMPLES)
+    convert.add_argument("target", metavar="TARGET", help="x.model, x.tiktoken, vocab.txt, or a folder for tokenizer.json")
+    for verb in (compare, convert):
+        verb.add_argument("--pattern", help="how a .tiktoken file cuts text, if its name does not tell")
 
 
 def _add_train(verbs: Any) -> None:
-    summary = "learn a byte-pair vocabulary from text"
+    summary = "learn a vocabulary from text"
     train = verbs.add_parser("train", help=summary, description=summary.capitalize() + ".", epilog=TRAIN_EXAMPLES)
-    train.add_argument("data", metavar="FILE", nargs="+", help="files, folders, URLs, or python (this Python's own docs)")
-    train.add_argument("--vocab-size", type=int, default=4096, metavar="N", help="ids, special ones included (default: 4096)")
-    train.add_argument("--pattern", default="gpt4", help="how text is cut: gpt2, gpt4, gpt4o, qwen2 or smollm (default: gpt4)")
-    train.add_argument("--min-frequency", type=int, default=2, metavar="N", help="rarest pair worth a merge (default: 2)")
-    train.add_argument("--special", action="append", metavar="TOKEN", help="a special token, repeatable (default: <|endoftext|>)")
+    train.add_argument("data", metavar="FILE", nargs="+", help="files, folders, URLs, or python (its own docs)")
+    train.add_argument("--scheme", default="bpe", help="bpe (default), marked-bpe, unigram, wordpiece, wordpiece-bpe, words")
+    train.add_argument("--vocab-size", type=int, nargs="+", default=[4096], metavar="N",
+                       help="ids, special ones included (default: 4096); several: each into a folder of --out")  # fmt: skip
+    train.add_argument("--pattern", help="how bpe cuts text: gpt2, gpt4, gpt4o, qwen2 or smollm (default: gpt4)")
+    train.add_argument("--min-frequency", type=int, metavar="N", help="rarest pair worth a merge (default: 2)")
+    train.add_argument("--special", action="append", metavar="TOKEN", help="a special token, repeatable (default: the scheme's)")
+    train.add_argument("--memory-limit", type=int, metavar="MB", help="read FILEs in parts, and keep what is too much in files")
     train.add_argument("--out", required=True, metavar="DIR", help="folder for tokenizer.json")
     train.set_defaults(run=run_train)
 
@@ -85,32 +105,38 @@ def run_train(args: argparse.Namespace) -> int:
     from tinyllm.cli.terminal import Terminal
     from tinyllm.data.text.corpus import read_corpus
     from tinyllm.recipes.events import counting
+    from tinyllm.recipes.tokenizers import SCHEMES, file_parts, train_scheme
     from tinyllm.storage.out_folder import refuse_unwritable
-    from tinyllm.tokenizers import END_OF_TEXT, BPETokenizer
     from tinyllm.tokenizers.pretokenize import get_pattern
 
-    get_pattern(args.pattern)  # complain before reading anything
-    special = args.special or [END_OF_TEXT]
+    if args.pattern:
+        get_pattern(args.pattern)  # complain before reading anything
+    special = args.special or list(SCHEMES.get(args.scheme, ((), ()))[1])
     out = Path(os.path.expanduser(args.out))
     refuse_unwritable(out)
-    if (out / "tokenizer.json").exists():
-        raise ValueError(f"--out: {out} holds a tokenizer.json, which a model may need; choose another folder, or remove it")
-    sources = read_corpus(args.data, end_of_text=special)
-    for source in sources:
-        for line in (*source.notes, *(f"passed over: {line}" for line in source.skipped)):
-            print(f"  {line}")
-    documents = [document for source in sources for document in source.documents]
+    folders = [out] if len(args.vocab_size) == 1 else [out / str(size) for size in args.vocab_size]
+    if taken := next((folder for folder in folders if (folder / "tokenizer.json").exists()), None):
+        raise ValueError(f"--out: {taken} holds a tokenizer.json, which a model may need; choose another folder, or remove it")
+    documents: Any = file_parts(args.data)
+    if args.memory_limit is None:
+        sources = read_corpus(args.data, end_of_text=special)
+        for source in sources:
+            for line in (*source.notes, *(f"passed over: {line}" for line in source.skipped)):
+                print(f"  {line}")
+        documents = [document for source in sources for document in source.documents]
+    total = None if args.memory_limit else len(documents)
     with Terminal() as show:
-        counted, merged = counting(show, "counting words", unit="document"), counting(show, "merging pairs", unit="token")
-        tokenizer = BPETokenizer.train(
-            documents, vocab_size=args.vocab_size, pattern=args.pattern, min_frequency=args.min_frequency,
-            special_tokens=special,
-            progress=lambda stage, done, total: counted(done, len(documents)) if stage == "count" else merged(done, total),
+        counted, learned = counting(show, "counting words", unit="document"), counting(show, "learning", unit="token")
+        tokenizers = train_scheme(
+            documents, args.scheme, vocab_sizes=args.vocab_size, special_tokens=special, pattern=args.pattern,
+            min_frequency=args.min_frequency, memory_limit=args.memory_limit and args.memory_limit << 20,
+            progress=lambda stage, done, of: counted(done, total) if stage == "count" else learned(done, of),
         )  # fmt: skip
-    path = tokenizer.save(out)
-    print(f"{path}: {tokenizer.vocab_size:,} tokens from {sum(map(len, documents)):,} bytes")
-    if tokenizer.vocab_size < args.vocab_size:
-        print(f"fewer than the {args.vocab_size:,} asked for: no other pair occurs {args.min_frequency} times")
+    for folder, size, tokenizer in zip(folders, args.vocab_size, tokenizers, strict=True):
+        read = "" if args.memory_limit else f" from {sum(map(len, documents)):,} bytes"
+        print(f"{tokenizer.save(folder)}: {tokenizer.vocab_size:,} tokens{read}")
+        if tokenizer.vocab_size < size:
+            print(f"fewer than the {size:,} asked for: nothing else occurs {args.min_frequency or 2} times")
     return 0
 
 
@@ -162,11 +188,45 @@ def run_inspect(args: argparse.Namespace) -> int:
         return 0
     data = b"".join(_standard_input()) if args.text == "-" else os.fsencode(args.text)
     ids = tokenizer.encode(data)
+    if args.html:
+        from tinyllm.report.tokens import tokens_page
+        from tinyllm.storage import write_file
+
+        write_file(Path(args.html), tokens_page(tokenizer, data, name=str(args.tokenizer)).encode("utf-8"))
+        print(f"{args.html}: every token of the text")
     print()
     print(mark_tokens((tokenizer.token_bytes(i) for i in ids), colour=_wants_colour()))
     print(f"{len(ids):,} tokens, {len(data):,} bytes, {len(data) / max(len(ids), 1):.2f} bytes per token")
     if steps := merges_of(tokenizer, data):
         print("\nmerge by merge:", *steps, sep="\n  ")
+    return 0
+
+
+def run_compare(args: argparse.Namespace) -> int:
+    """Print a table for each text: tokens, bytes per token, tokens per word, time; the fewest tokens first."""
+    from tinyllm.recipes.tokenizers import LANGUAGES, compare, read_any
+
+    tokenizers = {path: read_any(path, args.pattern) for path in (args.tokenizer, *args.others)}
+    texts = dict(LANGUAGES)
+    if args.text is not None:
+        data = b"".join(_standard_input()) if args.text == "-" else Path(args.text).read_bytes()
+        texts = {args.text: data.decode("utf-8", "surrogateescape")}
+    width = max(map(len, tokenizers))
+    for name, found in compare(tokenizers, texts).items():
+        print(f"{name}: {len(texts[name].encode('utf-8', 'surrogateescape')):,} bytes")
+        print(f"  {'':<{width}}  {'tokens':>10}  {'bytes/token':>11}  {'tokens/word':>11}  {'ms':>9}")
+        for path, row in sorted(found.items(), key=lambda item: item[1].tokens):
+            numbers = f"{row.tokens:>10,}  {row.bytes_per_token:>11.2f}  {row.tokens_per_word:>11.2f}  {row.seconds * 1000:>9.2f}"
+            print(f"  {path:<{width}}  {numbers}")
+    return 0
+
+
+def run_convert(args: argparse.Namespace) -> int:
+    """Write the tokenizer as the kind of file that the target's name says."""
+    from tinyllm.recipes.tokenizers import convert, read_any
+
+    tokenizer = read_any(args.tokenizer, args.pattern)
+    print(f"{convert(tokenizer, os.path.expanduser(args.target))}: {tokenizer.vocab_size:,} tokens")
     return 0
 
 

@@ -81,6 +81,14 @@ summary { cursor: pointer; color: var(--muted); }
 .pair h3 small { color: var(--muted); font-weight: 400; font-size: 0.84rem; margin-left: 10px; }
 .pair pre { margin: 0; font-family: inherit; font-size: 0.94rem; line-height: 1.5; white-space: pre-wrap;
   overflow-wrap: anywhere; unicode-bidi: isolate; tab-size: 4; }
+.tokens { display: flex; flex-wrap: wrap; gap: 6px 3px; align-items: flex-start; }
+.tokens span { border-radius: 5px; padding: 1px 5px 2px; text-align: center; }
+.tokens code { display: block; font: 0.92rem/1.4 ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono", monospace;
+  white-space: pre-wrap; overflow-wrap: anywhere; }
+.tokens small { display: block; color: var(--muted); font-size: 0.68rem; font-variant-numeric: tabular-nums; }
+.tokens i { flex-basis: 100%; height: 0; }
+.g0 { background: #4c8df52e; } .g1 { background: #e0862e33; } .g2 { background: #3fa66a30; } .g3 { background: #b05fc92e; }
+.g4 { background: #c9a62233; }
 @media (max-width: 640px) { main { padding: 26px 16px 40px; } .cards { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   .wide > svg { min-width: 620px; } .sample { grid-template-columns: 1fr; gap: 4px; }
   .settings { columns: 1; } .pair { grid-template-columns: 1fr; } }
