@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 TRAIN_EXAMPLES = """examples:
   tinyllm tokenizer train my/texts --vocab-size 4096 --out my/tokenizer
-  tinyllm tokenizer train python:docstrings --scheme unigram --vocab-size 2000 --out docs/tokenizer
-  tinyllm tokenizer train huge.txt --vocab-size 8192 32768 --memory-limit 500 --out sizes
+  tinyllm tokenizer train python:docstrings --scheme unigram --out docs/unigram
+  tinyllm tokenizer train huge.txt --memory-limit 500 --out huge/tokenizer
 """
 ENCODE_EXAMPLES = """examples:
   tinyllm tokenizer encode my/tokenizer "Hello, world"
@@ -39,7 +39,7 @@ INSPECT_EXAMPLES = """examples:
 """
 COMPARE_EXAMPLES = """examples:
   tinyllm tokenizer compare my/tokenizer gpt2/tokenizer.json
-  tinyllm tokenizer compare my/tokenizer cl100k_base.tiktoken.gz --text story.txt
+  tinyllm tokenizer compare my/tokenizer o200k_base.tiktoken --text story.txt
 """
 CONVERT_EXAMPLES = """examples:
   tinyllm tokenizer convert spiece.model my/tokenizer
