@@ -221,3 +221,9 @@ def test_the_museum_is_the_same_on_every_visit():
     module = load("13")
     one, two = (module.main(steps=4, exhibits="no EOS") for _ in range(2))
     assert one == two
+
+
+def test_a_vocabulary_that_is_pruned_further_fits_less_and_cuts_more():
+    few, more = (run("14", steps=steps, n_words=500) for steps in (60, 150))
+    assert (few["pieces"], more["pieces"]) == (60, 150)
+    assert few["last"] < more["last"] - 0.2 < more["best"] and few["cut"] > more["cut"]

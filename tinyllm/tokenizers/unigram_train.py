@@ -211,8 +211,10 @@ def learn_pieces(
 ) -> Learned:  # fmt: skip
     """(pieces, log probabilities (n,)): the most probable first; at most `n_pieces`, among them all characters.
 
-    told(pieces, log likelihood): called after each E step.
+    told(pieces, log likelihood): called after each E step. ValueError if there is not even room for the characters.
     """
+    if n_pieces < n_characters:
+        raise ValueError(f"n_pieces: got {n_pieces}, expected at least {n_characters}, one for each character")
     n_first = len(corpus.counts)
     wanted = max(n_characters, int(SPARE * n_pieces))
     scores, stay = best_scores(corpus.counts, corpus.lengths)

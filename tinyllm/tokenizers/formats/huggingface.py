@@ -16,7 +16,7 @@ from tinyllm.storage import FormatError, strict_json
 from tinyllm.storage.strict_json import MapOf
 from tinyllm.tokenizers.formats.byte_level import is_byte_level, read_byte_level
 from tinyllm.tokenizers.formats.marked import read_marked_bpe, read_unigram
-from tinyllm.tokenizers.formats.parsed import File, read_lines
+from tinyllm.tokenizers.formats.parsed import File, kind_of, read_lines
 from tinyllm.tokenizers.formats.pipeline import read_padding, read_truncation
 from tinyllm.tokenizers.formats.sentencepiece import read_sentencepiece
 from tinyllm.tokenizers.formats.vocab_txt import read_vocab_txt
@@ -52,7 +52,7 @@ def load_tokenizer(path: str | os.PathLike[str], *, pattern: SplitPattern | None
 def _read(file: File) -> Tokenizer:
     """The tokenizer of a parsed file. What kind of model it is comes first: it is the reason behind all other differences."""
     model = file.content["model"]
-    kind = model.get("type") or ("BPE" if "merges" in model else None)
+    kind = kind_of(model) if model.get("type") else "BPE" if "merges" in model else None
     if kind not in _READERS:
         raise file.error("model.type", " or ".join(map(repr, _READERS)), kind)
     read = read_byte_level if kind == "BPE" and is_byte_level(file) else _READERS[kind]

@@ -71,9 +71,10 @@ class File:
         return found
 
 
-def kind_of(part: Any) -> object:
-    """The type of a part, for errors."""
-    return part.get("type", part) if isinstance(part, dict) else part
+def kind_of(part: Any) -> str | None:
+    """The type of a part; of one that is none, what stands there, for errors. None: nothing."""
+    kind = part.get("type", part) if isinstance(part, dict) else part
+    return kind if kind is None or isinstance(kind, str) else f"{kind!r:.60}"
 
 
 def added_tokens(file: File) -> list[AddedToken]:

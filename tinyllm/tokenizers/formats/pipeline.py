@@ -56,7 +56,7 @@ def read_normalizer(file: File) -> Normalizer:
 
 def _step(file: File, part: dict[str, Any], field: str) -> Step | None:
     """One step; None for one that does nothing."""
-    kind = part.get("type")
+    kind = kind_of(part)
     if kind in FORMS:
         return Unicode(kind)
     if kind == "Lowercase":
