@@ -20,8 +20,7 @@ from tinyllm.rlhf.comparisons import encode_preferences
 from tinyllm.rlhf.reward_model import PreferenceGroups, compare_pairs, pair_accuracy, preference_loss
 from tinyllm.server import Labeling
 from tinyllm.server.labeling import make_schedule
-from tinyllm.tokenizers import END_OF_TEXT, BPETokenizer
-from tinyllm.tokenizers.chat import CONTROL_TOKENS, chat_format
+from tinyllm.tokenizers import CONTROL_TOKENS, END_OF_TEXT, BPETokenizer, chat_format
 from tinyllm.training import TrainConfig, train
 
 INJECTIONS = json.loads((Path(__file__).parents[1] / "fixtures" / "script_injections.json").read_text())

@@ -164,4 +164,6 @@ def learn_merges() -> np.ndarray:
     letters, begins, counts = counter.words()
     symbols = np.concatenate([[-1], letters[: begins[-1]]]).astype(np.int32)
     symbols[begins] = -1
-    return PairLearner(symbols, np.full(len(symbols), counts[0]), n_symbols=256, n_merges=2, least=1).learn(2)
+    learner = PairLearner(symbols, np.full(len(symbols), counts[0]), n_symbols=256, n_merges=2, least=1)
+    learner.grow()
+    return learner.learn(2)

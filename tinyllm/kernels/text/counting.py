@@ -18,7 +18,7 @@ from tinyllm.kernels.text.byte_pairs import BETWEEN, LINE_START, document_parts
 from tinyllm.kernels.text.characters import END, MIX, MIX2, PADDING, WIDTH, byte_at, character, eight_bytes
 from tinyllm.kernels.text.cuts import piece_end
 from tinyllm.kernels.text.patterns import Cut
-from tinyllm.kernels.text.pieces import WORD_SEAM, greedy_word_end
+from tinyllm.kernels.text.plain_words import WORD_SEAM, greedy_word_end
 from tinyllm.kernels.text.words import INLINE, LONG_WORD, U32, U56, key_of
 
 PIECES, MARKED, PLAIN = 0, 1, 2  # words: as a pattern cuts; with the space before them; without spaces, punctuation apart

@@ -362,7 +362,7 @@ class PairLearner:
         self.pairs = self._with_room(FIRST_ROOM, room(3 * len(symbols), np.int32), used)
         begin = 0
         while (begin := count_pairs(self.row, self.pairs, begin)) < len(symbols):
-            self._grow()
+            self.grow()
         list_pairs(self.row, self.pairs, least)
 
     def _with_room(self, n: int, arena: np.ndarray, used: np.ndarray) -> PairLists:
@@ -372,7 +372,7 @@ class PairLearner:
         slots[:] = 0
         return PairLists(slots, sides, counts, begins, sizes, arena, heap, seen, used)
 
-    def _grow(self) -> None:
+    def grow(self) -> None:
         """Twice the room for pairs."""
         old = self.pairs
         n = len(old.counts)
@@ -385,5 +385,5 @@ class PairLearner:
         """The first n merges (n, 2), left and right id; fewer if no other pair occurs often enough."""
         n = min(n, self.n_merges)
         while merge_some(self.row, self.pairs, self.changes, self.merges, n, self.least, by_likelihood) == NO_ROOM:
-            self._grow()
+            self.grow()
         return self.merges[: int(self.pairs.used[N_MERGES])]

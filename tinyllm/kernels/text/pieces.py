@@ -13,15 +13,14 @@ import numpy as np
 from tinyllm.kernels.jit import inlined, jit, max_threads, prange
 from tinyllm.kernels.pointers import start, take_number, thread_count
 from tinyllm.kernels.text.byte_pairs import BETWEEN, ROOM, document_parts
-from tinyllm.kernels.text.characters import END, WIDTH, byte_at, character, is_continuation
+from tinyllm.kernels.text.characters import byte_at, is_continuation
 from tinyllm.kernels.text.merging import SHORT, Pairs, fill_pairs, merge_long, merge_short
+from tinyllm.kernels.text.plain_words import WORD_SEAM, greedy_word_end
 from tinyllm.kernels.text.vocabulary import Vocabulary, find_token, new_vocabulary
 from tinyllm.kernels.text.words import LONGEST, U3, U48, Words, find_word, keep_word, key_of, new_words, recall
 
 GREEDY, MERGES, BEST = 0, 1, 2  # how a word is cut
-PUNCTUATION, SPACE = 1, 2  # classes of characters, for GREEDY
 BLANK = 0x20
-WORD_SEAM = re.compile(rb"(?<=[A-Za-z0-9])(?= [A-Za-z])")
 NEVER = re.compile(rb"(?!)")
 FAR = 0x7FFF  # tag of a word that has one best cut only, however sums are rounded
 TAG_ZERO = 0x2000
@@ -205,21 +204,6 @@ def tag_of(near):
     if near == np.inf:
         return FAR
     return TAG_ZERO + (np.int64(np.floor(np.log2(near))) if near > 1e-30 else -200)
-
-
-@inlined
-def greedy_word_end(text, i, n, classes):
-    """The end of the word at i, or minus the place behind white space: a punctuation character, or a run of other characters."""
-    here = character(text, i, n, classes)
-    after = i + (here >> WIDTH)
-    if here & SPACE:
-        return -after
-    if not here & PUNCTUATION:
-        here = character(text, after, n, classes)
-        while not here & (PUNCTUATION | SPACE | END):
-            after += here >> WIDTH
-            here = character(text, after, n, classes)
-    return after
 
 
 @inlined
