@@ -100,6 +100,8 @@ def test_one_signature_for_each_dtype():
     for dtype in ("float32", "float64"):
         for call in examples(dtype).values():
             call()
+        for mask in (np.ones((2, 3), bool), np.ones(3, bool)):
+            kernels.softmax_forward(np.ones((2, 3), dtype), mask)
     ours = {name: count for name, count in jit.signatures().items() if name.startswith("tinyllm.kernels.")}
     with_int8 = {"tinyllm.kernels.product.matrix_vector._multiply_few"}  # takes weights of the same dtype, or int8
     too_many = {name: count for name, count in ours.items() if count > (4 if name in with_int8 else 2)}

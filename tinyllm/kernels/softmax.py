@@ -137,7 +137,7 @@ def _mask_rows(mask: ndarray | None, x: ndarray) -> tuple[ndarray, ndarray]:
     mask = mask.reshape((1,) * (x.ndim - mask.ndim) + mask.shape)
     own = rows(mask)
     which = np.arange(own.shape[0]).reshape(mask.shape[:-1])
-    return own, np.ascontiguousarray(np.broadcast_to(which, x.shape[:-1])).reshape(-1)
+    return own, np.array(np.broadcast_to(which, x.shape[:-1]), order="C").reshape(-1)  # never a read-only view, another type
 
 
 def _forward(kernel, x: ndarray, mask: ndarray | None) -> ndarray:
