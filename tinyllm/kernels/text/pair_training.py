@@ -4,7 +4,7 @@ The distinct words lie end to end in one row of symbols. A token is written at i
 neighbours of a token are found from its length alone. For each pair there is its count and a list of the places where it
 stands; a merge visits these places only. Pairs of the new token come about in that one visit, so their lists are made whole, in
 order; from then on a pair can only become rarer: a heap whose counts may be out of date is corrected when they come up.
-Twins: `learn_merges_slowly` in tokenizers/bpe_train.py, `learn_pieces_slowly` in tokenizers/wordpiece_train.py.
+Twin: `learn_pairs_slowly` in tokenizers/pair_training.py.
 """
 
 from typing import Any, NamedTuple
