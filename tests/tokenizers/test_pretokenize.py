@@ -8,6 +8,7 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tinyllm.tokenizers import BPETokenizer, load_tokenizer
 from tinyllm.tokenizers.pretokenize import PATTERNS, get_pattern, pattern_from_regex
 
 EXPECTED = json.loads((Path(__file__).parents[1] / "fixtures/tokenizers/expected.json").read_text(encoding="utf-8"))
@@ -86,3 +87,32 @@ def test_unknown_patterns_are_not_run():
     for name in ("gpt5", None, ["gpt2"]):
         with pytest.raises(ValueError, match="pattern: got .*expected one of 'gpt2', 'gpt4', 'gpt4o', 'qwen2', 'smollm'"):
             get_pattern(name)
+
+
+def cut_by(expression, text):
+    """The matches of an expression and what lies between them, as files' Split parts cut ("Isolated")."""
+    found, place = [], 0
+    for match in regex.finditer(expression, text):
+        found += [text[place : match.start()], match.group()]
+        place = match.end()
+    return [piece for piece in [*found, text[place:]] if piece]
+
+
+@given(st.lists(st.sampled_from([
+    " ", "  ", "\n", "\r", "a", "Bc", "é", "中", "あ", "ー", "゠", "・", "\u3099", "\u3040", "1", "4567", "!", "'s", "\u0301", "🎉", "\t",
+    "\0", "\x01", "\u00a0", "½", "\u3000", "龦", "、", "$", "_x", "\u0600", "\U000e0001",
+]), max_size=14))  # fmt: skip
+def test_deepseeks_three_cuts_are_one(parts):
+    text = "".join(parts)
+    pattern = get_pattern("deepseek")
+    pieces = [text]
+    for expression in pattern.steps:
+        pieces = [piece for one in pieces for piece in cut_by(expression, one)]
+    assert pattern.split(text) == pieces
+
+
+def test_a_file_with_three_cuts_is_written_and_read(tmp_path):
+    tokenizer = BPETokenizer.train(["12345 中文あ ab ab, don't"] * 3, vocab_size=280, pattern="deepseek")
+    tokenizer.save(tmp_path)
+    assert load_tokenizer(tmp_path).pattern.name == "deepseek"
+    assert load_tokenizer(tmp_path).fingerprint() == tokenizer.fingerprint()

@@ -253,9 +253,9 @@ class BPETokenizer(Tokenizer):
 
     def to_json(self) -> dict[str, Any]:
         """A BPE model with a byte-level pre-tokenizer; see `layout`."""
-        split = None if self.pattern.name == "gpt2" else self.pattern.published
+        splits = () if self.pattern.name == "gpt2" else self.pattern.steps or (self.pattern.published,)
         return bpe_layout(
-            self.tokens, self.written_merges(), added_tokens=self.added_tokens, split=split,
+            self.tokens, self.written_merges(), added_tokens=self.added_tokens, splits=splits,
             ignore_merges=self.ignore_merges, normalization=self.normalization,
             post_processor=template_layout(self.template, trim_offsets=self.trim_offsets),
         )  # fmt: skip

@@ -6,7 +6,7 @@ A file is a pipeline of named parts: added_tokens, pre_tokenizer, model, decoder
 with the parts that make other readers produce the same ids.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tinyllm.tokenizers.added_tokens import AddedToken
@@ -114,10 +114,10 @@ def _vocabulary(tokens: list[bytes], added_tokens: Iterable[AddedToken]) -> dict
 
 
 def bpe_layout(
-    tokens: list[bytes], merges: list[tuple[bytes, bytes]], *, added_tokens: Iterable[AddedToken], split: str | None,
+    tokens: list[bytes], merges: list[tuple[bytes, bytes]], *, added_tokens: Iterable[AddedToken], splits: Sequence[str],
     ignore_merges: bool = False, normalization: str | None = None, post_processor: dict[str, Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """A byte-level BPE. `split`: the regular expression that cuts pieces; None for GPT-2's own, which has a short form."""
+    """A byte-level BPE. `splits`: the expressions that cut pieces in turn; none for GPT-2's own, which has a short form."""
     model = {
         "type": "BPE",
         "dropout": None,
@@ -130,7 +130,8 @@ def bpe_layout(
         "vocab": _vocabulary(tokens, added_tokens),
         "merges": [[to_visible(left), to_visible(right)] for left, right in merges],
     }
-    cut = _byte_level(True) if split is None else {"type": "Sequence", "pretokenizers": [_split(split), _byte_level(False)]}
+    cuts = [*map(_split, splits), _byte_level(not splits)]
+    cut = {"type": "Sequence", "pretokenizers": cuts} if splits else cuts[0]
     normalizer = None if normalization is None else {"type": normalization}
     return file_layout(
         added_tokens,
@@ -144,7 +145,7 @@ def bpe_layout(
 
 def byte_layout(tokens: list[bytes], added_tokens: Iterable[AddedToken]) -> dict[str, Any]:
     """A BPE without merges and without cuts: each byte stays alone."""
-    layout = bpe_layout(tokens, [], added_tokens=added_tokens, split=None)
+    layout = bpe_layout(tokens, [], added_tokens=added_tokens, splits=())
     return {**layout, "pre_tokenizer": _byte_level(False)}
 
 

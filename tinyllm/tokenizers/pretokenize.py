@@ -4,14 +4,15 @@ Merges never cross a cut, so "dog." and "dog!" share the token "dog", and the en
 The published patterns: GPT-2's (Radford et al. 2019, section 2.2); GPT-4's cl100k_base (Llama 3 has it too), which also
 keeps numbers in groups of three, letters with one leading symbol, and line breaks with the punctuation before them;
 GPT-4o's o200k_base, which cuts where capitals begin and leaves 've and the like with their word; Qwen2's, which is GPT-4's with
-every digit alone, so that 999 + 1 is a matter of columns and not of a thousand tokens that look unrelated; and SmolLM's,
-which is GPT-2's with every digit alone.
+every digit alone, so that 999 + 1 is a matter of columns and not of a thousand tokens that look unrelated; SmolLM's, which
+is GPT-2's with every digit alone; and DeepSeek's, which takes out numbers and Chinese first.
 Each pattern is kept twice. `published` is the plain spelling that files carry. `linear` accepts exactly the same pieces,
 but its quantifiers are possessive (`++`: what was taken is never given back), so that a million times "^" costs linear
 time and no stack. `cut` says the same to the kernels, which look at each byte once. The letter and number classes follow the
 Unicode version of the `regex` package.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import regex
@@ -27,13 +28,15 @@ class SplitPattern:
     """A way to cut text: every character falls into exactly one piece.
 
     `published`: the spelling written to tokenizer.json. `linear`: the same language without backtracking.
-    `aliases`: other spellings of the same language found in files. `cut`: the same for the kernels; None if they cannot.
+    `aliases`: other spellings of the same language found in files. `steps`: the expressions of files that cut several times,
+    each what the one before left. `cut`: the same for the kernels; None if they cannot.
     """
 
     name: str
     published: str
     linear: str
     aliases: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
     cut: Cut | None = None
     compiled: regex.Pattern = field(init=False, repr=False, compare=False)
 
@@ -101,7 +104,28 @@ _SMOLLM = SplitPattern(
     cut=Cut(ALONE_LOWER, any_prefix=0, digits=1, line_ends=0, digit_ends=1),
 )
 
-PATTERNS: dict[str, SplitPattern] = {pattern.name: pattern for pattern in (_GPT2, _GPT4, _GPT4O, _QWEN2, _SMOLLM)}
+_KANJI = r"\u4E00-\u9FA5\u3040-\u309F\u30A0-\u30FF"
+_IN_KANJI, _OUTSIDE = rf"[[{_KANJI}]&&[\p{{L}}\p{{M}}]]", rf"[\p{{L}}\p{{M}}--[{_KANJI}]]"
+_IN_TURN = (  # what the three expressions of `steps` do, one after the other
+    rf"(?V1)\p{{N}}{{1,3}}+|[[{_KANJI}]--[\p{{L}}\p{{P}}\p{{S}}]]?{_IN_KANJI}++|[[{_KANJI}]&&[\p{{P}}\p{{S}}]]++"
+    rf"|(?:[[{_KANJI}]--[\p{{L}}\p{{M}}\p{{P}}\p{{S}}]](?!{_IN_KANJI}))++"
+    rf"|[!-/:-@\[-`{{-~][A-Za-z]++|[^\r\n\p{{L}}\p{{P}}\p{{S}}\p{{N}}{_KANJI}]?{_OUTSIDE}++"
+    rf"| ?[\p{{P}}\p{{S}}--[{_KANJI}]]++[\r\n]*+|\s*[\r\n]|\s++(?=[\p{{N}}{_KANJI}]|\Z)|\s+(?!\S)|\s"
+    rf"|(?:[^\s\p{{L}}\p{{M}}\p{{N}}\p{{P}}\p{{S}}{_KANJI}](?!{_OUTSIDE}))++"
+)
+_DEEPSEEK = SplitPattern(
+    name="deepseek",
+    published=_IN_TURN,
+    linear=_IN_TURN,
+    steps=(
+        r"\p{N}{1,3}",
+        "[一-龥぀-ゟ゠-ヿ]+",
+        "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\r\n]*"
+        "|\\s*[\r\n]+|\\s+(?!\\S)|\\s+",
+    ),
+)
+
+PATTERNS: dict[str, SplitPattern] = {pattern.name: pattern for pattern in (_GPT2, _GPT4, _GPT4O, _QWEN2, _SMOLLM, _DEEPSEEK)}
 
 
 def get_pattern(name: str) -> SplitPattern:
@@ -119,6 +143,11 @@ def pattern_from_regex(text: str) -> SplitPattern | None:
         if text in (pattern.published, pattern.linear, *pattern.aliases):
             return pattern
     return None
+
+
+def pattern_of_steps(texts: Sequence[str]) -> SplitPattern | None:
+    """The known pattern that these expressions make, one after the other; None if none does."""
+    return next((pattern for pattern in PATTERNS.values() if pattern.steps and pattern.steps == tuple(texts)), None)
 
 
 def as_pattern(pattern: str | SplitPattern) -> SplitPattern:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tinyllm.kernels.text.pieces import WordCoder
 
 LARGE = 1 << 17  # symbols of a corpus from which kernels pay
+LARGEST_SCORE = 1e30  # of which sums are still numbers
 UNKNOWN_PENALTY = 10.0  # below the least probable piece
 NEAR = 2.0**-24  # of the sum, for each piece added: what rounding to 32 bits may make of two equal sums
 
@@ -52,8 +53,9 @@ class UnigramTokenizer(SentencePieceTokenizer):
             raise ValueError(
                 f"scores: got {scores.dtype} {scores.shape}, expected one float for each of {len(pieces.texts)} pieces"
             )
-        if not np.isfinite(scores).all():
-            raise ValueError(f"scores: piece {np.flatnonzero(~np.isfinite(scores))[0]} has {scores[~np.isfinite(scores)][0]}")
+        wild = ~(np.abs(scores) < LARGEST_SCORE)
+        if wild.any():
+            raise ValueError(f"scores: piece {np.flatnonzero(wild)[0]} has {scores[wild][0]}, which is no log probability")
         self.scores = scores
         self._kept: dict[str, tuple[list[tuple[int, int]], float]] = {}
         self._longest = max(map(len, self.ordinary), default=1)

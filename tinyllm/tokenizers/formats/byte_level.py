@@ -11,7 +11,7 @@ from tinyllm.tokenizers.formats.parsed import File, added_tokens, kind_of, split
 from tinyllm.tokenizers.formats.pipeline import read_post_processor, read_steps
 from tinyllm.tokenizers.layout import from_visible
 from tinyllm.tokenizers.normalizers import FORMS, Form, Unicode
-from tinyllm.tokenizers.pretokenize import PATTERNS, SplitPattern, pattern_from_regex
+from tinyllm.tokenizers.pretokenize import PATTERNS, SplitPattern, pattern_from_regex, pattern_of_steps
 from tinyllm.tokenizers.tokenizer import Tokenizer
 
 BPE = {
@@ -133,7 +133,8 @@ def _cut(file: File) -> str | SplitPattern | None:
     kinds = [kind_of(part) for _, part in leaves]
     if kinds == ["Digits", "ByteLevel"] and leaves[0][1].get("individual_digits") is True and _uses_regex(file, *leaves[1][::-1]):
         return "smollm"
-    if kinds not in (["ByteLevel"], ["Split", "ByteLevel"]):
+    splits = ["Split"] * (len(kinds) - 1)
+    if kinds != [*splits, "ByteLevel"]:
         found = " and ".join(map(str, kinds)) or "null"
         raise file.error("pre_tokenizer", "ByteLevel, or Split and ByteLevel: a BPE of bytes", found)
     field, byte_level = leaves[-1]
@@ -142,8 +143,12 @@ def _cut(file: File) -> str | SplitPattern | None:
         return "gpt2" if cuts else None
     if cuts:
         raise file.error(f"{field}.use_regex", "false after a Split (nothing else is supported)", True)
-    field, split = leaves[0]
-    text = split_pattern(file, split, field)
+    texts = [split_pattern(file, split, field) for field, split in leaves[:-1]]
+    field, text = leaves[0][0], texts[0]
+    if len(texts) > 1:
+        if (known := pattern_of_steps(texts)) is None:
+            raise file.error("pre_tokenizer", "one Split, or those of DeepSeek", " and ".join(texts))
+        return known
     pattern = file.own if file.own and text == file.own.published else pattern_from_regex(text)
     if pattern is None:
         raise file.error(f"{field}.pattern", f"the pattern of {' or '.join(PATTERNS)}, or one given to load_tokenizer", text)
