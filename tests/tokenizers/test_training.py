@@ -296,6 +296,8 @@ def test_bpe_with_marks_is_hugging_faces_trainer():
 
 @pytest.mark.parametrize("rule", ["likelihood", "frequency"])
 def test_wordpieces_are_those_of_counting_again(monkeypatch, rule):
+    monkeypatch.setattr(pair_training, "LARGE", 0)
+    monkeypatch.setattr(pair_training, "MIDDLING", 0)
     fast = WordPieceTokenizer.train(DOCUMENTS, vocab_size=300, rule=rule)
     monkeypatch.setattr(pair_training, "LARGE", 10**9)
     monkeypatch.setattr(pair_training, "MIDDLING", 10**9)
@@ -336,6 +338,13 @@ def test_what_spells_a_special_token_is_not_learned_from(train):
         assert not set(tokenizer.encode(text)) & set(tokenizer.special_tokens.values()) - {
             getattr(tokenizer, "ids", {}).get("[UNK]")
         }
+
+
+def test_a_special_token_that_only_normalizing_spells_is_not_learned_from():
+    """Fullwidth brackets become [ and ] by NFKC."""
+    for train in (SentencePieceBPETokenizer.train, UnigramTokenizer.train):
+        tokenizer = train([*DOCUMENTS, *["\uff3bX\uff3d"] * 9], vocab_size=450, special_tokens=["<unk>", "[X]"])
+        assert tokenizer.special_tokens == {"<unk>": 0, "[X]": 1} and len(set(tokenizer.tokens)) == len(tokenizer.tokens)
 
 
 @trainers

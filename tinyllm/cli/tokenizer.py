@@ -136,7 +136,7 @@ def run_train(args: argparse.Namespace) -> int:
         read = "" if args.memory_limit else f" from {sum(map(len, documents)):,} bytes"
         print(f"{tokenizer.save(folder)}: {tokenizer.vocab_size:,} tokens{read}")
         if tokenizer.vocab_size < size:
-            print(f"fewer than the {size:,} asked for: nothing else occurs {args.min_frequency or 2} times")
+            print(f"fewer than the {size:,} asked for: the text has no more that is frequent enough")
     return 0
 
 

@@ -19,14 +19,13 @@ from tinyllm.tokenizers.normalizers import Normalizer
 from tinyllm.tokenizers.pair_training import learn_pairs
 from tinyllm.tokenizers.sentencepiece import Pieces, SentencePieceTokenizer
 from tinyllm.tokenizers.sentencepiece_train import (
-    BYTES,
     COVERAGE,
     NFKC,
     SPECIAL_TOKENS,
-    UNKNOWN,
     check_vocab_size,
+    first_tokens,
     read_characters,
-)
+)  # fmt: skip
 from tinyllm.tokenizers.word_counts import Progress
 
 if TYPE_CHECKING:
@@ -63,15 +62,15 @@ class SentencePieceBPETokenizer(SentencePieceTokenizer):
 
         Ids: <unk>, the special tokens, the 256 bytes if `byte_fallback`, the merged pieces in the order learned, the characters
         with the most frequent first. coverage: the share of the text that they are to cover; the rarest get no piece.
-        split_digits: each digit is a piece of its own. Others: see `BPETokenizer.train`.
+        split_digits: each digit is a piece of its own. memory_limit: bytes for counting words; the rows of the distinct words,
+        from which is learned, come on top. Others: see `BPETokenizer.train`.
         """
         check_min_frequency(min_frequency)
-        special = [special_tokens] if isinstance(special_tokens, str) else list(special_tokens)
+        first, special = first_tokens(special_tokens, byte_fallback=byte_fallback)
         corpus = read_characters(
-            documents, normalizer=normalizer, special_tokens=special, coverage=coverage, split_digits=split_digits,
+            documents, normalizer=normalizer, special_tokens=list(special), coverage=coverage, split_digits=split_digits,
             progress=progress, memory_limit=memory_limit,
         )  # fmt: skip
-        first = [UNKNOWN, *special, *(BYTES if byte_fallback else [])]
         n_characters = len(corpus.alphabet)
         check_vocab_size(vocab_size, len(first), corpus.alphabet)
         pairs = learn_pairs(
@@ -87,7 +86,7 @@ class SentencePieceBPETokenizer(SentencePieceTokenizer):
         merges = [(ids[left], ids[right], len(first) + k) for k, (left, right) in enumerate(pairs)]
         return cls(
             Pieces(texts, unknown=0, byte_fallback=byte_fallback), merges, normalizer=normalizer, prefix="unless_there",
-            special_tokens={text: i for i, text in enumerate(first[: 1 + len(special)])},
+            special_tokens=special,
         )  # fmt: skip
 
     def _segment(self, word: str, merge: Merge | None = None) -> list[tuple[int, int]]:

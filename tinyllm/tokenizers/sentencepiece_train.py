@@ -69,7 +69,10 @@ def read_characters(
     documents: Iterable[str | bytes], *, normalizer: Normalizer, special_tokens: Sequence[str], coverage: float = COVERAGE,
     split_digits: bool = False, progress: Progress | None = None, memory_limit: int | None = None,
 ) -> Characters:  # fmt: skip
-    """The words of `documents` as rows of characters. `coverage`: the share of all text that the alphabet is to cover."""
+    """The words of `documents` as rows of characters. `coverage`: the share of all text that the alphabet is to cover.
+
+    memory_limit: bytes for counting words, what is more goes to files; the rows of the distinct words come on top.
+    """
     if not 0 < coverage <= 1:
         raise ValueError(f"coverage: got {coverage}, expected a share above 0, 1 at most")
 
@@ -88,13 +91,15 @@ def read_characters(
 
 def marked_lines(documents: Iterable[str | bytes], normalizer: Normalizer, special_tokens: Sequence[str]) -> Iterator[str]:
     """Each document, normalized, with a space before each of its lines. What spells a special token or a byte separates it."""
-    apart = [re.escape(token) for token in (UNKNOWN, *special_tokens)]
+    apart = [re.escape(token) for token in special_tokens]
     reserved = re.compile("|".join([*apart, BYTE_PIECE.pattern]))
     by_line = normalizer("a \n  b\n") != "a \n b\n"  # then its steps are for whole lines
     for parts in ordinary_parts(documents, special_tokens):
         text = "\n".join(parts)
         text = "\n".join(map(normalizer, text.split("\n"))) if by_line else normalizer(text)
-        text = reserved.sub("\n", text.replace(MARK, " ")) if "<" in text else text.replace(MARK, " ")
+        text = text.replace(MARK, " ")
+        if any(token in text for token in ("<0x", *special_tokens)):  # much faster than the expression
+            text = reserved.sub("\n", text)
         yield f" {text.lstrip(' ')}".replace("\n ", "\n").replace("\n", "\n ")
 
 
@@ -112,6 +117,12 @@ def as_characters(words: Words, coverage: float) -> Characters:
     symbols, weights = np.full(len(codes) + 1, -1, np.int32), np.zeros(len(codes) + 1, np.int64)
     symbols[1:], weights[1:] = ids[codes], counts
     return Characters("".join(map(chr, chosen.tolist())), symbols, weights)
+
+
+def first_tokens(special_tokens: str | Iterable[str], *, byte_fallback: bool) -> tuple[list[str], dict[str, int]]:
+    """(the tokens that stand before all pieces: <unk>, the special ones, the 256 bytes; the ids of the special ones)."""
+    special = list(dict.fromkeys([UNKNOWN, *([special_tokens] if isinstance(special_tokens, str) else special_tokens)]))
+    return [*special, *(BYTES if byte_fallback else [])], {text: i for i, text in enumerate(special)}
 
 
 def check_vocab_size(vocab_size: int, n_others: int, alphabet: str) -> None:

@@ -21,14 +21,13 @@ from tinyllm import kernels
 from tinyllm.tokenizers.normalizers import Normalizer
 from tinyllm.tokenizers.sentencepiece import CACHE_WORDS, Pieces, SentencePieceTokenizer
 from tinyllm.tokenizers.sentencepiece_train import (
-    BYTES,
     COVERAGE,
     NFKC,
     SPECIAL_TOKENS,
-    UNKNOWN,
     check_vocab_size,
+    first_tokens,
     read_characters,
-)
+)  # fmt: skip
 from tinyllm.tokenizers.unigram_train import N_SEEDS, PlainCorpus, learn_pieces
 from tinyllm.tokenizers.word_counts import Progress
 
@@ -73,12 +72,11 @@ class UnigramTokenizer(SentencePieceTokenizer):
         Ids: <unk>, the special tokens, the 256 bytes if `byte_fallback`, then the pieces, the most probable first, every
         character of the alphabet among them. Others: see `SentencePieceBPETokenizer.train`.
         """
-        special = [special_tokens] if isinstance(special_tokens, str) else list(special_tokens)
+        first, special = first_tokens(special_tokens, byte_fallback=byte_fallback)
         corpus = read_characters(
-            documents, normalizer=normalizer, special_tokens=special, coverage=coverage, split_digits=split_digits,
+            documents, normalizer=normalizer, special_tokens=list(special), coverage=coverage, split_digits=split_digits,
             progress=progress, memory_limit=memory_limit,
         )  # fmt: skip
-        first = [UNKNOWN, *special, *(BYTES if byte_fallback else [])]
         check_vocab_size(vocab_size, len(first), corpus.alphabet)
         make: Any = PlainCorpus
         if len(corpus.symbols) >= LARGE and kernels.machine_code():
@@ -90,7 +88,7 @@ class UnigramTokenizer(SentencePieceTokenizer):
         return cls(
             Pieces(texts, unknown=0, byte_fallback=byte_fallback), np.concatenate([np.zeros(len(first)), scores]),
             normalizer=normalizer, prefix="unless_there",
-            special_tokens={text: i for i, text in enumerate(first[: 1 + len(special)])},
+            special_tokens=special,
         )  # fmt: skip
 
     def _edges(self, word: str, begin: int) -> list[tuple[int, int, Any]]:

@@ -100,7 +100,8 @@ class WordPieceTokenizer(Tokenizer):
 
         Ids: the special tokens, of which [UNK] is one; the `most_characters` most frequent characters in the order of their
         codes; those that go on a word; the merged pieces in the order learned. min_frequency: how often a pair must occur;
-        at 1, the likeliest are the rarest. Others: see `BPETokenizer.train`.
+        at 1, the likeliest are the rarest. memory_limit: bytes for counting words; the rows of the distinct words, from which
+        is learned, come on top. Others: see `BPETokenizer.train`.
         """
         special = [special_tokens] if isinstance(special_tokens, str) else list(special_tokens)
         if rule not in get_args(Rule):
